@@ -1,0 +1,85 @@
+"""The man pages and the completion say what the command and the configuration take: all of it, and nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from pam_totp.cli import parser
+from pam_totp.config import Config
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+COMMAND = (CHECKOUT / "docs/man/pam-totp.8").read_text(encoding="utf-8")
+CONFIGURATION = (CHECKOUT / "docs/man/pam-totp.toml.5").read_text(encoding="utf-8")
+COMPLETION = (CHECKOUT / "debian/completions/pam-totp").read_text(encoding="utf-8")
+
+
+def verbs() -> dict[str, argparse.ArgumentParser]:
+    [action] = [each for each in parser()._actions if isinstance(each, argparse._SubParsersAction)]
+    return dict(action.choices)
+
+
+def options(of: argparse.ArgumentParser) -> set[str]:
+    return {option for action in of._actions for option in action.option_strings} - {"-h", "--help"}
+
+
+def options_in(roff: str) -> set[str]:
+    return {"-" + option for option in re.findall(r"^\.(?:It|Op) Fl (-[\w-]+)", roff, re.MULTILINE)}
+
+
+def synopses() -> dict[str, str]:
+    section = COMMAND.partition(".Sh SYNOPSIS\n")[2].partition(".Sh DESCRIPTION\n")[0]
+    return dict(re.findall(r"^\.Nm\n\.Cm (\w+)\n((?:(?!\.Nm).+\n)*)", section, re.MULTILINE))
+
+
+def entries() -> dict[str, str]:
+    section = COMMAND.partition(".Sh DESCRIPTION\n")[2].partition(".Sh EXIT STATUS\n")[0]
+    parts = re.split(r"^\.It Cm (\w+).*\n", section, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_the_page_has_every_verb_in_the_order_of_the_help_and_no_other() -> None:
+    assert list(synopses()) == list(entries()) == list(verbs())
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_the_page_has_every_option_of_a_verb_and_no_other(verb: str) -> None:
+    assert options_in(synopses()[verb]) == options(verbs()[verb])
+    assert options_in(entries()[verb]) == options(verbs()[verb])
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_the_page_has_the_operands_of_a_verb(verb: str) -> None:
+    positional = [action for action in verbs()[verb]._actions if not action.option_strings]
+    expected = {None: ".Ar user", "*": ".Op Ar user ..."}
+    lines = [line for line in synopses()[verb].splitlines() if re.match(r"\.(Op )?Ar ", line)]
+    assert lines == [expected[action.nargs] for action in positional]  # type: ignore[index]  # nargs may be an int
+
+
+def test_the_page_has_the_choices_of_an_option() -> None:
+    for verb, each in verbs().items():
+        for action in each._actions:
+            if action.choices:
+                assert f"Fl {action.option_strings[0][1:]} Cm {' | '.join(action.choices)}" in entries()[verb]
+
+
+def test_the_completion_has_the_same_verbs_options_and_choices() -> None:
+    assert re.findall(r"verbs='(.*)'", COMPLETION) == [" ".join(verbs())]
+    offered = {verb: set(words.split()) for verb, words in re.findall(r"(\w+)\) options\+='(.*)'", COMPLETION)}
+    assert offered == {verb: options(each) for verb, each in verbs().items() if options(each)}
+    choices = {action.option_strings[0]: " ".join(action.choices) for action in verbs()["enroll"]._actions if action.choices}
+    assert dict(re.findall(r"(--\w+)\)\n.*compgen -W '(.*)' --", COMPLETION)) == choices
+
+
+def test_the_page_of_the_configuration_has_every_key_and_its_default() -> None:
+    parts = re.split(r"^\.It Cm (\w+) No = .*\n", CONFIGURATION.partition(".Sh FILES")[0], flags=re.MULTILINE)
+    pages = dict(zip(parts[1::2], parts[2::2], strict=True))
+    assert set(pages) == set(Config.__slots__)
+    for key, text in pages.items():
+        plain = text.replace("\n.Ql", "").replace(r"\(dq", '"')
+        default = json.dumps(getattr(Config(), key))
+        assert f"Default: {default}" in plain or (key == "issuer" and "Default: the name of the host" in plain)
