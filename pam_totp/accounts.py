@@ -1,0 +1,387 @@
+"""Accounts as they are kept: sealed rows, the roster that proves absence, and the copy of the ledger in ``/run``.
+
+The one place where sealing and storing meet. What a decision depends on is either sealed or checked against something
+sealed, because SQLite has no checksums and a plain byte can rot or be edited.
+"""
+
+from __future__ import annotations
+
+import os
+from binascii import crc32
+
+from pam_totp import keys, store
+from pam_totp.errors import CacheError, CacheReadOnlyError, ChargeError, DamageError, HostKeyError
+from pam_totp.ledger import Ledger
+from pam_totp.otp import SECRET_BYTES
+from pam_totp.users import User, exists
+from pam_totp.volatile import Volatile
+
+PENDING = "pending"
+ACTIVE = "active"
+MOST_AUTHENTICATORS = 5
+# Long enough for every code that could have been spent before the boot to run out.
+FALLBACK_CLOSED_SECONDS = 300
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+    from typing import Any
+
+    from pam_totp.ledger import Moment
+    from pam_totp.paths import Paths
+    from pam_totp.seal import Sealer
+    from pam_totp.volatile import Lock
+
+
+class Authenticator:
+    """One device or app. ``created`` in seconds since the epoch; ``source`` is "local" or "directory"."""
+
+    __slots__ = ("created", "identifier", "label", "secret", "source", "state")
+
+    def __init__(self, identifier: str, state: str, label: str, source: str, created: int, secret: bytes) -> None:
+        self.identifier = identifier
+        self.state = state
+        self.label = label
+        self.source = source
+        self.created = created
+        self.secret = secret
+
+    def __repr__(self) -> str:
+        return f"Authenticator({self.label!r}, {self.state})"
+
+    @classmethod
+    def new(cls, label: str, now: int) -> Authenticator:
+        """A pending authenticator with a fresh secret of 160 bits."""
+        return cls(os.urandom(8).hex(), PENDING, label, "local", now, os.urandom(SECRET_BYTES))
+
+
+class Account:
+    """One user's record; without authenticators where there is proven to be none.
+
+    ``name`` is the record's own, which an alias of the uid shares. ``note`` is for the log.
+    """
+
+    __slots__ = ("authenticators", "ledger", "name", "note", "uid")
+
+    def __init__(
+        self, name: str, uid: int, authenticators: list[Authenticator], ledger: Ledger, note: str = ""
+    ) -> None:
+        self.name = name
+        self.uid = uid
+        self.authenticators = authenticators
+        self.ledger = ledger
+        self.note = note
+
+    @property
+    def active(self) -> list[Authenticator]:
+        """The authenticators whose codes count."""
+        return [authenticator for authenticator in self.authenticators if authenticator.state == ACTIVE]
+
+    @property
+    def pending(self) -> Authenticator | None:
+        """The authenticator that waits for its first code."""
+        return next((each for each in self.authenticators if each.state == PENDING), None)
+
+    @property
+    def state(self) -> str:
+        """none, pending, active or locked."""
+        if not self.active:
+            return PENDING if self.authenticators else "none"
+        return "locked" if self.ledger.locked else ACTIVE
+
+
+class Accounts:
+    """All accounts of a host. Use as a context manager; never keep one across a prompt.
+
+    Every method raises CacheError (or a child) when something is missing, damaged or unsafe.
+    """
+
+    def __init__(self, paths: Paths) -> None:
+        """Load the key and open the cache. Raises HostKeyError or CacheError."""
+        self._sealer: Sealer = keys.load(paths.key, paths.owner)
+        self._store = store.Store(paths.cache, paths.owner)
+        try:
+            self._volatile = Volatile(paths.run, paths.owner)
+        except BaseException:
+            self._store.close()
+            raise
+
+    def __enter__(self) -> Accounts:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._store.close()
+
+    def token(self, text: str) -> str:
+        """A short keyed name for ``text``, for telling sources apart without keeping what they are."""
+        return self._sealer.token(text)
+
+    def lock(self, name: str) -> Lock:
+        """The lock of one account, to hold from reading it until its change is committed. Raises LockTimeoutError."""
+        return self._volatile.lock(self._sealer.token(name))
+
+    def find(self, user: User) -> Account:
+        """The account of a user (design, section 3, "who is the user?").
+
+        Raises DamageError when rows and roster disagree or something does not open, CacheError with reason
+        "uid-changed" when the record was made for another uid, NameServiceError when NSS must be asked and fails.
+        """
+        row = self._store.account(user.name)
+        if row is not None:
+            account = self._open(row)
+            if account.uid != user.uid:
+                raise CacheError(
+                    f"{user.name} was enrolled with uid {account.uid} and now has {user.uid}: "
+                    f"if this is the same person, run pam-totp reset {user.name} and enrol again",
+                    "uid-changed",
+                )
+            return account
+        if user.name in self._roster_names(user.name):
+            raise self._disagreement(user.name)
+        stale = []
+        rows = self._store.accounts_with(user.uid)
+        if {row[0] for row in rows} != set(self._roster_uid(user.uid)):
+            raise self._disagreement(f"uid {user.uid}")
+        for row in rows:
+            owner = exists(row[0])
+            if owner is not None and owner.uid == user.uid:
+                account = self._open(row)
+                account.note = f"alias of {account.name}"
+                return account
+            stale.append(row[0])
+        note = f"stale record of {', '.join(stale)} with the same uid" if stale else ""
+        return Account(user.name, user.uid, [], self._remembered(user.name, Ledger()), note)
+
+    def get(self, name: str) -> Account | None:
+        """The record under exactly this name, whatever NSS says; None where it is proven that there is none."""
+        row = self._store.account(name)
+        if row is not None:
+            return self._open(row)
+        if name in self._roster_names(name):
+            raise self._disagreement(name)
+        return None
+
+    def unreadable(self, name: str) -> Account:
+        """The stand-in for a record that does not open: without authenticators, ready to be saved as removed."""
+        row = self._store.account(name)
+        return Account(name, row[1] if row else 0, [], Ledger())
+
+    def names(self) -> list[str]:
+        """All names that have a record, in order; damaged ones too."""
+        return self._store.names()
+
+    def check_key(self) -> None:
+        """Make sure that the key belongs to the cache. Raises HostKeyError."""
+        for number in range(store.BUCKETS):
+            try:
+                self._bucket(number)
+            except DamageError:
+                continue
+            return
+        raise HostKeyError("the host key does not belong to this cache: restore both from the same backup", "key-wrong")
+
+    def all(self) -> Iterator[Account | CacheError]:
+        """Every record in the order of names; in the place of a damaged one, its error."""
+        for name in self.names():
+            try:
+                account = self.get(name)
+            except CacheError as error:
+                yield error
+            else:
+                if account is not None:
+                    yield account
+
+    def charge(self, account: Account, now: Moment) -> bool:
+        """Record the account's ledger: in ``/run``, then durably in the cache. Call with the lock held.
+
+        True when it is durable; False when the cache is full or read-only and ``/run`` has it, which suffices for a
+        TOTP code until the next boot.
+
+        Raises ChargeError when it is recorded nowhere, or right after a boot only in ``/run``, where what was spent
+        before the boot is not known.
+        """
+        sealed = self._next_ledger(account)
+        in_run = self._volatile.write(self._sealer.token(account.name), sealed)
+        try:
+            with self._store.transaction():
+                self._store.update_ledger(account.name, sealed)
+        except CacheReadOnlyError as error:
+            if not in_run:
+                raise ChargeError(f"{error}; and /run/pam-totp takes no writes either") from None
+            if now.uptime < FALLBACK_CLOSED_SECONDS:
+                raise ChargeError(
+                    f"{error}; logins without it begin {FALLBACK_CLOSED_SECONDS} s after a boot", "fallback-closed"
+                ) from None
+            return False
+        return True
+
+    def save(self, account: Account) -> None:
+        """Write the whole record, authenticators and roster included, in one transaction. Call with the lock held.
+
+        An account without authenticators is removed.
+        """
+        kept = {authenticator.identifier for authenticator in account.authenticators}
+        account.ledger.forget_marks(kept)
+        sealed = self._next_ledger(account)
+        with self._store.transaction():
+            for row in self._store.authenticators(account.name):
+                if row[0] not in kept:
+                    self._store.delete(account.name, row[0])
+            before = self._store.account(account.name)
+            if before is not None and before[1] != account.uid:
+                self._update_uid_entry(before[1], account.name, present=False)
+            if account.authenticators:
+                self._store.put_account(account.name, account.uid, sealed)
+                for authenticator in account.authenticators:
+                    self._store.put_authenticator(account.name, self._sealed_row(account, authenticator))
+            else:
+                self._store.delete(account.name)
+            self._update_name_entry(account)
+            self._update_uid_entry(account.uid, account.name, present=bool(account.authenticators))
+        # Marks stay known until the next boot even when the record is gone: an older cache put back in its place
+        # must not make a spent code work again.
+        if not self._volatile.write(self._sealer.token(account.name), sealed):
+            self._volatile.forget(self._sealer.token(account.name))
+
+    def record_event(self, time: int, name: str, line: str) -> None:
+        """Note a refusal in the ring of events. Raises CacheError; no decision may depend on it."""
+        self._store.record_event(time, name, line)
+
+    def events(self, name: str, most: int) -> list[tuple[int, str]]:
+        """The latest refusals (seconds since the epoch, line) of a user, newest first."""
+        return self._store.events(name, most)
+
+    def damage(self) -> list[str]:
+        """Everything that is wrong with the cache, in words; empty where nothing is. Reads the whole file."""
+        found = self._store.damage()
+        names: dict[str, str] = {}
+        uids: dict[str, set[str]] = {}
+        for number in range(store.BUCKETS):
+            try:
+                entries = self._bucket(number)
+            except DamageError:
+                found.append(f"roster bucket {number} does not open")
+                continue
+            for key, value in entries.items():
+                if key[:2] == "n:":
+                    names[key[2:]] = value
+                else:
+                    uids[key[2:]] = set(value.split("/"))
+        for each in self.all():
+            if isinstance(each, CacheError):
+                found.append(str(each))
+            elif each.name not in uids.get(str(each.uid), set()):
+                found.append(f"the roster does not list {each.name} under uid {each.uid}")
+        missing = sorted(set(names) - set(self._store.names()))
+        found.extend(f"the record of {name} is gone, though the roster lists it" for name in missing)
+        return found
+
+    def _open(self, row: tuple[Any, ...]) -> Account:
+        name, uid, sealed_ledger = row
+        authenticators = []
+        try:
+            ledger = Ledger.decode(self._sealer.open(sealed_ledger, "ledger", name))
+            for identifier, state, label, source, created, sealed in self._store.authenticators(name):
+                context = _context(name, uid, identifier, state, label, source, created)
+                secret = self._sealer.open(sealed, *context)
+                authenticators.append(Authenticator(identifier, state, label, source, created, secret))
+            ledger = self._remembered(name, ledger)
+        except DamageError as error:
+            raise DamageError(f"the record of {name} is damaged: {error}") from None
+        account = Account(name, uid, authenticators, ledger)
+        if self._roster_names(name).get(name) != _entry(account):
+            raise self._disagreement(name)
+        return account
+
+    def _remembered(self, name: str, ledger: Ledger) -> Ledger:
+        copy = self._volatile.read(self._sealer.token(name))
+        if copy is None:
+            return ledger
+        return ledger.merge(Ledger.decode(self._sealer.open(copy, "ledger", name)))
+
+    def _next_ledger(self, account: Account) -> bytes:
+        account.ledger.seq += 1
+        return self._sealer.seal(account.ledger.encode(), "ledger", account.name)
+
+    def _sealed_row(self, account: Account, each: Authenticator) -> tuple[object, ...]:
+        context = _context(
+            account.name, account.uid, each.identifier, each.state, each.label, each.source, each.created
+        )
+        sealed = self._sealer.seal(each.secret, *context)
+        return each.identifier, each.state, each.label, each.source, each.created, sealed
+
+    # The roster. A bucket is lines of "key TAB value"; keys are "n:" and a name, "u:" and a uid.
+
+    def _bucket(self, number: int) -> dict[str, str]:
+        content = self._sealer.open(self._store.bucket(number), "roster", str(number)).decode("utf-8")
+        return dict(line.split("\t") for line in content.split("\n") if line)
+
+    def _entry_of(self, key: str) -> str | None:
+        # Searched as bytes: with a million users a bucket holds thousands of lines, and a login reads only one.
+        number = _bucket_of(key)
+        content = b"\n" + self._sealer.open(self._store.bucket(number), "roster", str(number))
+        start = content.find(b"\n" + key.encode("utf-8") + b"\t")
+        if start < 0:
+            return None
+        start = content.index(b"\t", start) + 1
+        return content[start : content.index(b"\n", start)].decode("utf-8")
+
+    def _roster_names(self, name: str) -> dict[str, str]:
+        entry = self._entry_of(f"n:{name}")
+        return {} if entry is None else {name: entry}
+
+    def _roster_uid(self, uid: int) -> list[str]:
+        entry = self._entry_of(f"u:{uid}")
+        return [] if entry is None else entry.split("/")
+
+    def _update_entry(self, key: str, change: Callable[[str | None], str | None]) -> None:
+        number = _bucket_of(key)
+        entries = self._bucket(number)
+        value = change(entries.pop(key, None))
+        if value is not None:
+            entries[key] = value
+        self._store.put_bucket(number, seal_bucket(self._sealer, number, entries))
+
+    def _update_name_entry(self, account: Account) -> None:
+        value = _entry(account) if account.authenticators else None
+        self._update_entry(f"n:{account.name}", lambda _: value)
+
+    def _update_uid_entry(self, uid: int, name: str, present: bool) -> None:
+        def change(value: str | None) -> str | None:
+            names = set(value.split("/") if value else ()) - {name}
+            if present:
+                names.add(name)
+            return "/".join(sorted(names)) or None
+
+        self._update_entry(f"u:{uid}", change)
+
+    def _disagreement(self, who: str) -> DamageError:
+        return DamageError(
+            f"the records of {who} and the roster disagree: restore /var/lib/pam-totp from a backup, "
+            "or run pam-totp reset for the user and enrol again"
+        )
+
+
+def seal_bucket(sealer: Sealer, number: int, entries: dict[str, str]) -> bytes:
+    """One roster bucket with these entries, sealed."""
+    content = "".join(f"{key}\t{value}\n" for key, value in sorted(entries.items()))
+    return sealer.seal(content.encode("utf-8"), "roster", str(number))
+
+
+def _bucket_of(key: str) -> int:
+    return crc32(key.encode("utf-8")) % store.BUCKETS
+
+
+def _entry(account: Account) -> str:
+    # Which authenticators there are, and in which state: a row that is missing or left over is damage.
+    parts = sorted(f"{each.identifier}={each.state}" for each in account.authenticators)
+    return f"{account.uid} {' '.join(parts)}"
+
+
+def _context(
+    name: str, uid: int, identifier: str, state: str, label: str, source: str, created: int
+) -> tuple[str, ...]:
+    return "secret", name, str(uid), identifier, state, label, source, str(created)

@@ -1,0 +1,57 @@
+"""``pam-totp``: the administrator's command. The parser, and how errors become exit codes; one file per verb beside it.
+
+Exit codes: 0 done or yes; 1 the answer is no; 2 usage; 3 the environment does not allow it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from pam_totp import __version__
+from pam_totp.cli import check, confirm, enroll, init, reset, status, unlock
+from pam_totp.errors import PamTotpError
+from pam_totp.paths import Paths
+
+VERBS = (init, enroll, confirm, status, reset, unlock, check)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; the man page is checked against it."""
+    top = argparse.ArgumentParser(
+        prog="pam-totp",
+        description="Set up and look after TOTP codes for SSH logins.",
+        epilog="Exit codes: 0 done or yes, 1 the answer is no, 2 usage, 3 the environment does not allow it. "
+        "See pam-totp(8).",
+    )
+    top.add_argument("--version", action="version", version=f"pam-totp {__version__}")
+    verbs = top.add_subparsers(metavar="VERB", required=True)
+    for verb in VERBS:
+        name = verb.__name__.rpartition(".")[2]
+        summary = (verb.__doc__ or "").partition("\n")[0]
+        each = verbs.add_parser(name, help=summary[0].lower() + summary[1:].rstrip("."), description=verb.__doc__)
+        verb.arguments(each)
+        each.set_defaults(run=verb.run)
+    return top
+
+
+def main(argv: list[str] | None = None, paths: Paths | None = None) -> int:
+    """Run one command; returns the exit code. Exits by itself (SystemExit) for --help and usage errors."""
+    arguments = parser().parse_args(argv)
+    paths = paths or Paths()
+    if os.geteuid() != paths.owner:
+        print("pam-totp: only root may do this: run it with sudo", file=sys.stderr)
+        return 3
+    try:
+        code = arguments.run(arguments, paths)
+    except PamTotpError as error:
+        print(f"pam-totp: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"pam-totp: {error.filename or 'the system'}: {error.strerror}", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        print("\npam-totp: interrupted, nothing changed", file=sys.stderr)
+        return 1
+    return int(code)

@@ -1,0 +1,55 @@
+"""Say whether a code would be accepted now, and if not why; consumes nothing.
+
+The code is read from the terminal, or from standard input where that is no terminal; never from an argument.
+"""
+
+from __future__ import annotations
+
+from pam_totp import config as configuration
+from pam_totp import login, otp
+from pam_totp.accounts import Accounts
+from pam_totp.cli import common
+from pam_totp.clock import now
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from pam_totp.paths import Paths
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """USER."""
+    common.user_argument(parser)
+
+
+def run(arguments: argparse.Namespace, paths: Paths) -> int:
+    """Check; 0 where the code would be accepted."""
+    config = configuration.load(paths.config, paths.owner)
+    user = common.known_user(arguments.user)
+    answer = common.read_code("Code from the app: ")
+    code = None if answer is None else otp.parse(answer)
+    with Accounts(paths) as accounts:
+        account = accounts.find(user)
+    moment = now()
+    if not account.active:
+        problem: str | None = (
+            f"{user.name} has no active authenticator and is not asked: see pam-totp status {user.name}"
+        )
+    elif code is None:
+        problem = "wrong: a code has six digits"
+    elif login.match(account, code, otp.step_at(moment.wall), config) is None:
+        _, detail = login.diagnose(account, code, otp.step_at(moment.wall))
+        problem = detail or "wrong"
+    else:
+        problem = None
+    wait = account.ledger.longest_wait(moment)
+    if account.ledger.locked:
+        problem = f"{problem or 'right'}, but the account is locked: run pam-totp unlock {account.name}"
+    elif wait:
+        problem = f"{problem or 'right'}, but waiting: from some sources {login.duration(wait)} to go"
+    if problem is None:
+        print("accepted: this code would be accepted now")
+        return 0
+    print(f"refused: {problem}")
+    return 1

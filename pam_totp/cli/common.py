@@ -1,0 +1,61 @@
+"""What several verbs need: finding the user, reading a code, telling syslog of a change, showing times."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import UTC, datetime
+
+from pam_totp import log, users
+from pam_totp.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from pam_totp.accounts import Account, Accounts
+
+
+def user_argument(parser: argparse.ArgumentParser) -> None:
+    """The USER that most verbs take."""
+    parser.add_argument("user", metavar="USER", help="login name, as getent passwd knows it")
+
+
+def known_user(name: str) -> users.User:
+    """The user NSS knows by this name. Raises UsageError."""
+    user = users.find(name)
+    if user is None:
+        raise UsageError(f"no such user: {name!r}; see getent passwd for the names this host knows")
+    return user
+
+
+def recorded_name(accounts: Accounts, name: str) -> str:
+    """The name a record is kept under: also one that NSS no longer knows, and the own name of an alias.
+
+    Raises UsageError when the name is neither known nor recorded.
+    """
+    user = users.find(name)
+    if name in accounts.names():
+        return name
+    if user is None:
+        raise UsageError(f"no such user and no such record: {name!r}; see getent passwd and pam-totp status")
+    return accounts.find(user).name
+
+
+def read_code(prompt: str) -> str | None:
+    """A line typed at the terminal, or the next one of standard input; None at its end."""
+    if sys.stdin.isatty():
+        print(prompt, end="", flush=True, file=sys.stderr)
+    line = sys.stdin.readline()
+    return line.rstrip("\r\n") if line else None
+
+
+def record(action: str, account: Account, detail: str = "") -> None:
+    """Tell syslog who changed what."""
+    by = os.environ.get("SUDO_USER", "root")
+    log.send(log.NOTICE, "pam-totp", log.line(user=account.name, action=action, by=by, detail=detail))
+
+
+def rfc3339(seconds: float | None) -> str | None:
+    """Seconds since the epoch as RFC 3339 in UTC."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

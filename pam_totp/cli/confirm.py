@@ -1,0 +1,70 @@
+"""Activate the pending authenticator of a user with a code from it.
+
+The code is read from the terminal, or from standard input where that is no terminal; never from an argument.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from pam_totp import config as configuration
+from pam_totp import enroll, otp
+from pam_totp.accounts import Accounts
+from pam_totp.cli import common
+from pam_totp.clock import now
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from pam_totp.config import Config
+    from pam_totp.paths import Paths
+    from pam_totp.users import User
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """USER."""
+    common.user_argument(parser)
+
+
+def run(arguments: argparse.Namespace, paths: Paths) -> int:
+    """Confirm."""
+    config = configuration.load(paths.config, paths.owner)
+    user = common.known_user(arguments.user)
+    with Accounts(paths) as accounts:
+        if accounts.find(user).pending is None:
+            print(f"pam-totp: nothing is pending for {user.name}: run pam-totp enroll {user.name}", file=sys.stderr)
+            return 1
+    return ask_until_right(user, paths, config)
+
+
+def ask_until_right(user: User, paths: Paths, config: Config) -> int:
+    """Ask for codes until one activates the pending authenticator or there is no further line."""
+    while True:
+        answer = common.read_code("Code from the app: ")
+        if answer is None:
+            print(f"pam-totp: no right code: still pending, run pam-totp confirm {user.name}", file=sys.stderr)
+            return 1
+        code = otp.parse(answer)
+        problem = "six digits, please" if code is None else _try(user, paths, config, code)
+        if problem is None:
+            print(f"{user.name} is enrolled: the next login asks for a code.")
+            return 0
+        print(f"pam-totp: {problem}", file=sys.stderr)
+
+
+def _try(user: User, paths: Paths, config: Config, code: str) -> str | None:
+    with Accounts(paths) as accounts, accounts.lock(accounts.find(user).name):
+        account = accounts.find(user)
+        now_step = otp.step_at(now().wall)
+        if enroll.confirm(account, code, now_step, config.window):
+            accounts.save(account)
+            common.record("confirm", account, "active")
+            return None
+        if account.pending is None:
+            return "nothing is pending any more"
+        seconds = enroll.seconds_off(account, code, now_step)
+    if seconds is None:
+        return "that code is wrong: take the one the app shows now"
+    direction = "ahead" if seconds > 0 else "behind"
+    return f"that code is right, but {abs(seconds)} s {direction}: set the clock of the phone or of this host"

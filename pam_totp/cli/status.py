@@ -1,0 +1,126 @@
+"""Show who is enrolled, in which state, and what is wrong with the cache.
+
+Without users: everybody who has a record.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from pam_totp import login, users
+from pam_totp.accounts import Account, Accounts
+from pam_totp.cli import common
+from pam_totp.clock import now
+from pam_totp.errors import CacheError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from pam_totp.ledger import Moment
+    from pam_totp.paths import Paths
+
+_REFUSALS = 5
+_HEAD = ("USER", "STATE", "AUTHENTICATORS", "ENROLLED", "LAST LOGIN", "FAILURES", "WAIT")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """[USER ...] [--json]."""
+    parser.add_argument("users", metavar="USER", nargs="*", help="only these, with their latest refusals")
+    parser.add_argument("--json", action="store_true", help="print one JSON document: a list of objects")
+
+
+def run(arguments: argparse.Namespace, paths: Paths) -> int:
+    """Show; 3 where the cache is damaged."""
+    moment = now()
+    with Accounts(paths) as accounts:
+        if arguments.users:
+            found = [_of(accounts, name) for name in arguments.users]
+            problems = []
+        else:
+            found = [each for each in accounts.all() if isinstance(each, Account)]
+            problems = accounts.damage()
+        if arguments.json:
+            print(json.dumps([_fields(account, moment) for account in found], indent=2))
+        else:
+            _table(found, moment)
+            for name in dict.fromkeys(account.name for account in found if arguments.users):
+                _refusals(accounts, name)
+    for problem in problems:
+        print(f"pam-totp: damaged: {problem}", file=sys.stderr)
+    return 3 if problems else 0
+
+
+def _of(accounts: Accounts, name: str) -> Account:
+    recorded = common.recorded_name(accounts, name)
+    account = accounts.get(recorded)
+    return account if account is not None else accounts.find(common.known_user(name))
+
+
+def _fields(account: Account, moment: Moment) -> dict[str, object]:
+    wait = account.ledger.longest_wait(moment)
+    return {
+        "user": account.name,
+        "state": account.state,
+        "authenticators": [
+            {
+                "label": each.label,
+                "state": each.state,
+                "source": each.source,
+                "enrolled": common.rfc3339(each.created),
+            }
+            for each in account.authenticators
+        ],
+        "failures": account.ledger.row,
+        "retry_at": common.rfc3339(moment.wall + wait) if wait else None,
+        "last_success": common.rfc3339(account.ledger.last_success),
+    }
+
+
+def _table(found: list[Account], moment: Moment) -> None:
+    if not found:
+        print("nobody is enrolled: start with pam-totp enroll USER")
+        return
+    rows = [_HEAD, *(_row(account, moment) for account in found)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _row(account: Account, moment: Moment) -> tuple[str, ...]:
+    labels = [each.label + (" (pending)" if each.state != "active" else "") for each in account.authenticators]
+    created = [each.created for each in account.authenticators]
+    wait = account.ledger.longest_wait(moment)
+    return (
+        account.name + _strange(account),
+        account.state,
+        ", ".join(labels) or "-",
+        _date(min(created)) if created else "-",
+        _date(account.ledger.last_success),
+        str(account.ledger.row),
+        login.duration(wait) if wait else "-",
+    )
+
+
+def _strange(account: Account) -> str:
+    user = users.find(account.name)
+    if not account.authenticators or (user is not None and user.uid == account.uid):
+        return ""
+    return " (stale: no such user)" if user is None else f" (uid changed: was {account.uid}, is {user.uid})"
+
+
+def _date(seconds: float | None) -> str:
+    text = common.rfc3339(seconds)
+    return "-" if text is None else text.replace("T", " ")[:16]
+
+
+def _refusals(accounts: Accounts, name: str) -> None:
+    try:
+        events = accounts.events(name, _REFUSALS)
+    except CacheError:
+        events = []
+    if events:
+        print(f"\nlatest refusals of {name}:")
+    for time, line in events:
+        print(f"  {common.rfc3339(time)}  {line}")

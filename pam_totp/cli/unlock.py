@@ -1,0 +1,42 @@
+"""Clear a user's failures, waits and lock.
+
+Codes that were used stay used.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from pam_totp import config as configuration
+from pam_totp import otp
+from pam_totp.accounts import Accounts
+from pam_totp.cli import common
+from pam_totp.clock import now
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from pam_totp.paths import Paths
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """USER."""
+    common.user_argument(parser)
+
+
+def run(arguments: argparse.Namespace, paths: Paths) -> int:
+    """Unlock."""
+    config = configuration.load(paths.config, paths.owner)
+    with Accounts(paths) as accounts:
+        name = common.recorded_name(accounts, arguments.user)
+        with accounts.lock(name):
+            account = accounts.get(name)
+            if account is None:
+                print(f"pam-totp: {name} has no record: nothing to unlock", file=sys.stderr)
+                return 1
+            account.ledger.unlock(otp.step_at(now().wall), config.window)
+            accounts.save(account)
+    common.record("unlock", account)
+    print(f"{name}: failures, waits and lock are cleared")
+    return 0

@@ -1,0 +1,234 @@
+"""What an account has been charged with: spent steps, learned drift, wrong codes, waits, the lock.
+
+Pure: time comes in as a Moment, nothing is read or written. The limits are those of the design, section 3: NIST
+800-63B's 100 failures in a row, and per source a wait that doubles.
+"""
+
+from __future__ import annotations
+
+import json
+
+from pam_totp.errors import DamageError
+
+FREE_FAILURES = 3
+FIRST_WAIT = 30
+LONGEST_WAIT = 3600
+DAY = 86_400
+FAILURES_A_DAY = 24
+TRUSTED_FOR = 30 * DAY
+MOST_SOURCES = 32
+MOST_RECENT = 64
+LEAN_TO_LEARN = 3
+MOST_OLD_MARKS = 8
+_PAD = 512
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Stamp = list[Any]
+
+
+class Moment:
+    """One instant on both clocks, in seconds: ``wall`` since the epoch, ``uptime`` (CLOCK_BOOTTIME) since the boot."""
+
+    __slots__ = ("boot_id", "uptime", "wall")
+
+    def __init__(self, wall: float, boot_id: str, uptime: float) -> None:
+        self.wall = wall
+        self.boot_id = boot_id
+        self.uptime = uptime
+
+    def stamp(self) -> Stamp:
+        """This moment as it is kept, in whole seconds."""
+        return [int(self.wall), self.boot_id, int(self.uptime)]
+
+    def since(self, stamp: Stamp) -> float:
+        """Seconds gone by since a stamp, never less than 0.
+
+        Within one boot only the boot clock counts, so setting the wall clock ends no wait and prolongs none. Across a
+        boot the wall clock is all there is, but the time since the boot has certainly passed.
+        """
+        wall, boot_id, uptime = stamp
+        if boot_id == self.boot_id:
+            return max(0.0, self.uptime - float(uptime))
+        return max(0.0, self.uptime, self.wall - float(wall))
+
+
+class Mark:
+    """What is known of one authenticator: the high-water mark of its spent steps, and its clock's drift in steps."""
+
+    __slots__ = ("drift", "lean", "step")
+
+    def __init__(self, step: int = -1, drift: int = 0, lean: int = 0) -> None:
+        self.step = step
+        self.drift = drift
+        self.lean = lean
+
+    def spend(self, step: int, now_step: int, max_drift: int) -> None:
+        """Note an accepted step, and learn the drift slowly.
+
+        Only several logins in a row that all lean the same way move the drift, by one step: a code typed at the last
+        moment leans once and proves nothing. The drift stays within +-``max_drift``.
+        """
+        self.step = max(self.step, step)
+        offset = step - now_step - self.drift
+        direction = (offset > 0) - (offset < 0)
+        self.lean = self.lean + direction if direction and self.lean * direction >= 0 else direction
+        if abs(self.lean) >= LEAN_TO_LEARN:
+            self.drift = min(max_drift, max(-max_drift, self.drift + direction))
+            self.lean = 0
+
+
+class Ledger:
+    """The changing part of one account. ``seq`` grows with every change, so the newer of two copies is known."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.marks: dict[str, Mark] = {}
+        self.row = 0  # failures since the last success, from everywhere
+        self.locked = False
+        self.recent: list[Stamp] = []  # the latest failures, oldest first
+        self.sources: dict[str, Stamp] = {}  # source -> [failures in a row, stamp of the last or None, success or None]
+        self.unseen = 0  # wrong codes the user has not been told of
+        self.unseen_from = ""
+        self.last_success: int | None = None
+
+    @classmethod
+    def decode(cls, content: bytes) -> Ledger:
+        """Read what ``encode`` wrote. Raises DamageError."""
+        ledger = cls()
+        try:
+            fields = json.loads(content)
+            ledger.seq = fields["seq"]
+            ledger.marks = {key: Mark(*values) for key, values in fields["marks"].items()}
+            ledger.row = fields["row"]
+            ledger.locked = fields["locked"]
+            ledger.recent = fields["recent"]
+            ledger.sources = fields["sources"]
+            ledger.unseen, ledger.unseen_from = fields["unseen"]
+            ledger.last_success = fields["last_success"]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise DamageError("an account's ledger is not readable: reset the user or restore a backup") from None
+        return ledger
+
+    def encode(self) -> bytes:
+        """As bytes, padded: most changes then keep the row's size, so a full disk can still take them."""
+        fields = {
+            "seq": self.seq,
+            "marks": {key: [mark.step, mark.drift, mark.lean] for key, mark in self.marks.items()},
+            "row": self.row,
+            "locked": self.locked,
+            "recent": self.recent,
+            "sources": self.sources,
+            "unseen": [self.unseen, self.unseen_from],
+            "last_success": self.last_success,
+        }
+        content = json.dumps(fields, separators=(",", ":")).encode("ascii")
+        return content + b" " * (-len(content) % _PAD)
+
+    def merge(self, other: Ledger) -> Ledger:
+        """The newer of two copies, with the higher of the two marks of every authenticator."""
+        newer, older = (other, self) if other.seq > self.seq else (self, other)
+        for key, mark in older.marks.items():
+            known = newer.marks.setdefault(key, mark)
+            known.step = max(known.step, mark.step)
+        return newer
+
+    def mark(self, authenticator: str) -> Mark:
+        """The mark of an authenticator, new where there is none yet."""
+        return self.marks.setdefault(authenticator, Mark())
+
+    def forget_marks(self, kept: set[str]) -> None:
+        """Drop the marks of authenticators that are gone, but for the latest few."""
+        gone = sorted(set(self.marks) - kept, key=lambda key: self.marks[key].step)
+        for key in gone[:-MOST_OLD_MARKS]:
+            del self.marks[key]
+
+    def cleared(self) -> Ledger:
+        """A ledger for the same user after a reset: nothing but what is spent."""
+        ledger = Ledger()
+        ledger.seq = self.seq
+        ledger.marks = self.marks
+        return ledger
+
+    def fail(self, source: str, address: str, now: Moment, lock_after: int) -> None:
+        """Charge a wrong code to the account and to the source it came from."""
+        row, _, success = self.sources.get(source, [0, None, None])
+        self.sources[source] = [row + 1, now.stamp(), success]
+        self.recent = [*self.recent, now.stamp()][-MOST_RECENT:]
+        self.row += 1
+        self.locked = self.locked or self.row >= lock_after
+        self.unseen += 1
+        self.unseen_from = address
+        self._forget_old_sources(now)
+
+    def succeed(self, source: str, now: Moment) -> None:
+        """Note a login. What other sources owe stays."""
+        self.sources[source] = [0, None, int(now.wall)]
+        self.row = 0
+        self.unseen = 0
+        self.unseen_from = ""
+        self.last_success = int(now.wall)
+        self._forget_old_sources(now)
+
+    def unlock(self, now_step: int, window: int) -> None:
+        """Clear failures, waits and the lock; the success of a source is kept.
+
+        A mark in the future (the clock was wrong) is lowered to the latest step that could be accepted now: below
+        that nothing is forgotten, so no spent code works again.
+        """
+        self.row = 0
+        self.locked = False
+        self.recent = []
+        self.sources = {source: [0, None, entry[2]] for source, entry in self.sources.items() if entry[2] is not None}
+        for mark in self.marks.values():
+            mark.step = min(mark.step, now_step + mark.drift + window)
+
+    def wait(self, source: str, now: Moment) -> int:
+        """Whole seconds until a code from this source is looked at again; 0 when it is now."""
+        row, last, success = self.sources.get(source, [0, None, None])
+        remaining = 0.0
+        if last is not None and row >= FREE_FAILURES:
+            remaining = _pause(row) - now.since(last)
+        trusted = success is not None and now.wall - success < TRUSTED_FOR
+        if not trusted:
+            remaining = max(remaining, self.day_wait(now))
+        return max(0, _ceil(remaining))
+
+    def day_wait(self, now: Moment) -> int:
+        """Whole seconds until the day's failures leave room for a source that is not trusted."""
+        today = [stamp for stamp in self.recent if now.since(stamp) < DAY]
+        if len(today) < FAILURES_A_DAY:
+            return 0
+        return max(1, _ceil(DAY - now.since(today[-FAILURES_A_DAY])))
+
+    def longest_wait(self, now: Moment) -> int:
+        """Whole seconds until no source has to wait any more."""
+        return max([self.day_wait(now), *(self.wait(source, now) for source in self.sources)])
+
+    def _forget_old_sources(self, now: Moment) -> None:
+        def matters(entry: Stamp) -> bool:
+            _, last, success = entry
+            return (last is not None and now.since(last) < DAY) or (
+                success is not None and now.wall - success < TRUSTED_FOR
+            )
+
+        kept = {source: entry for source, entry in self.sources.items() if matters(entry)}
+        # The newest stay. Forgetting an older one opens nothing: the day's limit holds for all sources together.
+        while len(kept) > MOST_SOURCES:
+            del kept[min(kept, key=lambda source: max(_wall(kept[source][1]), kept[source][2] or 0))]
+        self.sources = kept
+
+
+def _pause(row: int) -> int:
+    # The exponent is capped before the power is taken: a long row must not build a huge number.
+    return min(LONGEST_WAIT, FIRST_WAIT << min(row - FREE_FAILURES, 10))
+
+
+def _wall(stamp: Stamp | None) -> int:
+    return int(stamp[0]) if stamp else 0
+
+
+def _ceil(seconds: float) -> int:
+    return -int(-seconds // 1)
