@@ -1,0 +1,87 @@
+"""Options of the test run, and the fixtures for real logins. Nothing of the lab is imported until one is asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.lab.machine import Machine
+    from tests.lab.roots import Root
+
+SUITES = ("bookworm", "trixie")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --suite and --full."""
+    parser.addoption("--suite", action="append", choices=SUITES, help="only this Debian suite (can be repeated)")
+    parser.addoption("--full", action="store_true", help="also run what is marked `full`")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker."""
+    config.addinivalue_line("markers", "full: takes long; runs with --full only")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what needs a suite on each of them."""
+    if "suite" in metafunc.fixturenames:
+        suites = metafunc.config.getoption("suite") or SUITES
+        metafunc.parametrize("suite", list(dict.fromkeys(suites)), scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked `full`, unless it is asked for."""
+    if not config.getoption("full"):
+        left_out = [item for item in items if item.get_closest_marker("full")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="session")
+def deb(pytestconfig: pytest.Config) -> Path:
+    """The package, built from this checkout."""
+    from tests.lab.package import deb as build
+
+    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        return build()
+
+
+@pytest.fixture(scope="session")
+def base_root(suite: str, pytestconfig: pytest.Config) -> Root:
+    """A Debian root of the suite without the package."""
+    from tests.lab.roots import root
+
+    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        return root(suite)
+
+
+@pytest.fixture(scope="session")
+def installed_root(suite: str, deb: Path, base_root: Root, pytestconfig: pytest.Config) -> Root:
+    """A Debian root of the suite with the package installed by apt."""
+    from tests.lab.package import installed
+
+    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        return installed(base_root.suite, deb)
+
+
+@pytest.fixture(scope="module")
+def machine(installed_root: Root) -> Iterator[Machine]:
+    """A machine with the package, as apt leaves it, for all tests of a module. sshd is not started."""
+    from tests.lab.machine import Machine
+
+    with Machine(installed_root) as running:
+        yield running
+
+
+@pytest.fixture
+def fresh_machine(installed_root: Root) -> Iterator[Machine]:
+    """A machine with the package, as apt leaves it, for one test. sshd is not started."""
+    from tests.lab.machine import Machine
+
+    with Machine(installed_root) as running:
+        yield running

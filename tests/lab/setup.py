@@ -1,0 +1,44 @@
+"""The steps an administrator takes: one of the two variants in force, and users enrolled."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Literal
+
+from tests.lab.code import STEP, code
+
+if TYPE_CHECKING:
+    from tests.lab.machine import Machine
+    from tests.lab.user import User
+
+EXAMPLES = "/usr/share/doc/pam-totp/examples"
+Variant = Literal["password-and-code", "key-and-code"]
+
+
+def use(machine: Machine, variant: Variant, *, relaxed: bool = True) -> None:
+    """Copy a variant's two example files to where they belong, as they are, and start sshd (again)."""
+    machine.sh(
+        """
+        set -e
+        rm -f /etc/ssh/sshd_config.d/00-pam-totp-*.conf
+        cp "$1/sshd_config.d/00-pam-totp-$2.conf" /etc/ssh/sshd_config.d/
+        cp "$1/pam.d/sshd-$2" /etc/pam.d/sshd
+        """,
+        EXAMPLES,
+        variant,
+    )
+    machine.sshd.restart(relaxed=relaxed)
+
+
+def enroll(machine: Machine, user: str | User, *, pending: bool = False, label: str = "") -> str:
+    """Enrol a user; return the secret in base32.
+
+    It is confirmed with the code of the step before this one, so that the code of this step is still good for a login.
+    """
+    options = ["--label", label] if label else []
+    done = machine.run(["pam-totp", "enroll", str(user), "--no-confirm", "--json", *options])
+    secret = str(json.loads(done.stdout)["secret"])
+    if not pending:
+        machine.run(["pam-totp", "confirm", str(user)], input=code(secret, time.time() - STEP) + "\n")
+    return secret
