@@ -19,6 +19,13 @@ def code(secret: str, when: float | None = None) -> str:
     return done.stdout.strip()
 
 
+def wrong(secret: str) -> str:
+    """Six digits that are no code of the secret within ten minutes of now."""
+    now = time.time()
+    near = {code(secret, now + step * STEP) for step in range(-20, 21)}
+    return next(guess for guess in (f"{number:06}" for number in range(123456, 999999)) if guess not in near)
+
+
 def left() -> float:
     """Seconds until the current step ends."""
     return STEP - time.time() % STEP

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -94,7 +94,8 @@ class Machine(Client):
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         """Kill pid 1, and with it everything else in the machine."""
         if self._pid:
-            os.kill(self._pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
         process.wait()
         self._pid = 0
 

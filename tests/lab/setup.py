@@ -6,13 +6,15 @@ import json
 import time
 from typing import TYPE_CHECKING, Literal
 
-from tests.lab.code import STEP, code
+from tests.lab.code import STEP, code, left
 
 if TYPE_CHECKING:
     from tests.lab.machine import Machine
     from tests.lab.user import User
 
 EXAMPLES = "/usr/share/doc/pam-totp/examples"
+# Seconds: what is computed in one step has to arrive in it.
+MARGIN = 2.0
 Variant = Literal["password-and-code", "key-and-code"]
 
 
@@ -32,13 +34,17 @@ def use(machine: Machine, variant: Variant, *, relaxed: bool = True) -> None:
 
 
 def enroll(machine: Machine, user: str | User, *, pending: bool = False, label: str = "") -> str:
-    """Enrol a user; return the secret in base32.
-
-    It is confirmed with the code of the step before this one, so that the code of this step is still good for a login.
-    """
+    """Enrol a user, and `confirm` unless it is to stay pending; return the secret in base32."""
     options = ["--label", label] if label else []
     done = machine.run(["pam-totp", "enroll", str(user), "--no-confirm", "--json", *options])
     secret = str(json.loads(done.stdout)["secret"])
     if not pending:
-        machine.run(["pam-totp", "confirm", str(user)], input=code(secret, time.time() - STEP) + "\n")
+        confirm(machine, user, secret)
     return secret
+
+
+def confirm(machine: Machine, user: str | User, secret: str) -> None:
+    """Confirm a pending secret with the code of the step before this one: this step's is then good for a login."""
+    if left() < MARGIN:
+        time.sleep(left())
+    machine.run(["pam-totp", "confirm", str(user)], input=code(secret, time.time() - STEP) + "\n")
