@@ -55,6 +55,9 @@ def main() -> int:
     except (BuildError, MachineError, NoSourcesError, RootError, SessionError, subprocess.SubprocessError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\ndemo: interrupted; nothing is left running", file=sys.stderr)
+        return 130
     print(paint.dim(f"The machine is gone; {cache.home()} keeps what makes the next run quick."))
     return 0 if right else 1
 
