@@ -37,7 +37,10 @@ def test_the_code_is_asked_for_right_after_the_password() -> None:
 
 def test_without_a_password_the_key_is_demanded() -> None:
     found = lines("pam.d/sshd-key-and-code")
-    assert found[:2] == ["auth required pam_python.so pam_totp.py first_factor=publickey", "auth required pam_permit.so"]
+    assert found[:2] == [
+        "auth required pam_python.so pam_totp.py first_factor=publickey",
+        "auth required pam_permit.so",
+    ]
     assert not [line for line in found[2:] if line.startswith(("auth", "@include common-auth"))]
     assert Arguments(found[0].split()[4:]).first_factor == "publickey"
 

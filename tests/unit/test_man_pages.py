@@ -71,8 +71,9 @@ def test_the_completion_has_the_same_verbs_options_and_choices() -> None:
     assert re.findall(r"verbs='(.*)'", COMPLETION) == [" ".join(verbs())]
     offered = {verb: set(words.split()) for verb, words in re.findall(r"(\w+)\) options\+='(.*)'", COMPLETION)}
     assert offered == {verb: options(each) for verb, each in verbs().items() if options(each)}
-    choices = {action.option_strings[0]: " ".join(action.choices) for action in verbs()["enroll"]._actions if action.choices}
-    assert dict(re.findall(r"(--\w+)\)\n.*compgen -W '(.*)' --", COMPLETION)) == choices
+    [qr] = [action for action in verbs()["enroll"]._actions if action.choices]
+    assert qr.choices is not None
+    assert re.findall(r"(--\w+)\)\n.*compgen -W '(.*)' --", COMPLETION) == [("--qr", " ".join(qr.choices))]
 
 
 def test_the_page_of_the_configuration_has_every_key_and_its_default() -> None:

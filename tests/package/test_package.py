@@ -1,0 +1,182 @@
+"""What the package does to a host when it is installed, upgraded, downgraded, removed and purged."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lab.code import code
+from tests.lab.machine import Machine
+from tests.lab.setup import enroll, use
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.lab.machine import Completed
+    from tests.lab.roots import Root
+
+DEB = "/root/pam-totp.deb"
+OTHER = "/root/other.deb"
+DATA = ("/etc/pam-totp", "/var/lib/pam-totp", "/run/pam-totp")
+MODULE_LINE = "auth required pam_python.so pam_totp.py\n"
+
+
+@pytest.fixture
+def bare(base_root: Root, deb: Path) -> Iterator[Machine]:
+    """A machine without the package, which lies ready in it."""
+    with Machine(base_root) as machine:
+        machine.write(DEB, deb.read_bytes())
+        yield machine
+
+
+def apt(machine: Machine, *words: str, **env: str) -> Completed:
+    """Run apt-get; its output, errors among it, is in `stdout`."""
+    script = 'exec apt-get -q -y --no-install-recommends --allow-downgrades -o Dpkg::Use-Pty=0 "$@" 2>&1'
+    env = {"DEBIAN_FRONTEND": "noninteractive", **env}
+    return machine.sh(script, *words, check=False, env=env)
+
+
+def installed(machine: Machine) -> Machine:
+    done = apt(machine, "install", DEB)
+    assert done.returncode == 0, done.stdout
+    return machine
+
+
+def version(machine: Machine) -> str:
+    return machine.run(["dpkg-query", "-W", "-f", "${db:Status-Status} ${Version}", "pam-totp"]).stdout
+
+
+def other(machine: Machine, number: str) -> str:
+    """The same package under another version."""
+    script = r"""
+        set -e
+        rm -rf /root/tree
+        dpkg-deb -R "$1" /root/tree
+        sed -i "s/^Version: .*/Version: $3/" /root/tree/DEBIAN/control
+        dpkg-deb -b --root-owner-group /root/tree "$2"
+    """
+    machine.sh(script, DEB, OTHER, number)
+    return OTHER
+
+
+def settings(machine: Machine) -> str:
+    return machine.sh("find /etc/pam.d /etc/pam.conf /etc/ssh -type f -exec sha256sum {} + | sort").stdout
+
+
+def left_over(machine: Machine) -> list[str]:
+    command = r"find / -xdev \( -path /proc -o -path /sys -o -path /root -o -path /run/lab \) -prune"
+    found = machine.sh(command + r" -o -name '*pam[-_]totp*' -print").stdout
+    return [path for path in found.splitlines() if not path.startswith(("/var/lib/apt/", "/var/cache/apt/"))]
+
+
+def test_installing_changes_no_login(bare: Machine) -> None:
+    before = settings(bare)
+    installed(bare)
+    assert settings(bare) == before
+
+
+def test_the_first_installation_creates_key_and_cache_and_says_what_comes_next(bare: Machine) -> None:
+    said = apt(bare, "install", DEB).stdout
+    assert "pam-totp enroll USER" in said
+    assert "nothing to do" in bare.run(["pam-totp", "init"]).stdout
+    again = apt(bare, "install", "--reinstall", DEB).stdout
+    assert "Setting up pam-totp" in again
+    assert "pam-totp enroll USER" not in again
+
+
+def test_a_broken_cache_is_named_but_the_installation_ends(bare: Machine) -> None:
+    bare.sh("mkdir -m 700 /var/lib/pam-totp && echo rubbish >/var/lib/pam-totp/cache.db")
+    done = apt(bare, "install", DEB)
+    assert done.returncode == 0
+    assert "could not set up the key and the cache" in done.stdout
+    assert "/var/lib/pam-totp/cache.db" in done.stdout
+    assert version(bare).startswith("installed ")
+
+
+def test_the_module_is_byte_compiled(bare: Machine) -> None:
+    script = "cd /usr/lib/python3/dist-packages/pam_totp && ls *.py cli/*.py && ls __pycache__ cli/__pycache__"
+    listing = installed(bare).sh(script).stdout
+    sources = re.findall(r"(\w+)\.py$", listing, re.MULTILINE)
+    compiled = re.findall(r"(\w+)\.cpython-\d+\.pyc$", listing, re.MULTILINE)
+    assert "pam_entry" in sources
+    assert sorted(sources) == sorted(compiled)
+
+
+def test_pam_is_never_left_with_a_line_that_names_a_missing_module(bare: Machine) -> None:
+    installed(bare)
+    before = version(bare)
+    stack = bare.read("/etc/pam.d/sshd")
+    for line in (MODULE_LINE, "auth required \\\n  pam_python.so /lib/security/pam_totp.py # the code\n"):
+        bare.write("/etc/pam.d/sshd", stack + line)
+        for words in (("remove", "pam-totp"), ("purge", "pam-totp"), ("remove", "libpam-python")):
+            done = apt(bare, *words)
+            assert done.returncode != 0
+            assert re.search(r"NOT REMOVED.*/etc/pam\.d/sshd:\d+:.*pam_totp\.py", done.stdout, re.DOTALL)
+            assert version(bare) == before
+            bare.run(["test", "-e", "/usr/lib/security/pam_totp.py"])
+            bare.run(["test", "-e", "/var/lib/pam-totp/cache.db"])
+    assert bare.run(["dpkg", "--audit"]).stdout == ""
+
+
+def test_the_refusal_to_be_removed_can_be_overridden(bare: Machine) -> None:
+    installed(bare).sh('printf %s "$1" >>/etc/pam.d/sshd', MODULE_LINE)
+    done = apt(bare, "purge", "pam-totp", PAM_TOTP_REMOVE="force")
+    assert done.returncode == 0, done.stdout
+    assert left_over(bare) == []
+
+
+def test_a_comment_and_what_dpkg_put_aside_do_not_keep_it_from_being_removed(bare: Machine) -> None:
+    installed(bare).sh(
+        """
+        printf '#%s' "$1" >>/etc/pam.d/sshd
+        printf 'auth required pam_permit.so # not pam_totp.py\n' >/etc/pam.d/other
+        printf '%s' "$1" | tee /etc/pam.d/sshd.dpkg-old >/etc/pam.d/sshd~
+        """,
+        MODULE_LINE,
+    )
+    assert apt(bare, "remove", "pam-totp").returncode == 0
+
+
+def test_removal_keeps_the_enrolments_and_a_purge_leaves_nothing(bare: Machine) -> None:
+    alice = installed(bare).user("alice", key=False)
+    enroll(bare, alice)
+    bare.sh("mkdir -p -m 700 /run/pam-totp")
+    assert apt(bare, "remove", "pam-totp").returncode == 0
+    assert all(bare.run(["test", "-d", path], check=False).returncode == 0 for path in DATA)
+    assert apt(bare, "install", DEB).returncode == 0
+    assert re.search(r"^alice +active ", bare.run(["pam-totp", "status"]).stdout, re.MULTILINE)
+    assert apt(bare, "purge", "pam-totp").returncode == 0
+    assert left_over(bare) == []
+
+
+def test_a_downgrade_is_refused_with_the_reason(bare: Machine) -> None:
+    installed(bare)
+    before = version(bare)
+    done = apt(bare, "install", other(bare, "0.0.1"))
+    assert done.returncode != 0
+    assert "by the older 0.0.1" in done.stdout
+    assert version(bare) == before
+    assert bare.run(["pam-totp", "init"]).returncode == 0
+    # Nor by the way round of removing it, which keeps the cache.
+    assert apt(bare, "remove", "pam-totp").returncode == 0
+    assert apt(bare, "install", OTHER).returncode != 0
+    assert apt(bare, "install", OTHER, PAM_TOTP_DOWNGRADE="force").returncode == 0
+    assert version(bare) == "installed 0.0.1"
+
+
+def test_an_upgrade_goes_through_with_logins_checked_at_each_step(bare: Machine) -> None:
+    alice = installed(bare).user("alice")
+    use(bare, "key-and-code")
+    secret = enroll(bare, alice)
+    newer = other(bare, "99.0")
+    assert bare.run(["dpkg", "--unpack", newer]).returncode == 0
+    wrong = bare.login(alice, key=True, code="000000")
+    assert (wrong.ok, wrong.asked_code) == (False, True)
+    assert bare.login(alice, key=True, code=code(secret)).ok
+    assert bare.run(["dpkg", "--configure", "pam-totp"]).returncode == 0
+    assert version(bare) == "installed 99.0"
+    again = bare.login(alice, key=True, code=code(secret))
+    assert (again.ok, again.asked_code) == (False, True)
