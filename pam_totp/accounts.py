@@ -7,9 +7,10 @@ sealed, because SQLite has no checksums and a plain byte can rot or be edited.
 from __future__ import annotations
 
 import os
+from _operator import _compare_digest as compare_digest
 from binascii import crc32
 
-from pam_totp import keys, store
+from pam_totp import keys, recovery, store
 from pam_totp.errors import CacheError, CacheReadOnlyError, ChargeError, DamageError, HostKeyError
 from pam_totp.ledger import Ledger
 from pam_totp.otp import SECRET_BYTES
@@ -90,6 +91,12 @@ class Account:
             return PENDING if self.authenticators else "none"
         return "locked" if self.ledger.locked else ACTIVE
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to keep about this user."""
+        ledger = self.ledger
+        return not (self.authenticators or ledger.exemption or ledger.grace or ledger.invitation)
+
 
 class Accounts:
     """All accounts of a host. Use as a context manager; never keep one across a prompt.
@@ -132,6 +139,9 @@ class Accounts:
         row = self._store.account(user.name)
         if row is not None:
             account = self._open(row)
+            if account.uid != user.uid and not account.authenticators:
+                # Nothing was enrolled: what is noted there was about the name's former owner.
+                return Account(user.name, user.uid, [], account.ledger.cleared(), "the uid changed")
             if account.uid != user.uid:
                 raise CacheError(
                     f"{user.name} was enrolled with uid {account.uid} and now has {user.uid}: "
@@ -194,15 +204,21 @@ class Accounts:
                 if account is not None:
                     yield account
 
-    def charge(self, account: Account, now: Moment) -> bool:
+    def charge(self, account: Account, now: Moment, durably: bool = False) -> bool:
         """Record the account's ledger: in ``/run``, then durably in the cache. Call with the lock held.
 
         True when it is durable; False when the cache is full or read-only and ``/run`` has it, which suffices for a
         TOTP code until the next boot.
 
         Raises ChargeError when it is recorded nowhere, or right after a boot only in ``/run``, where what was spent
-        before the boot is not known.
+        before the boot is not known; and with ``durably``, as a recovery code needs it, when the cache takes no write.
         """
+        if durably:
+            try:
+                self.save(account)
+            except CacheReadOnlyError as error:
+                raise ChargeError(f"{error}; a recovery code needs a durable record") from None
+            return True
         sealed = self._next_ledger(account)
         in_run = self._volatile.write(self._sealer.token(account.name), sealed)
         try:
@@ -218,10 +234,47 @@ class Accounts:
             return False
         return True
 
+    def save_or_remember(self, account: Account) -> None:
+        """Like ``save``; where the cache takes no write, ``/run`` keeps the ledger. Call with the lock held.
+
+        Raises ChargeError when neither does.
+        """
+        try:
+            self.save(account)
+        except CacheReadOnlyError as error:
+            if not self._volatile.write(self._sealer.token(account.name), self._next_ledger(account)):
+                raise ChargeError(f"{error}; and /run/pam-totp takes no writes either") from None
+
+    def spend_recovery_code(self, account: Account, code: str) -> bool:
+        """Whether the code is one of the account's; it is taken out of the ledger, which must be charged durably."""
+        return recovery.spend(account.ledger, code, self._sealer)
+
+    def issue_recovery_codes(self, account: Account) -> list[str]:
+        """Put new recovery codes into the account, which must be saved before they are shown."""
+        return recovery.issue(account.ledger, self._sealer)
+
+    def invite(self, account: Account, until: int) -> str:
+        """Put a new invitation into the account, which must be saved; returns its code. ``until`` since the epoch."""
+        code = recovery.random_code()
+        account.ledger.invitation = [self._invitation_token(account, code), until]
+        return recovery.shown(code)
+
+    def invitation_matches(self, account: Account, answer: str) -> bool:
+        """Whether the answer is the code of the account's invitation; for how long that is good, policy decides."""
+        code = recovery.parse(answer)
+        invitation = account.ledger.invitation
+        if code is None or invitation is None:
+            return False
+        return compare_digest(self._invitation_token(account, code), str(invitation[0]))
+
+    def _invitation_token(self, account: Account, code: str) -> str:
+        # A keyed hash of 50 random bits: without the host key there is nothing to try codes against.
+        return self.token(f"invitation {account.name} {code}")
+
     def save(self, account: Account) -> None:
         """Write the whole record, authenticators and roster included, in one transaction. Call with the lock held.
 
-        An account without authenticators is removed.
+        An account with nothing to keep is removed.
         """
         kept = {authenticator.identifier for authenticator in account.authenticators}
         account.ledger.forget_marks(kept)
@@ -233,14 +286,14 @@ class Accounts:
             before = self._store.account(account.name)
             if before is not None and before[1] != account.uid:
                 self._update_uid_entry(before[1], account.name, present=False)
-            if account.authenticators:
+            if not account.empty:
                 self._store.put_account(account.name, account.uid, sealed)
                 for authenticator in account.authenticators:
                     self._store.put_authenticator(account.name, self._sealed_row(account, authenticator))
             else:
                 self._store.delete(account.name)
             self._update_name_entry(account)
-            self._update_uid_entry(account.uid, account.name, present=bool(account.authenticators))
+            self._update_uid_entry(account.uid, account.name, present=not account.empty)
         # Marks stay known until the next boot even when the record is gone: an older cache put back in its place
         # must not make a spent code work again.
         if not self._volatile.write(self._sealer.token(account.name), sealed):
@@ -346,7 +399,7 @@ class Accounts:
         self._store.put_bucket(number, seal_bucket(self._sealer, number, entries))
 
     def _update_name_entry(self, account: Account) -> None:
-        value = _entry(account) if account.authenticators else None
+        value = None if account.empty else _entry(account)
         self._update_entry(f"n:{account.name}", lambda _: value)
 
     def _update_uid_entry(self, uid: int, name: str, present: bool) -> None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import re
+
 from pam_totp import files
 from pam_totp.errors import ConfigError
 
 _LIMIT = 1 << 20
 LONGEST_PROMPT = 100
 LONGEST_ISSUER = 64
+DAY = 86_400
+_UNITS = {"m": 60, "h": 3600, "d": DAY}
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from ipaddress import IPv4Network, IPv6Network
+    from typing import Any
+
+    Check = tuple[str, Callable[[Any], bool]]
 
 
 class Config:
@@ -21,11 +29,27 @@ class Config:
     window      steps accepted on either side of the expected one, 0 to 10
     max_drift   how far an authenticator's learned drift may go, 0 to 20 steps
     lock_after  failures in a row that lock an account, 10 to 1000
-    unenrolled  "skip": whoever has not finished enrolment is not asked; "deny": is refused
+    unenrolled  what happens to whoever has not finished enrolment: "skip" (not asked), "enroll" (at the prompt),
+                "invite" (at the prompt, with an invitation code), "deny", or "deadline" (the table below says when)
     issuer      the name shown in the app, up to 64 printable characters without a colon; empty: the host's name
+    qr          how QR codes are drawn at the prompt: "auto", "utf8", "ascii", "none"
+    remember    seconds for which a client with the same key and address is not asked again; 0: never
+    enrollment  the table [enrollment]
+    rules       the tables [[rule]], first match wins
     """
 
-    __slots__ = ("issuer", "lock_after", "max_drift", "prompt", "unenrolled", "window")
+    __slots__ = (
+        "enrollment",
+        "issuer",
+        "lock_after",
+        "max_drift",
+        "prompt",
+        "qr",
+        "remember",
+        "rules",
+        "unenrolled",
+        "window",
+    )
 
     def __init__(self) -> None:
         self.prompt = "Verification code: "
@@ -34,6 +58,64 @@ class Config:
         self.lock_after = 100
         self.unenrolled = "skip"
         self.issuer = ""
+        self.qr = "auto"
+        self.remember = 0
+        self.enrollment = Enrollment()
+        self.rules: list[Rule] = []
+
+
+class Enrollment:
+    """The table [enrollment].
+
+    period   seconds a user has from the first login that policy applies to, 1 to 365 days; where it is given,
+             "deadline" is the default of ``unenrolled``
+    after    what then applies: "enroll", "invite" or "deny"
+    pending  seconds a key that was shown and not confirmed stays good, 10 minutes to 365 days
+    """
+
+    __slots__ = ("after", "pending", "period")
+
+    def __init__(self) -> None:
+        self.period = 7 * DAY
+        self.after = "deny"
+        self.pending = 7 * DAY
+
+
+class Rule:
+    """One table [[rule]]: every condition given must hold; an empty one always does.
+
+    users, groups, services    names
+    networks                   client networks
+    keys                       "any" (some public key passed), "certificate", or fingerprints "SHA256:..."
+    enrolled_within            seconds since the oldest active authenticator was made; 0: no condition
+    mfa                        "require" or "skip"
+    unenrolled, remember       in the place of the general ones; None where the rule does not say
+    """
+
+    __slots__ = (
+        "enrolled_within",
+        "groups",
+        "keys",
+        "mfa",
+        "networks",
+        "number",
+        "remember",
+        "services",
+        "unenrolled",
+        "users",
+    )
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.users: list[str] = []
+        self.groups: list[str] = []
+        self.services: list[str] = []
+        self.networks: list[IPv4Network | IPv6Network] = []
+        self.keys: list[str] = []
+        self.enrolled_within = 0
+        self.mfa = "require"
+        self.unenrolled: str | None = None
+        self.remember: int | None = None
 
 
 def load(path: str, owner: int) -> Config:
@@ -42,11 +124,62 @@ def load(path: str, owner: int) -> Config:
     Raises ConfigError with the file, the line or key, and what is allowed.
     """
     config = Config()
+    table = _read(path, owner)
+    if not table:
+        return config
+    rules = table.get("rule", [])
+    enrollment = table.get("enrollment", {})
+    _fill(config, table, _GENERAL, path)
+    _fill(config.enrollment, enrollment, _ENROLLMENT, f"{path}: [enrollment]")
+    if "period" in enrollment and "unenrolled" not in table:
+        config.unenrolled = "deadline"
+    for number, fields in enumerate(rules, 1):
+        rule = Rule(number)
+        _fill(rule, fields, _RULE, f"{path}: [[rule]] number {number}")
+        config.rules.append(rule)
+    return config
+
+
+class Arguments:
+    """The module's arguments.
+
+    first_factor  "publickey" where sshd must have seen a key, else empty
+    combined      "split" or "verify" where password and code come in one answer, else empty
+    """
+
+    __slots__ = ("combined", "first_factor")
+
+    def __init__(self, words: list[str]) -> None:
+        """Read the words after the script's name. Raises ConfigError."""
+        self.first_factor = ""
+        self.combined = ""
+        for word in words:
+            if word not in _ARGUMENTS:
+                raise ConfigError(f"unknown module argument {word!r}; allowed are {', '.join(_ARGUMENTS)}")
+            name, _, value = word.partition("=")
+            if getattr(self, name):
+                raise ConfigError(f"module argument {name} is given twice")
+            setattr(self, name, value)
+
+
+_ARGUMENTS = ("first_factor=publickey", "combined=split", "combined=verify")
+
+
+def duration(text: object) -> int | None:
+    """Seconds in a duration like "30m", "12h" or "7d", of up to 365 days; None where it is none."""
+    match = re.fullmatch(r"([0-9]{1,6})([mhd])", text) if isinstance(text, str) else None
+    if match is None:
+        return None
+    seconds = int(match[1]) * _UNITS[match[2]]
+    return seconds if 0 < seconds <= 365 * DAY else None
+
+
+def _read(path: str, owner: int) -> dict[str, Any]:
     try:
         content = files.read(path, owner, _LIMIT, private=False)
         files.check_parents(path, owner)
     except FileNotFoundError:
-        return config
+        return {}
     except files.UnsafeFileError as error:
         raise ConfigError(f"the configuration is not safe: {error}") from None
     except OSError as error:
@@ -56,38 +189,37 @@ def load(path: str, owner: int) -> Config:
     except ImportError:  # an interpreter that was built without it
         import tomli as tomllib  # type: ignore[no-redef]  # the same library under its older name
     try:
-        table = tomllib.loads(content.decode("utf-8"))
+        return tomllib.loads(content.decode("utf-8"))
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text: save it as UTF-8") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # malformed, or a number or nesting beyond Python's limits
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
+
+
+def _fill(target: Config | Enrollment | Rule, table: dict[str, Any], checks: dict[str, Check], where: str) -> None:
     for key, value in table.items():
-        if key not in _CHECKS:
-            raise ConfigError(f"{path}: unknown key {key!r}; allowed are {', '.join(sorted(_CHECKS))}")
-        allowed, check = _CHECKS[key]
+        if key not in checks:
+            raise ConfigError(f"{where}: unknown key {key!r}; allowed are {', '.join(sorted(checks))}")
+        allowed, check = checks[key]
         if not check(value):
-            raise ConfigError(f"{path}: {key} must be {allowed}, not {value!r}")
-        setattr(config, key, value)
-    return config
+            raise ConfigError(f"{where}: {key} must be {allowed}, not {_shown(value)}")
+        if checks[key] in _DURATIONS:
+            value = duration(value)  # noqa: PLW2901  # what was checked, as seconds
+        elif key == "networks":
+            value = [_network(each) for each in value]  # noqa: PLW2901  # what was checked, as networks
+        elif key in ("enrollment", "rule"):
+            continue  # a table of its own
+        setattr(target, key, value)
 
 
-class Arguments:
-    """The module's arguments. ``first_factor`` is "publickey" where sshd must have seen a key, else empty."""
-
-    __slots__ = ("first_factor",)
-
-    def __init__(self, words: list[str]) -> None:
-        """Read the words after the script's name. Raises ConfigError."""
-        self.first_factor = ""
-        for word in words:
-            if word != "first_factor=publickey":
-                raise ConfigError(f"unknown module argument {word!r}; allowed is first_factor=publickey")
-            if self.first_factor:
-                raise ConfigError(f"module argument {word!r} is given twice")
-            self.first_factor = "publickey"
+def _shown(value: object) -> str:
+    # A huge number cannot even be printed, and a table says nothing.
+    if isinstance(value, str | bool) or (isinstance(value, int) and abs(value) < 1 << 64):
+        return repr(value)
+    return f"a value of another type ({type(value).__name__})"
 
 
-def _integer(low: int, high: int) -> tuple[str, Callable[[object], bool]]:
+def _integer(low: int, high: int) -> Check:
     # bool is an int to Python but not to TOML.
     return (
         f"a whole number from {low} to {high}",
@@ -95,7 +227,7 @@ def _integer(low: int, high: int) -> tuple[str, Callable[[object], bool]]:
     )
 
 
-def _text(low: int, high: int, without: str = "") -> tuple[str, Callable[[object], bool]]:
+def _text(low: int, high: int, without: str = "") -> Check:
     allowed = f"a string of {low} to {high} printable characters" + (f" without {without!r}" if without else "")
     return (
         allowed,
@@ -108,15 +240,74 @@ def _text(low: int, high: int, without: str = "") -> tuple[str, Callable[[object
     )
 
 
-def _choice(*words: str) -> tuple[str, Callable[[object], bool]]:
+def _choice(*words: str) -> Check:
     return " or ".join(f'"{word}"' for word in words), lambda value: isinstance(value, str) and value in words
 
 
-_CHECKS: dict[str, tuple[str, Callable[[object], bool]]] = {
+def _duration(low: int, high: int, low_text: str, high_text: str) -> Check:
+    return (
+        f'a duration from "{low_text}" to "{high_text}" (minutes m, hours h, days d)',
+        lambda value: low <= (duration(value) or 0) <= high,
+    )
+
+
+def _list(what: str, check: Callable[[Any], bool]) -> Check:
+    return (
+        f"a list of one or more {what}",
+        lambda value: (
+            isinstance(value, list) and bool(value) and all(isinstance(each, str) and check(each) for each in value)
+        ),
+    )
+
+
+def _network(text: str) -> IPv4Network | IPv6Network | None:
+    import ipaddress  # only hosts whose rules name networks pay for it
+
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        return None
+
+
+_UNENROLLED = _choice("skip", "enroll", "invite", "deny", "deadline")
+_REMEMBER = _duration(60, 30 * DAY, "1m", "30d")
+_PERIOD = _duration(DAY, 365 * DAY, "1d", "365d")
+_PENDING = _duration(600, 365 * DAY, "10m", "365d")
+_WITHIN = _duration(60, 365 * DAY, "1m", "365d")
+_DURATIONS = (_REMEMBER, _PERIOD, _PENDING, _WITHIN)
+_NAMES = _list("names", lambda name: 0 < len(name) <= 256 and name.isprintable())
+
+_GENERAL: dict[str, Check] = {
     "prompt": _text(1, LONGEST_PROMPT),
     "window": _integer(0, 10),
     "max_drift": _integer(0, 20),
     "lock_after": _integer(10, 1000),
-    "unenrolled": _choice("skip", "deny"),
+    "unenrolled": _UNENROLLED,
     "issuer": _text(0, LONGEST_ISSUER, without=":"),
+    "qr": _choice("auto", "utf8", "ascii", "none"),
+    "remember": _REMEMBER,
+    "enrollment": ("a table: write [enrollment] on a line of its own", lambda value: isinstance(value, dict)),
+    "rule": (
+        "a list of tables: write [[rule]] before each one",
+        lambda value: isinstance(value, list) and all(isinstance(rule, dict) for rule in value),
+    ),
+}
+_ENROLLMENT: dict[str, Check] = {
+    "period": _PERIOD,
+    "after": _choice("enroll", "invite", "deny"),
+    "pending": _PENDING,
+}
+_RULE: dict[str, Check] = {
+    "users": _NAMES,
+    "groups": _NAMES,
+    "services": _NAMES,
+    "networks": _list('networks like "10.0.0.0/8" or "fd00::/8"', lambda text: _network(text) is not None),
+    "keys": _list(
+        '"any", "certificate" or fingerprints "SHA256:..."',
+        lambda key: key in ("any", "certificate") or re.fullmatch(r"SHA256:[A-Za-z0-9+/]{43}", key) is not None,
+    ),
+    "enrolled_within": _WITHIN,
+    "mfa": _choice("require", "skip"),
+    "unenrolled": _UNENROLLED,
+    "remember": _REMEMBER,
 }

@@ -105,7 +105,7 @@ def uri(account: Account, authenticator: Authenticator, config: Config) -> str:
 
 
 def qr(text: str, style: str) -> str:
-    """A QR code as lines of text: "utf8" (two modules a character), "ascii", or "none" (empty).
+    """A QR code as lines of text: "utf8" or "auto" (two modules a character), "ascii", or "none" (empty).
 
     Dark modules are drawn as blanks on light blocks, so it scans from a dark terminal, where light text is light; most
     scanners also take the inverse.

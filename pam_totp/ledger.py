@@ -20,6 +20,8 @@ MOST_SOURCES = 32
 MOST_RECENT = 64
 LEAN_TO_LEARN = 3
 MOST_OLD_MARKS = 8
+MOST_REMEMBERED = 16
+_OPTIONAL = ("recovery", "exemption", "grace", "invitation", "remembered")
 _PAD = 512
 
 TYPE_CHECKING = False
@@ -93,6 +95,11 @@ class Ledger:
         self.unseen = 0  # wrong codes the user has not been told of
         self.unseen_from = ""
         self.last_success: int | None = None
+        self.recovery: dict[str, Any] | None = None  # the salt, the hashes still good, and whether they were shown
+        self.exemption: Stamp | None = None  # [end in seconds since the epoch, reason]
+        self.grace: Stamp | None = None  # [stamp of the first login that policy applied to, extra seconds]
+        self.invitation: Stamp | None = None  # [token of the code, end in seconds since the epoch]
+        self.remembered: dict[str, Stamp] = {}  # token of a client -> [stamp of its login, seconds]
 
     @classmethod
     def decode(cls, content: bytes) -> Ledger:
@@ -108,6 +115,9 @@ class Ledger:
             ledger.sources = fields["sources"]
             ledger.unseen, ledger.unseen_from = fields["unseen"]
             ledger.last_success = fields["last_success"]
+            for name in _OPTIONAL:
+                if name in fields:
+                    setattr(ledger, name, fields[name])
         except (ValueError, KeyError, TypeError, AttributeError):
             raise DamageError("an account's ledger is not readable: reset the user or restore a backup") from None
         return ledger
@@ -124,6 +134,7 @@ class Ledger:
             "unseen": [self.unseen, self.unseen_from],
             "last_success": self.last_success,
         }
+        fields |= {name: value for name in _OPTIONAL if (value := getattr(self, name))}
         content = json.dumps(fields, separators=(",", ":")).encode("ascii")
         return content + b" " * (-len(content) % _PAD)
 
@@ -146,10 +157,12 @@ class Ledger:
             del self.marks[key]
 
     def cleared(self) -> Ledger:
-        """A ledger for the same user after a reset: nothing but what is spent."""
+        """A ledger for the same user after a reset: what is spent, and what an administrator has granted."""
         ledger = Ledger()
         ledger.seq = self.seq
         ledger.marks = self.marks
+        ledger.exemption = self.exemption
+        ledger.grace = self.grace
         return ledger
 
     def fail(self, source: str, address: str, now: Moment, lock_after: int) -> None:
@@ -171,6 +184,28 @@ class Ledger:
         self.unseen_from = ""
         self.last_success = int(now.wall)
         self._forget_old_sources(now)
+
+    def exempt(self, now: Moment) -> bool:
+        """Whether an exemption holds now."""
+        return self.exemption is not None and now.wall < self.exemption[0]
+
+    def grace_left(self, now: Moment, period: int) -> int:
+        """Whole seconds until the deadline for enrolling, for a period in seconds; 0 when it is over."""
+        if self.grace is None:
+            return period
+        start, extra = self.grace
+        return max(0, _ceil(period + extra - now.since(start)))
+
+    def remember(self, token: str, seconds: int, now: Moment) -> None:
+        """Do not ask this client again for so many seconds of this boot."""
+        kept = {key: value for key, value in self.remembered.items() if now.since(value[0]) < value[1]}
+        kept[token] = [now.stamp(), seconds]
+        self.remembered = dict(list(kept.items())[-MOST_REMEMBERED:])
+
+    def remembers(self, token: str, now: Moment) -> bool:
+        """Whether this client is remembered now."""
+        entry = self.remembered.get(token)
+        return entry is not None and entry[0][1] == now.boot_id and now.since(entry[0]) < entry[1]
 
     def unlock(self, now_step: int, window: int) -> None:
         """Clear failures, waits and the lock; the success of a source is kept.

@@ -1,87 +1,33 @@
 """One login attempt, over a small Conversation. Reads no clock and prints nothing; the clock is handed in.
 
 Import list of the login path, held by a test: this package's own modules, sqlite3, json, PyNaCl's binding, and what
-the interpreter has loaded anyway. tomllib only where a configuration file exists.
+the interpreter has loaded anyway. Everything else is imported where a host's configuration or a user's state asks for
+it: tomllib, ipaddress, hashlib, and the dialogue that enrols at the prompt.
 """
 
 from __future__ import annotations
 
-import enum
-
 from pam_totp import config as configuration
-from pam_totp import otp, policy, users
+from pam_totp import otp, policy, recovery, users
 from pam_totp.accounts import Accounts
+from pam_totp.attempt import Attempt, Conversation, Outcome, Request, Verdict, duration, joined
 from pam_totp.errors import CacheError, ChargeError, ConfigError, HostKeyError, LockTimeoutError, NameServiceError
+from pam_totp.policy import Action
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pam_totp.accounts import Account
+    from pam_totp.attempt import Clock
     from pam_totp.config import Arguments, Config
     from pam_totp.ledger import Mark, Moment
     from pam_totp.paths import Paths
+    from pam_totp.policy import Decision, Facts
 
-    Clock = Callable[[], Moment]
+__all__ = ["Conversation", "Outcome", "Request", "Verdict", "attempt", "diagnose", "match"]
 
-
-class Verdict(enum.Enum):
-    """How an attempt ends. Only ACCEPTED and SKIPPED let anybody in."""
-
-    ACCEPTED = "accepted"
-    SKIPPED = "skipped"
-    REFUSED = "refused"
-    UNKNOWN_USER = "unknown-user"
-    NO_ANSWER = "no-answer"
-    UNAVAILABLE = "unavailable"
-    MISCONFIGURED = "misconfigured"
-
-
-class Outcome:
-    """How an attempt ended.
-
-    ``reason`` is the word for the log and ``detail`` what an administrator can act on; ``account`` names the record (or
-    the user) the attempt was about, empty for nobody NSS knows; ``message`` is for the user.
-    """
-
-    __slots__ = ("account", "detail", "message", "reason", "verdict")
-
-    def __init__(self, verdict: Verdict, reason: str, detail: str = "", account: str = "", message: str = "") -> None:
-        self.verdict = verdict
-        self.reason = reason
-        self.detail = detail
-        self.account = account
-        self.message = message
-
-
-class Request:
-    """What PAM says about a login: ``auth_info`` is the content of SSH_AUTH_INFO_0, empty where there is none."""
-
-    __slots__ = ("auth_info", "rhost", "service", "user")
-
-    def __init__(self, user: str, service: str = "", rhost: str = "", auth_info: str = "") -> None:
-        self.user = user
-        self.service = service
-        self.rhost = rhost
-        self.auth_info = auth_info
-
-    @property
-    def public_keys(self) -> list[str]:
-        """The public keys that sshd has verified in this login: lines ``publickey TYPE KEY``."""
-        lines = (line.split() for line in self.auth_info.splitlines())
-        return [" ".join(words[1:3]) for words in lines if len(words) >= 3 and words[0] == "publickey"]
-
-
-class Conversation:
-    """How a login talks to its user."""
-
-    def ask(self, prompt: str) -> str | None:
-        """Ask without echo. None where there is no answer: refused, aborted, not text."""
-        raise NotImplementedError
-
-    def tell(self, text: str) -> None:
-        """Show a line. Must not fail."""
-        raise NotImplementedError
+NOT_ACCEPTED = "That code was not accepted."
+RECOVERY_PROMPT = "Recovery code: "
+FEW_CODES = 3
 
 
 def attempt(request: Request, arguments: Arguments, paths: Paths, clock: Clock, talk: Conversation) -> Outcome:
@@ -99,7 +45,7 @@ def attempt(request: Request, arguments: Arguments, paths: Paths, clock: Clock, 
         if user is None:
             return Outcome(Verdict.UNKNOWN_USER, "unknown-user")
         name = user.name
-        outcome = _attempt(user, request, config, paths, clock, talk)
+        outcome = _attempt(Attempt(user, request, config, paths, clock, talk))
     except ConfigError as error:
         return Outcome(Verdict.MISCONFIGURED, error.reason, str(error), name)
     except (CacheError, ChargeError, HostKeyError, LockTimeoutError, NameServiceError) as error:
@@ -109,59 +55,99 @@ def attempt(request: Request, arguments: Arguments, paths: Paths, clock: Clock, 
     return outcome
 
 
-def _attempt(
-    user: users.User, request: Request, config: Config, paths: Paths, clock: Clock, talk: Conversation
-) -> Outcome:
-    with Accounts(paths) as accounts:
-        account = accounts.find(user)
-        source = _source(request, accounts)
-        decision = policy.decide(account, config, source, clock())
-    if decision.action is policy.Action.SKIP:
-        return Outcome(Verdict.SKIPPED, decision.reason, account.note, account.name)
-    if decision.action is policy.Action.REFUSE:
+def _attempt(this: Attempt) -> Outcome:
+    with Accounts(this.paths) as accounts:
+        account = accounts.find(this.user)
+        facts = this.facts(account, accounts)
+        decision = policy.decide(account, this.config, facts, this.clock())
+    if decision.action is Action.SKIP:
+        return _skipped(this, decision, account)
+    if decision.action is Action.REFUSE:
         return _refusal(decision, account)
+    if decision.action in (Action.ENROLL, Action.INVITE):
+        from pam_totp import dialogue
+
+        return dialogue.enroll(this, account, facts, invited=decision.action is Action.INVITE)
 
     # Nothing is open and nothing locked while the user types: sshd may kill this process at any moment of it.
-    answer = talk.ask(config.prompt)
+    prompt = this.config.prompt
+    if decision.action is Action.ASK_RECOVERY:
+        prompt = f"{_hold(decision)} Or type a recovery code.\n{RECOVERY_PROMPT}"
+    answer = this.talk.ask(prompt)
     if answer is None:
         return Outcome(Verdict.NO_ANSWER, "no-answer", account.note, account.name)
-    code = otp.parse(answer)
-    if code is None:
-        return Outcome(Verdict.REFUSED, "malformed-code", account.note, account.name, _NOT_ACCEPTED)
+    code, recovery_code = otp.parse(answer), recovery.parse(answer)
+    if code is None and recovery_code is None:
+        return Outcome(Verdict.REFUSED, "malformed-code", account.note, account.name, NOT_ACCEPTED)
 
-    with Accounts(paths) as accounts, accounts.lock(account.name):
-        account = accounts.find(user)
-        now = clock()
-        decision = policy.decide(account, config, source, now)
-        if decision.action is policy.Action.SKIP:
-            # The record went away while the user typed. Asked is asked: a race lets nobody in.
-            return Outcome(Verdict.REFUSED, "changed-meanwhile", "log in again", account.name, _NOT_ACCEPTED)
-        if decision.action is policy.Action.REFUSE:
-            return _refusal(decision, account)
-        outcome = _verify(account, code, source, request.rhost, now, config)
-        if not accounts.charge(account, now):
-            outcome.detail = _joined(
-                outcome.detail, "recorded in /run/pam-totp only, the cache takes no writes: free space"
-            )
-    # Only here, after the charge is committed and the lock released, does the outcome leave.
+    outcome = _evaluate(this, account.name, facts, code, recovery_code)
+    if outcome.verdict is Verdict.ACCEPTED and account.ledger.recovery and not account.ledger.recovery["shown"]:
+        from pam_totp import dialogue
+
+        dialogue.hand_out_recovery_codes(this, account.name)
     return outcome
 
 
-def _verify(account: Account, code: str, source: str, rhost: str, now: Moment, config: Config) -> Outcome:
+def _evaluate(this: Attempt, name: str, facts: Facts, code: str | None, recovery_code: str | None) -> Outcome:
+    """Evaluate an answer under the user's lock and charge it.
+
+    The outcome leaves this function only after the charge is committed and the lock released.
+    """
+    with Accounts(this.paths) as accounts, accounts.lock(name):
+        account = accounts.find(this.user)
+        now = this.clock()
+        decision = policy.decide(account, this.config, facts, now)
+        if not account.active:
+            # The record went away while the user typed. Asked is asked: a race lets nobody in.
+            return Outcome(Verdict.REFUSED, "changed-meanwhile", "log in again", name, NOT_ACCEPTED)
+        if code is not None and decision.action in (Action.REFUSE, Action.ASK_RECOVERY):
+            return _refusal(decision, account)
+        if code is not None:
+            outcome = _verify(this, account, facts, code, now)
+        else:
+            outcome = _verify_recovery(this, account, facts, accounts, recovery_code or "", now)
+        accepted = outcome.verdict is Verdict.ACCEPTED
+        if accepted and decision.remember and facts.client:
+            account.ledger.remember(facts.client, decision.remember, now)
+        if not accounts.charge(account, now, durably=accepted and code is None):
+            outcome.add_detail("recorded in /run/pam-totp only, the cache takes no writes: free space")
+    return outcome
+
+
+def _verify(this: Attempt, account: Account, facts: Facts, code: str, now: Moment) -> Outcome:
     """Evaluate a code and enter the result in the account's ledger, which the caller must charge."""
     ledger = account.ledger
     now_step = otp.step_at(now.wall)
-    found = match(account, code, now_step, config)
+    found = match(account, code, now_step, this.config)
     if found is not None:
         mark, step = found
-        mark.spend(step, now_step, config.max_drift)
+        mark.spend(step, now_step, this.config.max_drift)
         message = _failures_since(ledger.unseen, ledger.unseen_from)
-        ledger.succeed(source, now)
+        ledger.succeed(facts.source, now)
         return Outcome(Verdict.ACCEPTED, "code", account.note, account.name, message)
     reason, detail = diagnose(account, code, now_step)
-    ledger.fail(source, rhost, now, config.lock_after)
-    detail = _joined(detail, f"{ledger.row} wrong in a row", account.note)
-    return Outcome(Verdict.REFUSED, reason, detail, account.name, _NOT_ACCEPTED)
+    return _failure(this, account, facts, now, reason, detail)
+
+
+def _verify_recovery(
+    this: Attempt, account: Account, facts: Facts, accounts: Accounts, code: str, now: Moment
+) -> Outcome:
+    """The same for a recovery code, which ends a wait and a lock as well."""
+    ledger = account.ledger
+    if not accounts.spend_recovery_code(account, code):
+        return _failure(this, account, facts, now, "wrong-recovery-code", "")
+    failures = _failures_since(ledger.unseen, ledger.unseen_from)
+    ledger.unlock(otp.step_at(now.wall), this.config.window)
+    ledger.succeed(facts.source, now)
+    left = recovery.left(ledger)
+    message = f"{failures}\n{_codes_left(left)}".lstrip()
+    return Outcome(Verdict.ACCEPTED, "recovery-code", joined(f"{left} left", account.note), account.name, message)
+
+
+def _failure(this: Attempt, account: Account, facts: Facts, now: Moment, reason: str, detail: str) -> Outcome:
+    account.ledger.fail(facts.source, this.request.rhost, now, this.config.lock_after)
+    detail = joined(detail, f"{account.ledger.row} wrong in a row", account.note)
+    return Outcome(Verdict.REFUSED, reason, detail, account.name, NOT_ACCEPTED)
 
 
 def match(account: Account, code: str, now_step: int, config: Config) -> tuple[Mark, int] | None:
@@ -188,52 +174,57 @@ def diagnose(account: Account, code: str, now_step: int) -> tuple[str, str]:
         if step <= mark.step:
             return "spent-code", f"{authenticator.label}: already used, this code or a later one"
         seconds = (step - now_step) * otp.STEP_SECONDS
-        return "code-of-another-time", f"{authenticator.label}: right but {abs(seconds)} s {_side(seconds)}"
+        side = "ahead" if seconds > 0 else "behind"
+        return "code-of-another-time", f"{authenticator.label}: right but {abs(seconds)} s {side}, check the clocks"
     return "wrong-code", ""
 
 
-def _side(seconds: int) -> str:
-    return "ahead, check the clocks" if seconds > 0 else "behind, check the clocks"
+def _skipped(this: Attempt, decision: Decision, account: Account) -> Outcome:
+    outcome = Outcome(Verdict.SKIPPED, decision.reason, account.note, account.name)
+    if decision.reason == "exempt" and account.ledger.exemption is not None:
+        outcome.add_detail(f"reason given: {account.ledger.exemption[1]}")
+    elif decision.reason == "rule" and decision.rule is not None:
+        outcome.add_detail(f"rule {decision.rule.number}")
+    elif decision.reason == "grace":
+        if account.ledger.grace is None:
+            _start_grace(this)
+        left = duration(decision.seconds)
+        outcome.add_detail(f"{left} left")
+        outcome.message = f"A verification code will be required here: set it up within {left}."
+    return outcome
 
 
-def _source(request: Request, accounts: Accounts) -> str:
-    """Whom a failure is charged to: the public keys that passed, else the address (IPv4 /32, IPv6 /64)."""
-    keys = request.public_keys
-    if keys:
-        return "key:" + accounts.token("\n".join(keys))
-    return "net:" + network(request.rhost)
+def _start_grace(this: Attempt) -> None:
+    """Record when the deadline began to run. Raises ChargeError where it can be recorded nowhere."""
+    with Accounts(this.paths) as accounts:
+        name = accounts.find(this.user).name
+        with accounts.lock(name):
+            account = accounts.find(this.user)
+            if account.ledger.grace is None:
+                account.ledger.grace = [this.clock().stamp(), 0]
+                accounts.save_or_remember(account)
 
 
-def network(address: str) -> str:
-    """An address, or the /64 of an IPv6 address. Anything else (a host name) stands for itself, shortened."""
-    address = address.partition("%")[0].lower()
-    if ":" not in address:
-        return address[:64]
-    if address.startswith("::ffff:") and "." in address:
-        return address[len("::ffff:") :][:64]
-    head, gap, tail = address.partition("::")
-    groups = head.split(":") if head else []
-    if gap:
-        behind = tail.split(":") if tail else []
-        missing = 8 - len(groups) - len(behind) - ("." in tail)
-        groups += ["0"] * missing + behind
-    return ":".join(group.lstrip("0") or "0" for group in groups[:4])[:64] + "::/64"
-
-
-_NOT_ACCEPTED = "That code was not accepted."
-
-
-def _refusal(decision: policy.Decision, account: Account) -> Outcome:
+def _refusal(decision: Decision, account: Account) -> Outcome:
     if decision.reason == "throttled":
         detail = f"{decision.seconds} s left"
-        message = f"Too many wrong codes. Try again in {duration(decision.seconds)}."
+        message = _hold(decision)
     elif decision.reason == "locked":
         detail = f"pam-totp unlock {account.name} ends it"
-        message = "Too many wrong codes: this account is locked. Ask your administrator to unlock it."
+        message = f"{_hold(decision)} Ask your administrator to unlock it."
+    elif decision.reason == "not-invited":
+        detail = f"pam-totp invite {account.name} prints an invitation code"
+        message = "A verification code is required here. Ask your administrator for an invitation to set it up."
     else:
         detail = f"pam-totp enroll {account.name} sets it up"
         message = "A verification code is required here and not set up for you. Ask your administrator to enrol you."
-    return Outcome(Verdict.REFUSED, decision.reason, _joined(detail, account.note), account.name, message)
+    return Outcome(Verdict.REFUSED, decision.reason, joined(detail, account.note), account.name, message)
+
+
+def _hold(decision: Decision) -> str:
+    if decision.reason == "locked":
+        return "Too many wrong codes: this account is locked."
+    return f"Too many wrong codes. Try again in {duration(decision.seconds)}."
 
 
 def _failures_since(count: int, address: str) -> str:
@@ -243,15 +234,6 @@ def _failures_since(count: int, address: str) -> str:
     return f"{codes} since your last login{f', the last from {address}' if address else ''}."
 
 
-def _joined(*details: str) -> str:
-    return "; ".join(detail for detail in details if detail)
-
-
-def duration(seconds: int) -> str:
-    """Seconds in words, rounded up to the unit that matters: "40 s", "3 min", "2 h 10 min"."""
-    if seconds < 120:
-        return f"{seconds} s"
-    minutes = -(-seconds // 60)
-    if minutes < 120:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min" if minutes % 60 else f"{minutes // 60} h"
+def _codes_left(left: int) -> str:
+    codes = "1 recovery code is" if left == 1 else f"{left} recovery codes are"
+    return f"{codes} left." + (" Ask your administrator for new ones." if left <= FEW_CODES else "")

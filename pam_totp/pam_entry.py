@@ -69,9 +69,10 @@ def _authenticate(pamh: Any, words: list[str]) -> Any:
     from pam_totp.paths import Paths
 
     class Talk(login.Conversation):
-        def ask(self, prompt: str) -> str | None:
+        def ask(self, prompt: str, echo: bool = False) -> str | None:
+            style = pamh.PAM_PROMPT_ECHO_ON if echo else pamh.PAM_PROMPT_ECHO_OFF
             try:
-                answer = pamh.conversation(pamh.Message(pamh.PAM_PROMPT_ECHO_OFF, prompt)).resp
+                answer = pamh.conversation(pamh.Message(style, prompt)).resp
             except (pamh.exception, UnicodeError):
                 # Refused or aborted; or bytes that are not text, which no code can be.
                 return None

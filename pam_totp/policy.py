@@ -1,4 +1,7 @@
-"""Who is asked for a code: (account, configuration, source, now) -> Decision. Pure."""
+"""Who is asked for a code: (account, configuration, facts, now) -> Decision. Pure.
+
+The order is the policy: an exemption, then the first rule that matches, then the account's own state.
+"""
 
 from __future__ import annotations
 
@@ -6,41 +9,187 @@ import enum
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pam_totp.accounts import Account
-    from pam_totp.config import Config
+    from pam_totp.config import Config, Rule
     from pam_totp.ledger import Moment
+    from pam_totp.publickeys import PublicKey
 
 
 class Action(enum.Enum):
-    """What to do with a login."""
+    """What to do with a login. Only SKIP lets anybody in without a code."""
 
     ASK = "ask"
+    ASK_RECOVERY = "ask-recovery"  # waiting or locked: only a recovery code is looked at
     SKIP = "skip"
+    ENROLL = "enroll"
+    INVITE = "invite"
     REFUSE = "refuse"
 
 
 class Decision:
-    """An action, the reason's word for the log (docs/log.md), and for a wait its whole seconds."""
+    """An action and what led to it.
 
-    __slots__ = ("action", "reason", "seconds")
+    ``reason`` is the word for the log (docs/log.md); ``seconds`` how long to wait, or how long until a deadline;
+    ``remember`` for how many seconds the client is not asked again after a success; ``rule`` the rule that matched.
+    """
+
+    __slots__ = ("action", "reason", "remember", "rule", "seconds")
 
     def __init__(self, action: Action, reason: str, seconds: int = 0) -> None:
         self.action = action
         self.reason = reason
         self.seconds = seconds
+        self.remember = 0
+        self.rule: Rule | None = None
 
 
-def decide(account: Account, config: Config, source: str, now: Moment) -> Decision:
-    """Decide about one attempt of one account from one source.
+class Facts:
+    """What is known of one attempt.
 
-    SKIP is only ever reached for an account that is proven to be without an active authenticator.
+    ``source`` is whom failures are charged to; ``client`` the token of a client that could be remembered, empty where
+    none could; ``groups`` is only filled where a rule names groups.
     """
+
+    __slots__ = ("address", "client", "groups", "keys", "service", "source", "user")
+
+    def __init__(self, user: str, source: str, service: str = "", address: str = "") -> None:
+        self.user = user
+        self.source = source
+        self.service = service
+        self.address = address
+        self.keys: list[PublicKey] = []
+        self.groups: frozenset[str] = frozenset()
+        self.client = ""
+
+
+def decide(account: Account, config: Config, facts: Facts, now: Moment) -> Decision:
+    """Decide about one attempt.
+
+    SKIP is only reached for an account that is proven to have no active authenticator, or because an administrator's
+    rule, exemption or setting says so.
+    """
+    rule = next((each for each in config.rules if matches(each, account, facts, now)), None)
+    decision = _decide(account, config, rule, facts, now)
+    decision.rule = rule
+    decision.remember = config.remember if rule is None or rule.remember is None else rule.remember
+    return decision
+
+
+def _decide(account: Account, config: Config, rule: Rule | None, facts: Facts, now: Moment) -> Decision:
+    ledger = account.ledger
+    if ledger.exempt(now):
+        return Decision(Action.SKIP, "exempt")
+    if rule is not None and rule.mfa == "skip":
+        return Decision(Action.SKIP, "rule")
     if not account.active:
-        reason = "pending" if account.pending else "not-enrolled"
-        return Decision(Action.REFUSE if config.unenrolled == "deny" else Action.SKIP, reason)
+        unenrolled = config.unenrolled if rule is None or rule.unenrolled is None else rule.unenrolled
+        return _unenrolled(account, config, unenrolled, facts, now)
+    wait = ledger.wait(facts.source, now)
+    if ledger.locked or wait:
+        recoverable = bool(ledger.recovery and ledger.recovery["hashes"])
+        action = Action.ASK_RECOVERY if recoverable else Action.REFUSE
+        return Decision(action, "locked") if ledger.locked else Decision(action, "throttled", wait)
+    if facts.client and ledger.remembers(facts.client, now):
+        return Decision(Action.SKIP, "remembered")
+    return Decision(Action.ASK, "enrolled")
+
+
+def _unenrolled(account: Account, config: Config, unenrolled: str, facts: Facts, now: Moment) -> Decision:
+    seconds = 0
+    state = "pending" if account.pending else "not-enrolled"
+    if unenrolled == "deadline":
+        seconds = account.ledger.grace_left(now, config.enrollment.period)
+        if seconds:
+            return Decision(Action.SKIP, "grace", seconds)
+        unenrolled = config.enrollment.after
+    if unenrolled == "skip":
+        return Decision(Action.SKIP, state)
+    if unenrolled == "deny":
+        return Decision(Action.REFUSE, state)
+    if unenrolled == "enroll":
+        return Decision(Action.ENROLL, state)
     if account.ledger.locked:
         return Decision(Action.REFUSE, "locked")
-    seconds = account.ledger.wait(source, now)
-    if seconds:
-        return Decision(Action.REFUSE, "throttled", seconds)
-    return Decision(Action.ASK, "enrolled")
+    wait = account.ledger.wait(facts.source, now)
+    if wait:
+        return Decision(Action.REFUSE, "throttled", wait)
+    invitation = account.ledger.invitation
+    if invitation is None or now.wall >= invitation[1]:
+        return Decision(Action.REFUSE, "not-invited")
+    return Decision(Action.INVITE, state)
+
+
+def matches(rule: Rule, account: Account, facts: Facts, now: Moment) -> bool:
+    """Whether every condition that a rule gives holds."""
+    return all(holds for _, holds in conditions(rule, account, facts, now))
+
+
+def conditions(rule: Rule, account: Account, facts: Facts, now: Moment) -> Iterator[tuple[str, bool]]:
+    """The conditions that a rule gives, each with whether it holds."""
+    if rule.users:
+        yield "users", facts.user in rule.users
+    if rule.groups:
+        yield "groups", not facts.groups.isdisjoint(rule.groups)
+    if rule.services:
+        yield "services", facts.service in rule.services
+    if rule.networks:
+        yield "networks", _in_networks(facts.address, rule)
+    if rule.keys:
+        yield "keys", any(_is_key(wanted, key) for wanted in rule.keys for key in facts.keys)
+    if rule.enrolled_within:
+        oldest = min((each.created for each in account.active), default=None)
+        yield "enrolled_within", oldest is not None and now.wall - oldest < rule.enrolled_within
+
+
+def _is_key(wanted: str, key: PublicKey) -> bool:
+    if wanted == "any":
+        return True
+    return key.is_certificate if wanted == "certificate" else key.fingerprint() == wanted
+
+
+def _in_networks(address: str, rule: Rule) -> bool:
+    import ipaddress  # only hosts whose rules name networks pay for it
+
+    try:
+        client = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False  # a host name is in no network: with UseDNS sshd reports one
+    if client.version == 6 and client.ipv4_mapped is not None:
+        client = client.ipv4_mapped
+    return any(client in network for network in rule.networks)
+
+
+def shadows(earlier: Rule, later: Rule) -> bool:
+    """Whether an earlier rule takes every login that a later one could match, so that the later is never reached."""
+    names = ("users", "groups", "services", "keys")
+    for name in names:
+        wide, narrow = set(getattr(earlier, name)), set(getattr(later, name))
+        if name == "keys" and "any" in wide and narrow:
+            continue
+        if wide and not (narrow and narrow <= wide):
+            return False
+    if earlier.networks and not (
+        later.networks and all(any(_covers(wide, narrow) for wide in earlier.networks) for narrow in later.networks)
+    ):
+        return False
+    return not earlier.enrolled_within or 0 < later.enrolled_within <= earlier.enrolled_within
+
+
+def overlaps(one: Rule, other: Rule) -> bool:
+    """Whether some login could match both rules (as far as their names and networks tell)."""
+    for name in ("users", "services"):
+        mine, theirs = set(getattr(one, name)), set(getattr(other, name))
+        if mine and theirs and mine.isdisjoint(theirs):
+            return False
+    if one.networks and other.networks:
+        return any(_covers(a, b) or _covers(b, a) for a in one.networks for b in other.networks)
+    return True
+
+
+def _covers(wide: object, narrow: object) -> bool:
+    try:
+        return bool(narrow.subnet_of(wide))  # type: ignore[attr-defined]  # an IPv4 or IPv6 network
+    except TypeError:
+        return False  # one is IPv4, the other IPv6

@@ -78,6 +78,20 @@ class Sealer:
         )
         return bytes(ffi.buffer(digest)).hex()
 
+    def slow_hash(self, text: str, salt: bytes) -> bytes:
+        """Argon2id of a short secret with a salt of 16 bytes: 16 bytes, about 30 ms and 16 MiB.
+
+        Raises MemoryError where the memory is not to be had.
+        """
+        message = text.encode("utf-8")
+        digest = ffi.new("unsigned char[]", _TOKEN_BYTES)
+        failed = lib.crypto_pwhash(
+            digest, _TOKEN_BYTES, message, len(message), salt, 2, 16 << 20, lib.crypto_pwhash_alg_argon2id13()
+        )
+        if failed:
+            raise MemoryError("no memory for a slow hash")
+        return bytes(ffi.buffer(digest))
+
     def _associated_data(self, context: tuple[str, ...]) -> bytes:
         # Each part carries its length, so no two different contexts share an encoding.
         parts = [part.encode("utf-8", "surrogateescape") for part in (self._host_id, self._key_id, *context)]

@@ -35,6 +35,24 @@ def find(name: str) -> User | None:
     return User(_from_file_system(entry.pw_name), entry.pw_uid)
 
 
+def groups(user: User) -> frozenset[str]:
+    """The names of all groups that NSS puts the user into."""
+    import grp
+    import os
+
+    try:
+        primary = pwd.getpwnam(_to_file_system(user.name)).pw_gid
+    except KeyError:
+        return frozenset()
+    names = set()
+    for number in os.getgrouplist(_to_file_system(user.name), primary):
+        try:
+            names.add(_from_file_system(grp.getgrgid(number).gr_name))
+        except KeyError:
+            continue  # a group without a name cannot be meant by any rule
+    return frozenset(names)
+
+
 def exists(name: str) -> User | None:
     """Like ``find``, but "no such user" is told from "NSS did not answer". Slow; for the rare case that needs it.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pam_totp import config as configuration
 from pam_totp import login, otp
 from pam_totp.accounts import Accounts
+from pam_totp.attempt import duration
 from pam_totp.cli import common
 from pam_totp.clock import now
 
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     if account.ledger.locked:
         problem = f"{problem or 'right'}, but the account is locked: run pam-totp unlock {account.name}"
     elif wait:
-        problem = f"{problem or 'right'}, but waiting: from some sources {login.duration(wait)} to go"
+        problem = f"{problem or 'right'}, but waiting: from some sources {duration(wait)} to go"
     if problem is None:
         print("accepted: this code would be accepted now")
         return 0

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import sys
 
-from pam_totp import login, users
+from pam_totp import users
 from pam_totp.accounts import Account, Accounts
+from pam_totp.attempt import duration
 from pam_totp.cli import common
 from pam_totp.clock import now
 from pam_totp.errors import CacheError
@@ -62,7 +63,7 @@ def _fields(account: Account, moment: Moment) -> dict[str, object]:
     wait = account.ledger.longest_wait(moment)
     return {
         "user": account.name,
-        "state": account.state,
+        "state": _state(account, moment),
         "authenticators": [
             {
                 "label": each.label,
@@ -94,13 +95,17 @@ def _row(account: Account, moment: Moment) -> tuple[str, ...]:
     wait = account.ledger.longest_wait(moment)
     return (
         account.name + _strange(account),
-        account.state,
+        _state(account, moment),
         ", ".join(labels) or "-",
         _date(min(created)) if created else "-",
         _date(account.ledger.last_success),
         str(account.ledger.row),
-        login.duration(wait) if wait else "-",
+        duration(wait) if wait else "-",
     )
+
+
+def _state(account: Account, moment: Moment) -> str:
+    return "exempt" if account.ledger.exempt(moment) else account.state
 
 
 def _strange(account: Account) -> str:

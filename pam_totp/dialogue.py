@@ -1,0 +1,146 @@
+"""Enrolment inside the SSH prompt, and the hand-out of recovery codes.
+
+Imported only for the few logins that come here. Breaking off at any point leaves a record that locks nobody out: a
+pending key that is shown again next time, or codes that count as not shown and are issued anew.
+"""
+
+from __future__ import annotations
+
+from pam_totp import enroll as enrolment
+from pam_totp import otp, policy, recovery
+from pam_totp.accounts import Accounts
+from pam_totp.attempt import Outcome, Verdict, duration, joined
+from pam_totp.errors import CacheError
+
+TRIES = 5
+INVITATION_PROMPT = "Invitation code: "
+CODE_PROMPT = "Code from the app: "
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pam_totp.accounts import Account, Authenticator
+    from pam_totp.attempt import Attempt
+    from pam_totp.policy import Facts
+
+
+def enroll(this: Attempt, account: Account, facts: Facts, invited: bool) -> Outcome:
+    """Show a key, wait for its first code, activate it, hand out recovery codes.
+
+    Raises CacheError where nothing can be written: enrolment needs a durable record.
+    """
+    if invited:
+        outcome = _check_invitation(this, account, facts)
+        if outcome is not None:
+            return outcome
+    authenticator = _pending(this)
+    prompt = _introduction(this, account, authenticator) + CODE_PROMPT
+    for _ in range(TRIES):
+        answer = this.talk.ask(prompt, echo=True)
+        if answer is None:
+            return Outcome(Verdict.NO_ANSWER, "no-answer", "enrolment not finished", account.name)
+        problem, codes = _confirm(this, authenticator, answer)
+        if not problem:
+            _show(this, account.name, codes)
+            return Outcome(Verdict.ACCEPTED, "enrolled", account.note, account.name)
+        prompt = f"{problem}\n{CODE_PROMPT}"
+    message = "That was not the right code either. Log in again to go on: the same key will be shown."
+    return Outcome(Verdict.REFUSED, "not-confirmed", f"{TRIES} wrong codes at enrolment", account.name, message)
+
+
+def hand_out_recovery_codes(this: Attempt, name: str) -> None:
+    """Issue and show new recovery codes where earlier ones were never acknowledged; the login does not depend on it."""
+    try:
+        with Accounts(this.paths) as accounts, accounts.lock(name):
+            account = accounts.find(this.user)
+            codes = accounts.issue_recovery_codes(account)
+            accounts.save(account)
+    except CacheError:
+        return  # they still count as not shown; the next login tries again
+    _show(this, name, codes)
+
+
+def _check_invitation(this: Attempt, account: Account, facts: Facts) -> Outcome | None:
+    reason = "A verification code is required here and not set up yet. To set it up you need an invitation."
+    answer = this.talk.ask(f"{reason}\n{INVITATION_PROMPT}")
+    if answer is None:
+        return Outcome(Verdict.NO_ANSWER, "no-answer", "", account.name)
+    with Accounts(this.paths) as accounts, accounts.lock(account.name):
+        account = accounts.find(this.user)
+        now = this.clock()
+        if policy.decide(account, this.config, facts, now).action is not policy.Action.INVITE:
+            return Outcome(Verdict.REFUSED, "changed-meanwhile", "log in again", account.name)
+        if accounts.invitation_matches(account, answer):
+            return None
+        account.ledger.fail(facts.source, this.request.rhost, now, this.config.lock_after)
+        accounts.charge(account, now)
+    detail = joined(f"{account.ledger.row} wrong in a row", account.note)
+    return Outcome(Verdict.REFUSED, "wrong-invitation", detail, account.name, "That invitation was not accepted.")
+
+
+def _pending(this: Attempt) -> Authenticator:
+    """The key that was shown before and not confirmed, while it is good; else a new one."""
+    with Accounts(this.paths) as accounts, accounts.lock(accounts.find(this.user).name):
+        account = accounts.find(this.user)
+        now = int(this.clock().wall)
+        pending = account.pending
+        if pending is None or not 0 <= now - pending.created < this.config.enrollment.pending:
+            pending = enrolment.begin(account, enrolment.DEFAULT_LABEL, now)
+            accounts.save(account)
+        return pending
+
+
+def _introduction(this: Attempt, account: Account, authenticator: Authenticator) -> str:
+    uri = enrolment.uri(account, authenticator, this.config)
+    picture = enrolment.qr(uri, this.config.qr)
+    return (
+        f"A verification code is required here and not set up yet for {account.name}.\n"
+        f"Scan this with an authenticator app, or type the key into it:\n\n"
+        f"{picture}\n{chr(10) if picture else ''}"
+        f"  key  {enrolment.grouped(enrolment.base32(authenticator.secret))}\n\n"
+    )
+
+
+def _confirm(this: Attempt, shown: Authenticator, answer: str) -> tuple[str, list[str]]:
+    """Activate the key with its first code: what was wrong, or nothing and the recovery codes.
+
+    The activation and the hashes of the recovery codes are committed together, before the codes are shown.
+    """
+    code = otp.parse(answer)
+    if code is None:
+        return "A code has six digits.", []
+    with Accounts(this.paths) as accounts, accounts.lock(accounts.find(this.user).name):
+        account = accounts.find(this.user)
+        pending = account.pending
+        if pending is None or pending.identifier != shown.identifier:
+            return "The key was changed meanwhile: log in again.", []
+        now = this.clock()
+        now_step = otp.step_at(now.wall)
+        if not enrolment.confirm(account, code, now_step, this.config.window):
+            seconds = enrolment.seconds_off(account, code, now_step)
+            if seconds is None:
+                return "That code is wrong. Take the one the app shows now.", []
+            side = "ahead" if seconds > 0 else "behind"
+            return f"That code is right, but your phone's clock is {duration(abs(seconds))} {side}: set it.", []
+        account.ledger.invitation = None
+        account.ledger.grace = None
+        account.ledger.succeed(this.facts(account, accounts).source, now)
+        codes = accounts.issue_recovery_codes(account)
+        accounts.save(account)
+    return "", codes
+
+
+def _show(this: Attempt, name: str, codes: list[str]) -> None:
+    lines = "\n".join(f"  {one}   {other}" for one, other in zip(codes[::2], codes[1::2], strict=True))
+    prompt = (
+        "Recovery codes, for the day your phone is gone. Each works once, in the place of a code.\n"
+        f"Write them down now; they are not shown again:\n\n{lines}\n\nPress Enter when you have them: "
+    )
+    if this.talk.ask(prompt, echo=True) is None:
+        return
+    try:
+        with Accounts(this.paths) as accounts, accounts.lock(name):
+            account = accounts.find(this.user)
+            recovery.acknowledge(account.ledger)
+            accounts.save(account)
+    except CacheError:
+        return  # not noted as shown: new ones are issued at the next login
