@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from pam_totp.config import Arguments, Config
+from pam_totp.config import Arguments, Config, Enrollment, load
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "config"
 VARIANTS = ("password-and-code", "key-and-code")
@@ -20,13 +21,38 @@ def lines(path: str) -> list[str]:
     return [" ".join(line.split()) for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 
-def test_the_configuration_as_it_comes_sets_nothing() -> None:
-    assert tomllib.loads((EXAMPLES / "config.toml").read_text(encoding="utf-8")) == {}
+def loaded(tmp_path: Path, commented: str) -> tuple[Config, str]:
+    """The example with the lines that match uncommented, as the module reads it, and as text."""
+    text = re.sub(commented, r"\1", (EXAMPLES / "config.toml").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    file = tmp_path / "config.toml"
+    file.write_text(text, encoding="utf-8")
+    file.chmod(0o600)
+    return load(str(file), os.getuid()), text
 
 
-def test_the_configuration_shows_every_key_with_its_default() -> None:
-    text = re.sub(r"^#(\w+ = )", r"\1", (EXAMPLES / "config.toml").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert tomllib.loads(text) == {key: getattr(Config(), key) for key in Config.__slots__}
+def attributes(config: Config) -> dict[str, object]:
+    table = {name: getattr(config.enrollment, name) for name in Enrollment.__slots__}
+    return {name: getattr(config, name) for name in Config.__slots__} | {"enrollment": table}
+
+
+def test_the_configuration_as_it_comes_sets_nothing(tmp_path: Path) -> None:
+    config, text = loaded(tmp_path, "()nothing")
+    assert tomllib.loads(text) == {}
+    assert attributes(config) == attributes(Config())
+
+
+def test_the_configuration_shows_every_default(tmp_path: Path) -> None:
+    config, text = loaded(tmp_path, r"^#(\w+ = |\[)")
+    shown = tomllib.loads(text)
+    assert attributes(config) == attributes(Config())
+    assert set(shown) == set(Config.__slots__) - {"remember", "rules"}  # these have none
+    assert set(shown["enrollment"]) == set(Enrollment.__slots__)
+
+
+def test_the_examples_in_the_configuration_are_accepted(tmp_path: Path) -> None:
+    config, _ = loaded(tmp_path, r"^#   (\w+ = |\[)")
+    assert config.remember == 12 * 3600
+    assert [rule.mfa for rule in config.rules] == ["skip", "require"]
 
 
 def test_the_code_is_asked_for_right_after_the_password() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pam_totp.cli import parser
-from pam_totp.config import Config
+from pam_totp.config import Config, Enrollment, Rule, duration
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 COMMAND = (CHECKOUT / "docs/man/pam-totp.8").read_text(encoding="utf-8")
@@ -76,11 +76,33 @@ def test_the_completion_has_the_same_verbs_options_and_choices() -> None:
     assert re.findall(r"(--\w+)\)\n.*compgen -W '(.*)' --", COMPLETION) == [("--qr", " ".join(qr.choices))]
 
 
-def test_the_page_of_the_configuration_has_every_key_and_its_default() -> None:
-    parts = re.split(r"^\.It Cm (\w+) No = .*\n", CONFIGURATION.partition(".Sh FILES")[0], flags=re.MULTILINE)
-    pages = dict(zip(parts[1::2], parts[2::2], strict=True))
-    assert set(pages) == set(Config.__slots__)
-    for key, text in pages.items():
-        plain = text.replace("\n.Ql", "").replace(r"\(dq", '"')
-        default = json.dumps(getattr(Config(), key))
-        assert f"Default: {default}" in plain or (key == "issuer" and "Default: the name of the host" in plain)
+def keys_in(roff: str) -> dict[str, str]:
+    """The keys that a part of the page describes, each with its text."""
+    parts = re.split(r"^\.It Cm (\w+) No = .*\n", roff, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def default_in(text: str) -> str:
+    """What a text says after "Default:", up to the next full stop."""
+    plain = text.replace("\n.Ql", "").replace(r"\(dq", '"')
+    [found] = re.findall(r"^Default: (.*?) ?\.$", plain, re.MULTILINE)
+    return str(found)
+
+
+def test_the_page_of_the_configuration_has_every_key_and_no_other() -> None:
+    top, enrollment, rule = re.split(r"^\.Ss .*\n", CONFIGURATION.partition(".Sh FILES")[0], flags=re.MULTILINE)
+    assert set(keys_in(top)) == set(Config.__slots__) - {"enrollment", "rules"}
+    assert set(keys_in(enrollment)) == set(Enrollment.__slots__)
+    assert set(keys_in(rule)) == set(Rule.__slots__) - {"number"}
+
+
+def test_the_page_of_the_configuration_has_the_defaults() -> None:
+    top, enrollment, _ = re.split(r"^\.Ss .*\n", CONFIGURATION.partition(".Sh FILES")[0], flags=re.MULTILINE)
+    stated = {key: default_in(text) for key, text in keys_in(top).items()}
+    assert stated.pop("issuer") == "the name of the host"
+    assert stated.pop("remember") == "nothing is"
+    assert stated == {key: json.dumps(getattr(Config(), key)) for key in stated}
+    for key, text in keys_in(enrollment).items():
+        default = getattr(Enrollment(), key)
+        said = json.loads(default_in(text))
+        assert default in (said, duration(said))
