@@ -250,9 +250,13 @@ class Ledger:
             )
 
         kept = {source: entry for source, entry in self.sources.items() if matters(entry)}
-        # The newest stay. Forgetting an older one opens nothing: the day's limit holds for all sources together.
-        while len(kept) > MOST_SOURCES:
-            del kept[min(kept, key=lambda source: max(_wall(kept[source][1]), kept[source][2] or 0))]
+        # The newest of each kind stay: strangers, however many, displace no source that the user comes from. Forgetting
+        # a stranger opens nothing, because the day's limit holds for all of them together.
+        for known in (True, False):
+            alike = [source for source, entry in kept.items() if (entry[2] is not None) == known]
+            alike.sort(key=lambda source: max(_wall(kept[source][1]), kept[source][2] or 0))
+            for source in alike[:-MOST_SOURCES]:
+                del kept[source]
         self.sources = kept
 
 
