@@ -10,11 +10,41 @@ import os
 import sys
 
 from pam_totp import __version__
-from pam_totp.cli import check, confirm, enroll, init, reset, status, unlock
+from pam_totp.cli import (
+    check,
+    config,
+    confirm,
+    deadline,
+    enroll,
+    exempt,
+    explain,
+    forget,
+    init,
+    invite,
+    recovery,
+    reset,
+    status,
+    unlock,
+)
 from pam_totp.errors import PamTotpError
 from pam_totp.paths import Paths
 
-VERBS = (init, enroll, confirm, status, reset, unlock, check)
+VERBS = (
+    init,
+    enroll,
+    confirm,
+    status,
+    reset,
+    unlock,
+    check,
+    invite,
+    recovery,
+    exempt,
+    deadline,
+    forget,
+    config,
+    explain,
+)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from pam_totp import log, users
+from pam_totp.accounts import Accounts
+from pam_totp.config import duration
 from pam_totp.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator, Sequence
 
-    from pam_totp.accounts import Account, Accounts
+    from pam_totp.accounts import Account
+    from pam_totp.paths import Paths
 
 
 def user_argument(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +47,17 @@ def recorded_name(accounts: Accounts, name: str) -> str:
     return accounts.find(user).name
 
 
+@contextmanager
+def changing(paths: Paths, name: str) -> Iterator[tuple[Accounts, Account]]:
+    """The account of a user, locked; it is saved at the end of the block. Raises UsageError for an unknown name."""
+    with Accounts(paths) as accounts:
+        recorded = recorded_name(accounts, name)
+        with accounts.lock(recorded):
+            account = accounts.get(recorded) or accounts.find(known_user(name))
+            yield accounts, account
+            accounts.save(account)
+
+
 def read_code(prompt: str) -> str | None:
     """A line typed at the terminal, or the next one of standard input; None at its end."""
     if sys.stdin.isatty():
@@ -59,3 +75,23 @@ def record(action: str, account: Account, detail: str = "") -> None:
 def rfc3339(seconds: float | None) -> str | None:
     """Seconds since the epoch as RFC 3339 in UTC."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def duration_argument(text: str) -> int:
+    """Seconds in an argument like "72h" or "7d". Raises UsageError."""
+    seconds = duration(text)
+    if seconds is None:
+        raise UsageError(f"{text!r} is not a duration: write minutes, hours or days, like 30m, 72h or 7d, up to 365d")
+    return seconds
+
+
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Print rows in columns."""
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    for row in (head, *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def minute(seconds: float | None) -> str:
+    """A time for people, in UTC, to the minute; a dash where there is none."""
+    return "-" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")

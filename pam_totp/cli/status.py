@@ -83,10 +83,7 @@ def _table(found: list[Account], moment: Moment) -> None:
     if not found:
         print("nobody is enrolled: start with pam-totp enroll USER")
         return
-    rows = [_HEAD, *(_row(account, moment) for account in found)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    common.table(_HEAD, [_row(account, moment) for account in found])
 
 
 def _row(account: Account, moment: Moment) -> tuple[str, ...]:
@@ -97,8 +94,8 @@ def _row(account: Account, moment: Moment) -> tuple[str, ...]:
         account.name + _strange(account),
         _state(account, moment),
         ", ".join(labels) or "-",
-        _date(min(created)) if created else "-",
-        _date(account.ledger.last_success),
+        common.minute(min(created, default=None)),
+        common.minute(account.ledger.last_success),
         str(account.ledger.row),
         duration(wait) if wait else "-",
     )
@@ -113,11 +110,6 @@ def _strange(account: Account) -> str:
     if not account.authenticators or (user is not None and user.uid == account.uid):
         return ""
     return " (stale: no such user)" if user is None else f" (uid changed: was {account.uid}, is {user.uid})"
-
-
-def _date(seconds: float | None) -> str:
-    text = common.rfc3339(seconds)
-    return "-" if text is None else text.replace("T", " ")[:16]
 
 
 def _refusals(accounts: Accounts, name: str) -> None:

@@ -9,7 +9,6 @@ import sys
 
 from pam_totp import config as configuration
 from pam_totp import otp
-from pam_totp.accounts import Accounts
 from pam_totp.cli import common
 from pam_totp.clock import now
 
@@ -28,15 +27,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, paths: Paths) -> int:
     """Unlock."""
     config = configuration.load(paths.config, paths.owner)
-    with Accounts(paths) as accounts:
-        name = common.recorded_name(accounts, arguments.user)
-        with accounts.lock(name):
-            account = accounts.get(name)
-            if account is None:
-                print(f"pam-totp: {name} has no record: nothing to unlock", file=sys.stderr)
-                return 1
-            account.ledger.unlock(otp.step_at(now().wall), config.window)
-            accounts.save(account)
+    with common.changing(paths, arguments.user) as (_, account):
+        if account.empty:
+            print(f"pam-totp: {account.name} has no record: nothing to unlock", file=sys.stderr)
+            return 1
+        account.ledger.unlock(otp.step_at(now().wall), config.window)
     common.record("unlock", account)
-    print(f"{name}: failures, waits and lock are cleared")
+    print(f"{account.name}: failures, waits and lock are cleared")
     return 0

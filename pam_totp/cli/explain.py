@@ -1,0 +1,84 @@
+"""Say what would happen at a login of a user now, and which rule and which fact decide it.
+
+Asked for a login without a public key; changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+
+from pam_totp import config as configuration
+from pam_totp import policy, users
+from pam_totp.accounts import Accounts
+from pam_totp.attempt import duration, network
+from pam_totp.cli import common
+from pam_totp.clock import now
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from pam_totp.accounts import Account
+    from pam_totp.paths import Paths
+    from pam_totp.policy import Decision
+
+_WORDS = {
+    policy.Action.ASK: "is asked for a code",
+    policy.Action.ASK_RECOVERY: "must wait; only a recovery code is looked at",
+    policy.Action.SKIP: "is not asked for a code",
+    policy.Action.ENROLL: "enrols at the prompt",
+    policy.Action.INVITE: "enrols at the prompt, with an invitation code",
+    policy.Action.REFUSE: "is refused",
+}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """USER [--service S] [--rhost IP] [--json]."""
+    common.user_argument(parser)
+    parser.add_argument("--service", default="sshd", metavar="S", help="PAM service (default: %(default)s)")
+    parser.add_argument("--rhost", default="", metavar="IP", help="the client's address")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def run(arguments: argparse.Namespace, paths: Paths) -> int:
+    """Explain."""
+    config = configuration.load(paths.config, paths.owner)
+    user = common.known_user(arguments.user)
+    with Accounts(paths) as accounts:
+        account = accounts.find(user)
+    facts = policy.Facts(user.name, f"net:{network(arguments.rhost)}", arguments.service, arguments.rhost)
+    if any(rule.groups for rule in config.rules):
+        facts.groups = users.groups(user)
+    moment = now()
+    decision = policy.decide(account, config, facts, moment)
+    fact = _fact(decision, account)
+    conditions = {rule.number: dict(policy.conditions(rule, account, facts, moment)) for rule in config.rules}
+    if arguments.json:
+        fields = {
+            "user": user.name,
+            "service": arguments.service,
+            "rhost": arguments.rhost or None,
+            "action": decision.action.value,
+            "reason": decision.reason,
+            "rule": decision.rule.number if decision.rule else None,
+            "fact": fact,
+            "rules": [{"rule": number, "conditions": each} for number, each in conditions.items()],
+        }
+        print(json.dumps(fields))
+        return 0
+    print(f"{user.name} {_WORDS[decision.action]} ({decision.reason})")
+    print(f"  rule: {f'number {decision.rule.number}' if decision.rule else 'none matches'}")
+    print(f"  fact: {fact}")
+    for number, each in conditions.items():
+        told = [f"{name} {'match' if holds else 'do not match'}" for name, holds in each.items()]
+        print(f"  rule {number}: {'; '.join(told) or 'no condition'}")
+    return 0
+
+
+def _fact(decision: Decision, account: Account) -> str:
+    if decision.reason == "exempt" and account.ledger.exemption is not None:
+        return f"exempt until {common.minute(account.ledger.exemption[0])} UTC: {account.ledger.exemption[1]}"
+    if decision.reason in ("throttled", "grace"):
+        return f"{duration(decision.seconds)} left"
+    labels = ", ".join(each.label for each in account.active)
+    return f"state {account.state}" + (f", authenticators: {labels}" if labels else "")

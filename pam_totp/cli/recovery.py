@@ -1,0 +1,37 @@
+"""Print new recovery codes for a user, once; the old ones are void.
+
+Each works once in the place of a code, also while the user has to wait or is locked.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from pam_totp import recovery
+from pam_totp.cli import common
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from pam_totp.paths import Paths
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """USER."""
+    common.user_argument(parser)
+
+
+def run(arguments: argparse.Namespace, paths: Paths) -> int:
+    """Issue."""
+    with common.changing(paths, arguments.user) as (accounts, account):
+        if not account.active:
+            print(
+                f"pam-totp: {account.name} is not enrolled: run pam-totp enroll {account.name} first", file=sys.stderr
+            )
+            return 1
+        codes = accounts.issue_recovery_codes(account)
+        recovery.acknowledge(account.ledger)
+    common.record("recovery", account, f"{len(codes)} new codes")
+    print("\n".join(codes))
+    return 0
