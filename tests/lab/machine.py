@@ -90,6 +90,8 @@ class Machine(Client):
             if second.strip() != b"ready":
                 errors.seek(0)
                 raise MachineError(f"the machine did not start: {errors.read().decode(errors='replace').strip()}")
+        # A command for the machine must never reach the host.
+        self.run(["test", "-f", "/run/lab/init.py"])
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         """Kill pid 1, and with it everything else in the machine."""
@@ -105,7 +107,7 @@ class Machine(Client):
         """The command line that runs `argv` in this machine, as root or as `user`."""
         if not self._pid:
             raise MachineError("the machine is not running")
-        command = ["nsenter", "--target", str(self._pid), *NAMESPACES, "--"]
+        command = ["nsenter", "--target", str(self._pid), "--root", "--wd", *NAMESPACES, "--"]
         if user is not None:
             command += ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--reset-env"]
         return command + [str(word) for word in argv]
