@@ -28,7 +28,8 @@ def options(of: argparse.ArgumentParser) -> set[str]:
 
 
 def options_in(roff: str) -> set[str]:
-    return {"-" + option for option in re.findall(r"^\.(?:It|Op) Fl (-[\w-]+)", roff, re.MULTILINE)}
+    lines = re.findall(r"^\.(?:It|Op) (?=Fl).*", roff, re.MULTILINE)
+    return {"-" + option for option in re.findall(r"Fl (-[\w-]+)", "\n".join(lines))}
 
 
 def synopses() -> dict[str, str]:
@@ -54,16 +55,20 @@ def test_the_page_has_every_option_of_a_verb_and_no_other(verb: str) -> None:
 
 @pytest.mark.parametrize("verb", verbs())
 def test_the_page_has_the_operands_of_a_verb(verb: str) -> None:
-    positional = [action for action in verbs()[verb]._actions if not action.option_strings]
-    expected = {None: ".Ar user", "*": ".Op Ar user ..."}
-    lines = [line for line in synopses()[verb].splitlines() if re.match(r"\.(Op )?Ar ", line)]
-    assert lines == [expected[action.nargs] for action in positional]  # type: ignore[index]  # nargs may be an int
+    forms = {None: ".Ar user", "?": ".Op Ar user", "*": ".Op Ar user ..."}
+    expected = [
+        f".Cm {' | '.join(action.choices)}" if action.choices else forms[action.nargs]  # type: ignore[index]
+        for action in verbs()[verb]._actions
+        if not action.option_strings
+    ]
+    lines = synopses()[verb].splitlines()
+    assert [line for line in lines if re.match(r"\.((Op )?Ar|Cm) ", line)] == expected
 
 
 def test_the_page_has_the_choices_of_an_option() -> None:
     for verb, each in verbs().items():
         for action in each._actions:
-            if action.choices:
+            if action.choices and action.option_strings:
                 assert f"Fl {action.option_strings[0][1:]} Cm {' | '.join(action.choices)}" in entries()[verb]
 
 
@@ -71,6 +76,9 @@ def test_the_completion_has_the_same_verbs_options_and_choices() -> None:
     assert re.findall(r"verbs='(.*)'", COMPLETION) == [" ".join(verbs())]
     offered = {verb: set(words.split()) for verb, words in re.findall(r"(\w+)\) options\+='(.*)'", COMPLETION)}
     assert offered == {verb: options(each) for verb, each in verbs().items() if options(each)}
+    [users] = re.findall(r"^ +((?:\w+ \| )+\w+)\)\n.*compgen -u", COMPLETION, re.MULTILINE)
+    takes_a_user = {verb for verb, each in verbs().items() if any(a.metavar == "USER" for a in each._actions)}
+    assert set(users.split(" | ")) == takes_a_user
     [qr] = [action for action in verbs()["enroll"]._actions if action.choices]
     assert qr.choices is not None
     assert re.findall(r"(--\w+)\)\n.*compgen -W '(.*)' --", COMPLETION) == [("--qr", " ".join(qr.choices))]
