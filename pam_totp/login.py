@@ -11,7 +11,7 @@ from pam_totp import config as configuration
 from pam_totp import otp, policy, recovery, users
 from pam_totp.accounts import Accounts
 from pam_totp.attempt import Attempt, Conversation, Outcome, Request, Verdict, duration, joined
-from pam_totp.errors import CacheError, ChargeError, ConfigError, HostKeyError, LockTimeoutError, NameServiceError
+from pam_totp.errors import ConfigError, PamTotpError
 from pam_totp.policy import Action
 
 TYPE_CHECKING = False
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pam_totp.paths import Paths
     from pam_totp.policy import Decision, Facts
 
-__all__ = ["Conversation", "Outcome", "Request", "Verdict", "attempt", "diagnose", "match"]
+__all__ = ["Conversation", "Outcome", "Request", "Verdict", "attempt", "diagnose", "match", "outcome_of", "split"]
 
 NOT_ACCEPTED = "That code was not accepted."
 RECOVERY_PROMPT = "Recovery code: "
@@ -46,13 +46,42 @@ def attempt(request: Request, arguments: Arguments, paths: Paths, clock: Clock, 
             return Outcome(Verdict.UNKNOWN_USER, "unknown-user")
         name = user.name
         outcome = _attempt(Attempt(user, request, config, paths, clock, talk))
-    except ConfigError as error:
-        return Outcome(Verdict.MISCONFIGURED, error.reason, str(error), name)
-    except (CacheError, ChargeError, HostKeyError, LockTimeoutError, NameServiceError) as error:
-        return Outcome(Verdict.UNAVAILABLE, error.reason, str(error), name)
+    except PamTotpError as error:
+        return outcome_of(error, name)
     if outcome.message:
         talk.tell(outcome.message)
     return outcome
+
+
+def outcome_of(error: PamTotpError, name: str = "") -> Outcome:
+    """How an attempt ends that met an error: it lets nobody in."""
+    verdict = Verdict.MISCONFIGURED if isinstance(error, ConfigError) else Verdict.UNAVAILABLE
+    return Outcome(verdict, error.reason, str(error), name)
+
+
+def split(answer: str, request: Request, paths: Paths, clock: Clock) -> tuple[str, str | None]:
+    """Take an answer that holds password and code apart: the password, and the code that ``attempt`` is to be given.
+
+    Only for a user who has to type a code now; for everybody else the answer is a password as a whole, and the code is
+    None. A code at the end is six digits or a recovery code with its dash; where there is none, or nothing before it,
+    the whole answer is the password and the code is empty, which no attempt accepts.
+
+    Raises any PamTotpError that would end an attempt.
+    """
+    config = configuration.load(paths.config, paths.owner)
+    user = users.find(request.user)
+    if user is None:
+        return answer, None
+    this = Attempt(user, request, config, paths, clock, Conversation())
+    with Accounts(paths) as accounts:
+        account = accounts.find(user)
+        decision = policy.decide(account, config, this.facts(account, accounts), clock())
+    if not account.active or decision.action is Action.SKIP:
+        return answer, None
+    for parse, size in ((recovery.parse, recovery.SHOWN_LENGTH), (otp.parse, otp.DIGITS)):
+        if len(answer) > size and parse(answer[-size:]) is not None:
+            return answer[:-size], answer[-size:]
+    return answer, ""
 
 
 def _attempt(this: Attempt) -> Outcome:

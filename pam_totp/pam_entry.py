@@ -10,6 +10,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pam_totp.attempt import Conversation, Outcome, Request
+
+COMBINED_PROMPT = "Password and verification code: "
+
 # The only way to a PAM code. A verdict that is missing here denies.
 _CODES = {
     "accepted": "PAM_SUCCESS",
@@ -39,9 +43,14 @@ def pam_sm_setcred(pamh: Any, flags: int, argv: list[str]) -> Any:
 
 
 def pam_sm_acct_mgmt(pamh: Any, flags: int, argv: list[str]) -> Any:
-    """Deny: the module belongs in ``auth`` lines only."""
+    """With ``combined=verify``: deny where an answer was split and its code never verified. Else deny: misplaced."""
     del flags
-    return _misplaced(pamh, argv, "account")
+    if argv[1:] != ["combined=verify"]:
+        return _misplaced(pamh, argv, "account")
+    try:
+        return _account(pamh)
+    except BaseException as error:  # noqa: BLE001  # an exception that escaped would be judged by pam_python
+        return _failed(pamh, error)
 
 
 def pam_sm_open_session(pamh: Any, flags: int, argv: list[str]) -> Any:
@@ -63,12 +72,58 @@ def pam_sm_chauthtok(pamh: Any, flags: int, argv: list[str]) -> Any:
 
 
 def _authenticate(pamh: Any, words: list[str]) -> Any:
-    from pam_totp import clock, log, login
+    from pam_totp import clock, login
     from pam_totp.config import Arguments
-    from pam_totp.errors import ConfigError
+    from pam_totp.errors import PamTotpError
     from pam_totp.paths import Paths
 
-    class Talk(login.Conversation):
+    request = login.Request("")
+    try:
+        arguments = Arguments(words)
+        request = login.Request(pamh.get_user(None) or "", pamh.service or "", pamh.rhost or "", _auth_info(pamh))
+        talk = _talk(pamh)
+        if arguments.combined == "split":
+            return _split(pamh, request, talk)
+        if arguments.combined == "verify":
+            talk = _kept_code(pamh, talk)
+        outcome = login.attempt(request, arguments, Paths(), clock.now, talk)
+    except UnicodeError:
+        outcome = login.Outcome(login.Verdict.UNKNOWN_USER, "unknown-user", "the name or the host is not UTF-8")
+    except pamh.exception:
+        outcome = login.Outcome(login.Verdict.NO_ANSWER, "no-answer", "no user name")
+    except PamTotpError as error:
+        outcome = login.outcome_of(error)
+    if outcome.verdict in (login.Verdict.ACCEPTED, login.Verdict.SKIPPED):
+        pamh.module.pam_totp_verified = True
+    return _finish(pamh, request, outcome)
+
+
+def _finish(pamh: Any, request: Request, outcome: Outcome) -> Any:
+    """Log an outcome, keep a refusal for ``pam-totp status``, and turn it into a PAM code."""
+    from pam_totp import log
+    from pam_totp.attempt import Verdict
+
+    text = log.line(
+        user=request.user or "-",
+        service=request.service or "-",
+        rhost=request.rhost or "-",
+        outcome=outcome.verdict.value,
+        reason=outcome.reason,
+        detail=outcome.detail,
+    )
+    good = outcome.verdict in (Verdict.ACCEPTED, Verdict.SKIPPED)
+    broken = outcome.verdict in (Verdict.UNAVAILABLE, Verdict.MISCONFIGURED)
+    priority = log.INFO if good and not outcome.detail else log.ERROR if broken else log.NOTICE
+    log.send(priority, f"pam_totp({request.service or '-'}:auth)", text)
+    if not good and outcome.account:
+        _record(outcome.account, text)
+    return getattr(pamh, _CODES[outcome.verdict.value])
+
+
+def _talk(pamh: Any) -> Conversation:
+    from pam_totp.attempt import Conversation
+
+    class Talk(Conversation):
         def ask(self, prompt: str, echo: bool = False) -> str | None:
             style = pamh.PAM_PROMPT_ECHO_ON if echo else pamh.PAM_PROMPT_ECHO_OFF
             try:
@@ -84,40 +139,59 @@ def _authenticate(pamh: Any, words: list[str]) -> Any:
             except (pamh.exception, UnicodeError):
                 pass  # nobody listens any more; what was decided stays decided
 
-    try:
-        request = login.Request(
-            pamh.get_user(None) or "",
-            pamh.service or "",
-            pamh.rhost or "",
-            _auth_info(pamh),
-        )
-    except UnicodeError:
-        request = login.Request("")
-        outcome = login.Outcome(login.Verdict.UNKNOWN_USER, "unknown-user", "the name or the host is not UTF-8")
-    except pamh.exception:
-        request = login.Request("")
-        outcome = login.Outcome(login.Verdict.NO_ANSWER, "no-answer", "no user name")
-    else:
-        try:
-            outcome = login.attempt(request, Arguments(words), Paths(), clock.now, Talk())
-        except ConfigError as error:
-            outcome = login.Outcome(login.Verdict.MISCONFIGURED, error.reason, str(error))
+    return Talk()
 
-    text = log.line(
-        user=request.user or "-",
-        service=request.service or "-",
-        rhost=request.rhost or "-",
-        outcome=outcome.verdict.value,
-        reason=outcome.reason,
-        detail=outcome.detail,
-    )
-    good = outcome.verdict in (login.Verdict.ACCEPTED, login.Verdict.SKIPPED)
-    broken = outcome.verdict in (login.Verdict.UNAVAILABLE, login.Verdict.MISCONFIGURED)
-    priority = log.INFO if good and not outcome.detail else log.ERROR if broken else log.NOTICE
-    log.send(priority, f"pam_totp({request.service or '-'}:auth)", text)
-    if not good and outcome.account:
-        _record(outcome.account, text)
-    return getattr(pamh, _CODES[outcome.verdict.value])
+
+# Password and code in one answer. pam_python keeps one module object for each PAM transaction and runs every line of
+# the stack in it: what is kept there is gone with the transaction, and no other one can see it.
+
+
+def _split(pamh: Any, request: Request, talk: Conversation) -> Any:
+    """Ask once, hand the password on as PAM's token, and keep the code."""
+    from pam_totp import clock, login
+    from pam_totp.paths import Paths
+
+    answer = talk.ask(COMBINED_PROMPT)
+    if answer is None:
+        return _finish(pamh, request, login.Outcome(login.Verdict.NO_ANSWER, "no-answer"))
+    pamh.authtok, pamh.module.pam_totp_code = login.split(answer, request, Paths(), clock.now)
+    pamh.module.pam_totp_verified = False
+    return pamh.PAM_IGNORE
+
+
+def _kept_code(pamh: Any, talk: Conversation) -> Conversation:
+    """A conversation that answers its first question with the code that was kept."""
+    from pam_totp.attempt import Conversation
+    from pam_totp.errors import ConfigError
+
+    if not hasattr(pamh.module, "pam_totp_code"):
+        raise ConfigError("combined=verify without a line with combined=split before it: add that line")
+    kept: str | None = pamh.module.pam_totp_code
+    pamh.module.pam_totp_code = None
+
+    class Kept(Conversation):
+        def ask(self, prompt: str, echo: bool = False) -> str | None:
+            nonlocal kept
+            if kept is None:
+                return talk.ask(prompt, echo)
+            answer, kept = kept, None
+            return answer
+
+        def tell(self, text: str) -> None:
+            talk.tell(text)
+
+    return Kept()
+
+
+def _account(pamh: Any) -> Any:
+    # Not split in this transaction: another method than PAM's authenticated, and there is nothing to finish.
+    if getattr(pamh.module, "pam_totp_verified", True):
+        return pamh.PAM_IGNORE
+    from pam_totp import log
+
+    detail = "the code was split off and never verified: add a line with combined=verify after common-auth"
+    log.send(log.ERROR, "pam_totp(-:account)", log.line(outcome="refused", reason="not-verified", detail=detail))
+    return pamh.PAM_AUTH_ERR
 
 
 def _auth_info(pamh: Any) -> str:

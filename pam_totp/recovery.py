@@ -13,6 +13,7 @@ COUNT = 10
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 _GROUP = 5
 _SALT_BYTES = 16
+SHOWN_LENGTH = 2 * _GROUP + 1
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
