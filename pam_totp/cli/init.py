@@ -62,7 +62,9 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     keys.create(paths.key)
     sealer = keys.load(paths.key, paths.owner)
     store.create(paths.cache, [seal_bucket(sealer, number, {}) for number in range(store.BUCKETS)])
-    with store.Store(paths.cache, paths.owner) as opened:
-        store.enlarge_journal(opened)
+    # Written once more, with new nonces, so that the kept journal file is large enough for every later transaction.
+    with store.Store(paths.cache, paths.owner) as opened, opened.transaction():
+        for number in range(store.BUCKETS):
+            opened.put_bucket(number, seal_bucket(sealer, number, {}))
     print(f"created {paths.key} and {paths.cache}: keep both in your backup")
     return 0
