@@ -139,29 +139,44 @@ class Accounts:
         row = self._store.account(user.name)
         if row is not None:
             account = self._open(row)
-            if account.uid != user.uid and not account.authenticators:
-                # Nothing was enrolled: what is noted there was about the name's former owner.
-                return Account(user.name, user.uid, [], account.ledger.cleared(), "the uid changed")
-            if account.uid != user.uid:
+            if account.authenticators and account.uid != user.uid:
                 raise CacheError(
                     f"{user.name} was enrolled with uid {account.uid} and now has {user.uid}: "
                     f"if this is the same person, run pam-totp reset {user.name} and enrol again",
                     "uid-changed",
                 )
-            return account
+            if account.active:
+                return account
+            # A record that counts for nothing yet must not hide another name's that does.
+            return self._find_alias(user) or self._without_record(user, account)
         if user.name in self._roster_names(user.name):
             raise self._disagreement(user.name)
-        stale = []
+        return self._find_alias(user) or self._without_record(user, None)
+
+    def _find_alias(self, user: User) -> Account | None:
+        """The enrolled account of another name that still is the same user; None where that is proven not to be."""
         rows = self._store.accounts_with(user.uid)
         if {row[0] for row in rows} != set(self._roster_uid(user.uid)):
             raise self._disagreement(f"uid {user.uid}")
         for row in rows:
-            owner = exists(row[0])
+            if row[0] == user.name:
+                continue
+            account = self._open(row)
+            if not account.active:
+                continue
+            owner = exists(account.name)
             if owner is not None and owner.uid == user.uid:
-                account = self._open(row)
                 account.note = f"alias of {account.name}"
                 return account
-            stale.append(row[0])
+        return None
+
+    def _without_record(self, user: User, account: Account | None) -> Account:
+        if account is not None and account.uid == user.uid:
+            return account
+        if account is not None:
+            # Nothing was enrolled: what is noted there was about the name's former owner.
+            return Account(user.name, user.uid, [], account.ledger.cleared(), "the uid changed")
+        stale = [row[0] for row in self._store.accounts_with(user.uid)]
         note = f"stale record of {', '.join(stale)} with the same uid" if stale else ""
         return Account(user.name, user.uid, [], self._remembered(user.name, Ledger()), note)
 
@@ -175,9 +190,23 @@ class Accounts:
         return None
 
     def unreadable(self, name: str) -> Account:
-        """The stand-in for a record that does not open: without authenticators, ready to be saved as removed."""
+        """The stand-in for a record that does not open: without authenticators, ready to be saved as removed.
+
+        Its uid is the one in the roster, which is sealed; the row's may be what was damaged. What ``/run`` still knows
+        to be spent stays spent, should a backup of the record be restored.
+        """
+        entry = self._roster_names(name).get(name)
         row = self._store.account(name)
-        return Account(name, row[1] if row else 0, [], Ledger())
+        uid = row[1] if row else 0
+        try:
+            ledger = self._remembered(name, Ledger()).cleared()
+        except CacheError:
+            ledger = Ledger()
+        return Account(name, uid if entry is None else int(entry.partition(" ")[0]), [], ledger)
+
+    def listed(self, name: str) -> bool:
+        """Whether there should be a record of this name, even if it is gone."""
+        return name in self._roster_names(name)
 
     def names(self) -> list[str]:
         """All names that have a record, in order; damaged ones too."""
@@ -328,7 +357,7 @@ class Accounts:
                 found.append(str(each))
             elif each.name not in uids.get(str(each.uid), set()):
                 found.append(f"the roster does not list {each.name} under uid {each.uid}")
-        missing = sorted(set(names) - set(self._store.names()))
+        missing = sorted(set(names).union(*uids.values()) - set(self._store.names()))
         found.extend(f"the record of {name} is gone, though the roster lists it" for name in missing)
         return found
 
@@ -376,7 +405,7 @@ class Accounts:
         # Searched as bytes: with a million users a bucket holds thousands of lines, and a login reads only one.
         number = _bucket_of(key)
         content = b"\n" + self._sealer.open(self._store.bucket(number), "roster", str(number))
-        start = content.find(b"\n" + key.encode("utf-8") + b"\t")
+        start = content.find(b"\n" + key.encode("utf-8", "surrogateescape") + b"\t")
         if start < 0:
             return None
         start = content.index(b"\t", start) + 1
@@ -425,7 +454,7 @@ def seal_bucket(sealer: Sealer, number: int, entries: dict[str, str]) -> bytes:
 
 
 def _bucket_of(key: str) -> int:
-    return crc32(key.encode("utf-8")) % store.BUCKETS
+    return crc32(key.encode("utf-8", "surrogateescape")) % store.BUCKETS
 
 
 def _entry(account: Account) -> str:

@@ -90,7 +90,7 @@ class Ledger:
         self.marks: dict[str, Mark] = {}
         self.row = 0  # failures since the last success, from everywhere
         self.locked = False
-        self.recent: list[Stamp] = []  # the latest failures, oldest first
+        self.recent: list[Stamp] = []  # [stamp, source] of the latest failures, oldest first
         self.sources: dict[str, Stamp] = {}  # source -> [failures in a row, stamp of the last or None, success or None]
         self.unseen = 0  # wrong codes the user has not been told of
         self.unseen_from = ""
@@ -169,7 +169,7 @@ class Ledger:
         """Charge a wrong code to the account and to the source it came from."""
         row, _, success = self.sources.get(source, [0, None, None])
         self.sources[source] = [row + 1, now.stamp(), success]
-        self.recent = [*self.recent, now.stamp()][-MOST_RECENT:]
+        self.recent = [*self.recent, [now.stamp(), source]][-MOST_RECENT:]
         self.row += 1
         self.locked = self.locked or self.row >= lock_after
         self.unseen += 1
@@ -226,14 +226,13 @@ class Ledger:
         remaining = 0.0
         if last is not None and row >= FREE_FAILURES:
             remaining = _pause(row) - now.since(last)
+        # A source that the user comes from answers for its own failures only: strangers cannot hold it up.
         trusted = success is not None and now.wall - success < TRUSTED_FOR
-        if not trusted:
-            remaining = max(remaining, self.day_wait(now))
-        return max(0, _ceil(remaining))
+        return max(0, _ceil(remaining), self.day_wait(now, source if trusted else None))
 
-    def day_wait(self, now: Moment) -> int:
-        """Whole seconds until the day's failures leave room for a source that is not trusted."""
-        today = [stamp for stamp in self.recent if now.since(stamp) < DAY]
+    def day_wait(self, now: Moment, only: str | None = None) -> int:
+        """Whole seconds until the day's failures, from everywhere or ``only`` one source, leave room for another."""
+        today = [stamp for stamp, source in self.recent if only in (None, source) and now.since(stamp) < DAY]
         if len(today) < FAILURES_A_DAY:
             return 0
         return max(1, _ceil(DAY - now.since(today[-FAILURES_A_DAY])))

@@ -35,12 +35,12 @@ def known_user(name: str) -> users.User:
 
 
 def recorded_name(accounts: Accounts, name: str) -> str:
-    """The name a record is kept under: also one that NSS no longer knows, and the own name of an alias.
+    """The name a record is kept under: also one that NSS no longer knows or that is gone, and the own name of an alias.
 
     Raises UsageError when the name is neither known nor recorded.
     """
     user = users.find(name)
-    if name in accounts.names():
+    if name in accounts.names() or accounts.listed(name):
         return name
     if user is None:
         raise UsageError(f"no such user and no such record: {name!r}; see getent passwd and pam-totp status")
