@@ -1,0 +1,65 @@
+"""Fixtures of the unit tests. Nothing here needs root, and nothing reaches the real syslog, user database or /etc."""
+
+from __future__ import annotations
+
+import pwd
+import syslog
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+
+from tests.unit.host import ALICE, BOB, MEMORY, Host
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# A busy machine is no reason to fail. What is drawn is the same in every run, but with --full.
+hypothesis.settings.register_profile("fast", deadline=None, derandomize=True, database=None)
+hypothesis.settings.register_profile("full", deadline=None, max_examples=2000)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    hypothesis.settings.load_profile("full" if config.getoption("full") else "fast")
+
+
+class Passwd(dict[str, pwd.struct_passwd]):
+    """The user database: by the name that is looked up, the entry that is found."""
+
+    def add(self, name: str, uid: int, spelled: str | None = None) -> None:
+        self[name] = pwd.struct_passwd((spelled or name, "x", uid, uid, "", f"/home/{name}", "/bin/sh"))
+
+
+@pytest.fixture(autouse=True)
+def passwd(monkeypatch: pytest.MonkeyPatch) -> Passwd:
+    """The users this host knows: alice and bob, and whom a test adds."""
+    users = Passwd()
+    users.add(ALICE.name, ALICE.uid)
+    users.add(BOB.name, BOB.uid)
+    monkeypatch.setattr(pwd, "getpwnam", users.__getitem__)
+    return users
+
+
+@pytest.fixture(autouse=True)
+def journal(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
+    """What was sent to syslog: (facility and priority, line)."""
+    lines: list[tuple[int, str]] = []
+    monkeypatch.setattr(syslog, "openlog", lambda **_: None)
+    monkeypatch.setattr(syslog, "syslog", lambda priority, line: lines.append((priority, line)))
+    monkeypatch.setattr(syslog, "closelog", lambda: None)
+    return lines
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A directory of the test's own, in memory."""
+    with tempfile.TemporaryDirectory(prefix="pam-totp-", dir=MEMORY) as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """A host after ``pam-totp init``."""
+    return Host(str(tmp_path))
