@@ -20,6 +20,7 @@ PACKAGES = [
     *("libpam-google-authenticator", "libpam-oath"),  # what the module is measured against
     *("pamtester", "oathtool", "sqlite3", "strace", "procps", "iproute2"),  # what tests look with
     *("tcc", "libc6-dev", "libpam0g-dev"),  # what builds a small PAM client
+    *("putty-tools", "libnss-extrausers"),  # another client, and another name service than files
 ]
 
 # Runs in the finished root: no daemon is ever started by apt, and ssh in the root knows its own sshd.
