@@ -64,13 +64,15 @@ def test_a_machine_ends_when_its_owner_is_killed(base_root: Root, remains: Calla
         from tests.lab.roots import Root
         with Machine(Root({base_root.suite!r}, (Path({str(base_root.layers[0])!r}),))) as machine:
             print(machine.run(["hostname"]).stdout, flush=True)
-            machine.run(["sleep", "1000"], timeout=1000)
+            machine.run(["sleep", "60"])
     """
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as owner:
         assert owner.stdout is not None
-        assert owner.stdout.readline() == b"lab\n"
-        assert remains() == 2
+        ready = owner.stdout.readline()
+        there = remains()
         owner.send_signal(signal.SIGKILL)
+    assert ready == b"lab\n"
+    assert there >= 2  # the owner, the machine, perhaps a third that is about to become the command
     end = time.monotonic() + 10
     while remains() and time.monotonic() < end:
         time.sleep(0.01)
