@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from tests.unit.conftest import Passwd
 
+ALIAS = User("alias", ALICE.uid)
+
 
 def sql(host: Host, statement: str, *values: object) -> list[tuple[object, ...]]:
     """What somebody with the sqlite3 tool can do."""
@@ -176,23 +178,32 @@ def test_many_accounts_do_not_get_into_each_others_way(host: Host) -> None:
 def test_an_alias_of_a_uid_is_as_enrolled_as_its_owner(host: Host, passwd: Passwd) -> None:
     host.enroll()
     passwd.add("alias", ALICE.uid)
-    account = host.account(User("alias", ALICE.uid))
+    account = host.account(ALIAS)
     assert (account.name, account.note) == ("alice", "alias of alice")
     assert len(account.active) == 1
 
 
-def test_a_record_of_its_own_comes_before_that_of_the_same_uid(host: Host, passwd: Passwd) -> None:
+def put(host: Host, user: User, state: str) -> None:
+    """A record of exactly this name."""
+    with host.accounts() as accounts:
+        new = Authenticator(user.name, state, "phone", "local", 1, bytes(20))
+        accounts.save(Account(user.name, user.uid, [new], Ledger()))
+
+
+def test_an_active_record_of_its_own_comes_before_that_of_another_name(host: Host, passwd: Passwd) -> None:
     passwd.add("alias", ALICE.uid)
-    host.enroll()
-    own = Account("alias", ALICE.uid, [Authenticator.new("own", 1)], Ledger())
-    with host.accounts() as accounts:
-        accounts.save(own)
-    # A pending one counts for nothing yet, and must not un-enrol the alias.
-    assert host.account(User("alias", ALICE.uid)).name == "alice"
-    own.authenticators[0].state = "active"
-    with host.accounts() as accounts:
-        accounts.save(own)
-    assert host.account(User("alias", ALICE.uid)).name == "alias"
+    put(host, ALIAS, ACTIVE)
+    put(host, ALICE, ACTIVE)
+    assert host.account(ALIAS).name == "alias"
+    assert host.account(ALICE).name == "alice"
+
+
+def test_a_pending_record_of_its_own_hides_no_active_one_of_another_name(host: Host, passwd: Passwd) -> None:
+    passwd.add("alias", ALICE.uid)
+    put(host, ALIAS, PENDING)
+    assert host.account(ALIAS).name == "alias"
+    put(host, ALICE, ACTIVE)
+    assert host.account(ALIAS).name == "alice"
     assert host.account(ALICE).name == "alice"
 
 
