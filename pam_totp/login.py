@@ -23,7 +23,19 @@ if TYPE_CHECKING:
     from pam_totp.paths import Paths
     from pam_totp.policy import Decision, Facts
 
-__all__ = ["Conversation", "Outcome", "Request", "Verdict", "attempt", "diagnose", "match", "outcome_of", "split"]
+__all__ = [
+    "Conversation",
+    "Outcome",
+    "Request",
+    "Verdict",
+    "ask",
+    "attempt",
+    "diagnose",
+    "match",
+    "outcome_of",
+    "refusal",
+    "split",
+]
 
 NOT_ACCEPTED = "That code was not accepted."
 RECOVERY_PROMPT = "Recovery code: "
@@ -92,12 +104,22 @@ def _attempt(this: Attempt) -> Outcome:
     if decision.action is Action.SKIP:
         return _skipped(this, decision, account)
     if decision.action is Action.REFUSE:
-        return _refusal(decision, account)
+        return refusal(decision, account)
     if decision.action in (Action.ENROLL, Action.INVITE):
         from pam_totp import dialogue
 
         return dialogue.enroll(this, account, facts, invited=decision.action is Action.INVITE)
 
+    outcome = ask(this, account, facts, decision)
+    if outcome.verdict is Verdict.ACCEPTED and account.ledger.recovery and not account.ledger.recovery["shown"]:
+        from pam_totp import dialogue
+
+        dialogue.hand_out_recovery_codes(this, account.name)
+    return outcome
+
+
+def ask(this: Attempt, account: Account, facts: Facts, decision: Decision) -> Outcome:
+    """Ask for a code or, where the decision says so, for a recovery code; evaluate it, and charge it."""
     # Nothing is open and nothing locked while the user types: sshd may kill this process at any moment of it.
     prompt = this.config.prompt
     if decision.action is Action.ASK_RECOVERY:
@@ -108,16 +130,12 @@ def _attempt(this: Attempt) -> Outcome:
     code, recovery_code = otp.parse(answer), recovery.parse(answer)
     if code is None and recovery_code is None:
         return Outcome(Verdict.REFUSED, "malformed-code", account.note, account.name, NOT_ACCEPTED)
-
-    outcome = _evaluate(this, account.name, facts, code, recovery_code)
-    if outcome.verdict is Verdict.ACCEPTED and account.ledger.recovery and not account.ledger.recovery["shown"]:
-        from pam_totp import dialogue
-
-        dialogue.hand_out_recovery_codes(this, account.name)
-    return outcome
+    return _evaluate(this, account.name, facts, code, recovery_code, decision.remember)
 
 
-def _evaluate(this: Attempt, name: str, facts: Facts, code: str | None, recovery_code: str | None) -> Outcome:
+def _evaluate(
+    this: Attempt, name: str, facts: Facts, code: str | None, recovery_code: str | None, remember: int
+) -> Outcome:
     """Evaluate an answer under the user's lock and charge it.
 
     The outcome leaves this function only after the charge is committed and the lock released.
@@ -125,19 +143,19 @@ def _evaluate(this: Attempt, name: str, facts: Facts, code: str | None, recovery
     with Accounts(this.paths) as accounts, accounts.lock(name):
         account = accounts.find(this.user)
         now = this.clock()
-        decision = policy.decide(account, this.config, facts, now)
         if not account.active:
             # The record went away while the user typed. Asked is asked: a race lets nobody in.
             return Outcome(Verdict.REFUSED, "changed-meanwhile", "log in again", name, NOT_ACCEPTED)
-        if code is not None and decision.action in (Action.REFUSE, Action.ASK_RECOVERY):
-            return _refusal(decision, account)
+        decision = policy.demand(account, facts, now)
+        if code is not None and decision.action is not Action.ASK:
+            return refusal(decision, account)
         if code is not None:
             outcome = _verify(this, account, facts, code, now)
         else:
             outcome = _verify_recovery(this, account, facts, accounts, recovery_code or "", now)
         accepted = outcome.verdict is Verdict.ACCEPTED
-        if accepted and decision.remember and facts.client:
-            account.ledger.remember(facts.client, decision.remember, now)
+        if accepted and remember and facts.client:
+            account.ledger.remember(facts.client, remember, now)
         if not accounts.charge(account, now, durably=accepted and code is None):
             outcome.add_detail("recorded in /run/pam-totp only, the cache takes no writes: free space")
     return outcome
@@ -234,7 +252,8 @@ def _start_grace(this: Attempt) -> None:
                 accounts.save_or_remember(account)
 
 
-def _refusal(decision: Decision, account: Account) -> Outcome:
+def refusal(decision: Decision, account: Account) -> Outcome:
+    """How an attempt ends that the policy refuses."""
     if decision.reason == "throttled":
         detail = f"{decision.seconds} s left"
         message = _hold(decision)

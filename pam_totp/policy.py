@@ -84,16 +84,48 @@ def _decide(account: Account, config: Config, rule: Rule | None, facts: Facts, n
     if rule is not None and rule.mfa == "skip":
         return Decision(Action.SKIP, "rule")
     if not account.active:
-        unenrolled = config.unenrolled if rule is None or rule.unenrolled is None else rule.unenrolled
-        return _unenrolled(account, config, unenrolled, facts, now)
+        return _unenrolled(account, config, _word(config, rule), facts, now)
+    decision = demand(account, facts, now)
+    if decision.action is Action.ASK and facts.client and ledger.remembers(facts.client, now):
+        return Decision(Action.SKIP, "remembered")
+    return decision
+
+
+def demand(account: Account, facts: Facts, now: Moment) -> Decision:
+    """Ask for a code whatever rules and exemptions say; never SKIP. Waits and the lock hold as at any login."""
+    ledger = account.ledger
     wait = ledger.wait(facts.source, now)
     if ledger.locked or wait:
         recoverable = bool(ledger.recovery and ledger.recovery["hashes"])
         action = Action.ASK_RECOVERY if recoverable else Action.REFUSE
         return Decision(action, "locked") if ledger.locked else Decision(action, "throttled", wait)
-    if facts.client and ledger.remembers(facts.client, now):
-        return Decision(Action.SKIP, "remembered")
     return Decision(Action.ASK, "enrolled")
+
+
+def first_enrolment(account: Account, config: Config, facts: Facts, now: Moment) -> Decision:
+    """What a first enrolment needs: nothing (ENROLL, SKIP), an invitation (INVITE), or an administrator (REFUSE).
+
+    An exemption, and a rule that skips the code, let in without one; they do not say that anybody may enrol.
+    """
+    rule = next((each for each in config.rules if matches(each, account, facts, now)), None)
+    return _unenrolled(account, config, _word(config, rule), facts, now)
+
+
+def required(config: Config, facts: Facts) -> bool:
+    """Whether some login of this user, to whatever service and from wherever, would need an enrolment one day."""
+    for rule in config.rules:
+        named = not rule.users or facts.user in rule.users
+        if not named or (rule.groups and facts.groups.isdisjoint(rule.groups)) or rule.enrolled_within:
+            continue
+        if rule.mfa == "require" and _word(config, rule) != "skip":
+            return True
+        if not (rule.services or rule.networks or rule.keys):
+            return False  # it takes every login that is left
+    return config.unenrolled != "skip"
+
+
+def _word(config: Config, rule: Rule | None) -> str:
+    return config.unenrolled if rule is None or rule.unenrolled is None else rule.unenrolled
 
 
 def _unenrolled(account: Account, config: Config, unenrolled: str, facts: Facts, now: Moment) -> Decision:
