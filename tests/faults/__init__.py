@@ -1,0 +1,1 @@
+"""Faults, races and hostile input: nothing is lost, and nobody is let in."""

@@ -1,0 +1,99 @@
+"""System calls of a login made to fail, one at a time or all from one on."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, Self
+
+from tests.faults.inside import host, trace
+from tests.faults.inside.holder import Holder, verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    Result = dict[str, object]
+
+ERRORS = ("ENOSPC", "EDQUOT", "EIO", "EROFS", "EMFILE", "ENOMEM")
+# Where the log line itself is what fails, it cannot be there.
+LOGGING = {"socket", "connect", "sendto", "getpid"}
+
+
+class Log:
+    """What is sent to syslog while it is open, in the place of the machine's own receiver."""
+
+    def __init__(self) -> None:
+        os.rename("/dev/log", "/dev/log.kept")
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket.bind("/dev/log")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+        os.rename("/dev/log.kept", "/dev/log")
+
+    def lines(self) -> list[str]:
+        """What has come since the last time."""
+        return list(self._received())
+
+    def _received(self) -> Iterator[str]:
+        while True:
+            try:
+                yield self._socket.recv(1 << 16).decode("utf-8", "replace")
+            except BlockingIOError:
+                return
+
+
+def login(held: bool, every: int, shift: int, everything: bool) -> Result:
+    """A right code while calls fail: accepted only with a charge, otherwise denied and logged; never asked for none.
+
+    `held`: from the answer on, else the whole transaction with the start of the interpreter. Of the calls that change
+    nothing each `every`-th is taken; each call fails with one error in turn, from `shift` on, or with `everything` with
+    each of them, once alone and once from there on.
+    """
+    secret = host.enrolled("alice")
+    kept = host.keep()
+    problems: list[str] = []
+    seen: dict[str, int] = {}
+    with Log() as log, Holder("alice", hold=held) as holder:
+        calls = trace.calls(holder.start(host.code(secret, host.step_now()), "stop"), holder.wait)
+        cases = list(_cases(trace.chosen(calls, every), shift, everything))
+        for call, error, onwards in cases:
+            host.put_back(kept)
+            log.lines()
+            step = host.step_now()
+            pid = holder.start(host.code(secret, step), "stop")
+            ended: list[int] = []
+            what = f"{call[0]}:error={error}:when={call[1]}{'+' if onwards else ''}"
+            trace.inject(pid, what, lambda ended=ended: ended.append(holder.wait()[1]))  # type: ignore[misc]
+            logged = any("pam_totp(" in line for line in log.lines())
+            seen[verdict(ended[0])] = seen.get(verdict(ended[0]), 0) + 1
+            problems += [f"{what}: {verdict(ended[0])}: {each}" for each in _wrong(secret, step, ended[0])]
+            if ended[0] > 0 and not logged and call[0] not in LOGGING:
+                problems.append(f"{what}: {verdict(ended[0])} is not logged")
+    return {"calls": len(calls), "cases": len(cases), "seen": seen, "problems": problems}
+
+
+def _cases(calls: list[trace.Call], shift: int, everything: bool) -> Iterator[tuple[trace.Call, str, bool]]:
+    for number, call in enumerate(calls):
+        if everything:
+            yield from ((call, error, onwards) for error in ERRORS for onwards in (False, True))
+        else:
+            yield call, ERRORS[(number + shift) % len(ERRORS)], number % 2 == 0
+
+
+def _wrong(secret: bytes, step: int, ended: int) -> list[str]:
+    view = host.View("alice")
+    if view.damage or len(view.active) != 1:
+        return [str(view)]
+    spent = view.marks[view.active[0]] >= step
+    problems = []
+    if ended == host.SUCCESS and not spent:
+        problems.append("let in without a charge")
+    if ended not in (host.SUCCESS, host.AUTH_ERR, host.AUTHINFO_UNAVAIL, host.SERVICE_ERR) and ended >= 0:
+        problems.append("not one of the answers that deny")
+    if host.let_in(host.attempt("alice", host.code(secret, step))) is spent:
+        problems.append(f"spent is {spent}, but the code again says otherwise")
+    return problems + host.works("alice", secret)

@@ -1,0 +1,96 @@
+"""Logins through the real module that stand still at the prompt: what holder.c does, from Python."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING, Self
+
+from tests.faults.inside import host
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+PROGRAM = "/run/lab/holder"
+SERVICE = "lab"
+KILLED = -9
+
+
+class NotHeldError(Exception):
+    """The login ended before the prompt."""
+
+
+class Holder:
+    """One login of `user`; each answer goes on in a process of its own. A context manager: leaving it ends them all."""
+
+    def __init__(self, user: str, *items: str, service: str = SERVICE, hold: bool = True) -> None:
+        self._process = subprocess.Popen(
+            [PROGRAM, service, user, *items],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            encoding="ascii",
+            env={},
+            cwd="/",
+        )
+        if hold and self._ask("hold") != ["held"]:
+            self.__exit__()
+            raise NotHeldError(user)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def start(self, answer: str | bytes | None, how: str = "fork") -> int:
+        """Go on with an answer (None: there is none) in a process of its own; return its pid. `how`: see holder.c."""
+        data = answer.encode() if isinstance(answer, str) else answer
+        return int(self._ask(f"{how} {'-' if data is None else data.hex()}")[1])
+
+    def go(self) -> None:
+        """Let all go that wait."""
+        self._ask("go")
+
+    def wait(self) -> tuple[int, int]:
+        """Wait for one to end: its pid, and what pam_authenticate returned, or minus the signal that ended it."""
+        _, pid, how, number = self._ask("wait")
+        return int(pid), int(number) if how == "exit" else -int(number)
+
+    def login(self, answer: str | bytes | None) -> int:
+        """Go on with an answer; return what pam_authenticate returned."""
+        self.start(answer)
+        return self.wait()[1]
+
+    def at_once(self, answers: Iterable[str | bytes | None]) -> list[int]:
+        """Go on with all these answers at the same moment; return what pam_authenticate returned, in their order."""
+        pids = [self.start(answer, "gate") for answer in answers]
+        self.go()
+        ended = dict(self.wait() for _ in pids)
+        return [ended[pid] for pid in pids]
+
+    def _ask(self, line: str) -> list[str]:
+        if self._process.stdin is None or self._process.stdout is None:
+            raise AssertionError
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline().split()
+
+
+def prepare() -> None:
+    """Build the client, and make the PAM service it uses."""
+    subprocess.run(["tcc", "-o", PROGRAM, os.path.join(HERE, "holder.c"), "-lpam"], check=True)
+
+
+def login(user: str, answer: str | bytes | None, *items: str) -> int:
+    """One whole login through pam_python: what pam_authenticate returned, or minus the signal that ended it."""
+    with Holder(user, *items, hold=False) as holder:
+        return holder.login(answer)
+
+
+def verdict(number: int) -> str:
+    """What pam_authenticate returned, in words."""
+    names = {value: name for name, value in vars(host).items() if name.isupper() and isinstance(value, int)}
+    return names.get(number, f"signal {-number}" if number < 0 else str(number))

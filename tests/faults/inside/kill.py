@@ -1,0 +1,172 @@
+"""SIGKILL at every system call of a login and of the commands that change something."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from pam_totp import cli, enroll, users
+from pam_totp.accounts import Accounts
+from tests.faults.inside import host, trace
+from tests.faults.inside.holder import KILLED, Holder, verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.faults.inside.host import View
+
+    Result = dict[str, object]
+    Killing = Callable[[trace.Call | None], tuple[list[trace.Call], int]]
+    Command = tuple[
+        list[str], Callable[[], list[bytes]], Callable[[bytes], str], Callable[[View], bool], Callable[[View], bool]
+    ]
+
+
+def login(every: int) -> Result:
+    """A right code, from the answer on: never PAM_SUCCESS, and the step is spent or it is not."""
+    secret = host.enrolled("alice")
+    kept = host.keep()
+    step = 0
+
+    def after(call: trace.Call) -> list[str]:
+        view = host.View("alice")
+        spent = max(view.marks.values()) >= step
+        problems = [] if not view.damage and len(view.active) == 1 else [f"{call}: {view}"]
+        again = host.attempt("alice", host.code(secret, step))
+        if host.let_in(again) is spent:
+            problems.append(f"{call}: spent is {spent}, and the code again is {again.reason}")
+        return problems + host.works("alice", secret)
+
+    with Holder("alice") as holder:
+
+        def run(call: trace.Call | None) -> tuple[list[trace.Call], int]:
+            nonlocal step
+            host.put_back(kept)
+            step = host.step_now()
+            return _traced(holder.start(host.code(secret, step), "stop"), call, lambda: holder.wait()[1])
+
+        return _sweep(run, after, every)
+
+
+def command(name: str, every: int) -> Result:
+    """A command of `COMMANDS`: everything is as before it or as after it, and alice's codes work where she has any."""
+    argv, prepare, typed, before, behind = COMMANDS[name]
+    secrets = prepare()
+    kept = host.keep()
+
+    def after(call: trace.Call) -> list[str]:
+        view = host.View("alice")
+        if view.damage or not (before(view) or behind(view)):
+            return [f"{call}: {view}"]
+        if view.active:
+            secret = secrets[0] if before(view) else secrets[-1]
+            return [f"{call}: {problem}" for problem in host.works("alice", secret)]
+        return [] if host.let_in(host.attempt("alice", None)) else [f"{call}: not asked, and refused"]
+
+    def run(call: trace.Call | None) -> tuple[list[trace.Call], int]:
+        host.put_back(kept)
+        pid = os.fork()
+        if pid == 0:
+            _become(argv, typed(secrets[-1]))
+        result = _traced(pid, call, lambda: _ended(pid))
+        if call is None and not behind(host.View("alice")):
+            raise AssertionError(f"{name} did not do its work: {host.View('alice')}")
+        return result
+
+    return _sweep(run, after, every)
+
+
+def _sweep(run: Killing, after: Callable[[trace.Call], list[str]], every: int) -> Result:
+    calls, ended = run(None)
+    problems = [] if ended == 0 else [f"undisturbed it ends with {verdict(ended)}"]
+    chosen = trace.chosen(calls, every)
+    for call in chosen:
+        _, ended = run(call)
+        if ended != KILLED:
+            problems.append(f"{call}: not killed but {verdict(ended)}")
+        problems += after(call)
+    return {"calls": len(calls), "cases": len(chosen), "problems": problems}
+
+
+def _traced(pid: int, call: trace.Call | None, wait: Callable[[], int]) -> tuple[list[trace.Call], int]:
+    ended: list[int] = []
+    if call is None:
+        return trace.calls(pid, lambda: ended.append(wait())), ended[0]
+    trace.killed_at(pid, call, lambda: ended.append(wait()))
+    return [], ended[0]
+
+
+def _become(argv: list[str], typed: str) -> None:
+    """Stop, and then be the command."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+    sys.stdin = io.StringIO(typed)
+    try:
+        os._exit(cli.main(argv))
+    finally:
+        os._exit(99)
+
+
+def _ended(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+# What the commands start from; each returns the secrets that count before and behind it.
+
+
+def _nobody() -> list[bytes]:
+    host.removed("alice")
+    return [b""]
+
+
+def _pending() -> list[bytes]:
+    host.removed("alice")
+    return [host.enrolled("alice", pending=True)]
+
+
+def _active() -> list[bytes]:
+    return [host.enrolled("alice")]
+
+
+def _both() -> list[bytes]:
+    first = host.enrolled("alice")
+    user = users.find("alice")
+    if user is None:
+        raise AssertionError
+    with Accounts(host.PATHS) as accounts:
+        account = accounts.find(user)
+        second = enroll.begin(account, "phone", 1)
+        accounts.save(account)
+    return [first, second.secret]
+
+
+def _failed() -> list[bytes]:
+    secret = host.enrolled("alice")
+    for _ in range(5):
+        host.attempt("alice", host.wrong(secret, host.step_now()), rhost="192.0.2.1")
+    return [secret]
+
+
+def _nothing(_: bytes) -> str:
+    return ""
+
+
+def _code(secret: bytes) -> str:
+    return host.code(secret, host.step_now() - 1) + "\n"
+
+
+def _is(active: int, pending: int, row: int | None = None) -> Callable[[View], bool]:
+    return lambda view: len(view.active) == active and view.pending == pending and (row is None or view.row == row)
+
+
+# Arguments; what it starts from; what is typed; how alice is before and behind it.
+COMMANDS: dict[str, Command] = {
+    "enroll": (["enroll", "alice", "--no-confirm"], _nobody, _nothing, _is(0, 0), _is(0, 1)),
+    "enroll again": (["enroll", "alice", "--no-confirm"], _active, _nothing, _is(1, 0), _is(1, 1)),
+    "confirm": (["confirm", "alice"], _pending, _code, _is(0, 1), _is(1, 0)),
+    "confirm again": (["confirm", "alice"], _both, _code, _is(1, 1), _is(1, 0)),
+    "reset": (["reset", "alice", "--yes"], _active, _nothing, _is(1, 0), _is(0, 0)),
+    "unlock": (["unlock", "alice"], _failed, _nothing, _is(1, 0, 3), _is(1, 0, 0)),
+}

@@ -1,0 +1,31 @@
+"""SIGKILL at every system call: the old state or the new one, and nobody let in without a durable charge."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.faults.rig import Rig
+
+pytestmark = pytest.mark.row("kill")
+
+COMMANDS = ("enroll", "enroll again", "confirm", "confirm again", "reset", "unlock")
+
+
+def test_a_killed_login_is_charged_or_not_and_never_a_success(rig: Rig, full: bool, tally: Callable[..., None]) -> None:
+    done = rig("kill", "login", every=1 if full else 8)
+    assert done["problems"] == []
+    assert done["cases"] >= 50
+    tally(done["cases"], done["cases"])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_killed_command_is_done_or_not_done(name: str, rig: Rig, full: bool, tally: Callable[..., None]) -> None:
+    done = rig("kill", "command", name=name, every=1 if full else 16)
+    assert done["problems"] == []
+    assert done["cases"] >= 50
+    tally(done["cases"])
