@@ -71,7 +71,9 @@ class Request:
 
 
 class Conversation:
-    """How a login talks to its user."""
+    """How a login talks to its user. ``columns`` is how wide the user's screen is; 0 where that is not known."""
+
+    columns = 0
 
     def ask(self, prompt: str, echo: bool = False) -> str | None:
         """Ask, without echo where not told otherwise. None where there is no answer: refused, aborted, not text."""

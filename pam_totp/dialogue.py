@@ -1,4 +1,4 @@
-"""Enrolment inside the SSH prompt, and the hand-out of recovery codes.
+"""Enrolment inside the SSH prompt or the self-service, and the hand-out of recovery codes.
 
 Imported only for the few logins that come here. Breaking off at any point leaves a record that locks nobody out: a
 pending key that is shown again next time, or codes that count as not shown and are issued anew.
@@ -15,51 +15,102 @@ from pam_totp.errors import CacheError
 TRIES = 5
 INVITATION_PROMPT = "Invitation code: "
 CODE_PROMPT = "Code from the app: "
+CHANGED = "Your enrolment was changed meanwhile, from elsewhere: start again."
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pam_totp.accounts import Account, Authenticator
     from pam_totp.attempt import Attempt
     from pam_totp.policy import Facts
 
 
 def enroll(this: Attempt, account: Account, facts: Facts, invited: bool) -> Outcome:
-    """Show a key, wait for its first code, activate it, hand out recovery codes.
+    """Enrol at the prompt: with a key that is shown again at the next login while it is not confirmed.
 
     Raises CacheError where nothing can be written: enrolment needs a durable record.
     """
     if invited:
-        outcome = _check_invitation(this, account, facts)
+        outcome = check_invitation(this, account, facts)
         if outcome is not None:
             return outcome
-    authenticator = _pending(this)
-    prompt = _introduction(this, account, authenticator) + CODE_PROMPT
+    pending = _pending(this)
+
+    def same(found: Account) -> bool:
+        return found.pending is not None and found.pending.identifier == pending.identifier
+
+    reason = f"A verification code is required here and not set up yet for {account.name}.\n"
+    outcome = show_until_confirmed(this, account, pending, reason, same)
+    if outcome.reason == "not-confirmed":
+        outcome.message = "That was not the right code either. Log in again to go on: the same key will be shown."
+    return outcome
+
+
+def show_until_confirmed(
+    this: Attempt, account: Account, shown: Authenticator, reason: str, ready: Callable[[Account], bool]
+) -> Outcome:
+    """Show a key, wait for its first code, activate it, and hand out recovery codes where they are due.
+
+    ``ready`` is handed the account as it is when a code arrives, under its lock. It sees to it that the key is pending
+    there, or returns False where the key must not be activated any more.
+
+    Raises CacheError where nothing can be written.
+    """
+    prompt = reason + _key(this, account, shown) + CODE_PROMPT
     for _ in range(TRIES):
         answer = this.talk.ask(prompt, echo=True)
         if answer is None:
             return Outcome(Verdict.NO_ANSWER, "no-answer", "enrolment not finished", account.name)
-        problem, codes = _confirm(this, authenticator, answer)
+        problem, codes = _confirm(this, answer, ready)
+        if problem == CHANGED:
+            return Outcome(Verdict.REFUSED, "changed-meanwhile", "enrolment not finished", account.name, problem)
         if not problem:
-            _show(this, account.name, codes)
+            if codes:
+                show_recovery_codes(this, account.name, codes)
             return Outcome(Verdict.ACCEPTED, "enrolled", account.note, account.name)
         prompt = f"{problem}\n{CODE_PROMPT}"
-    message = "That was not the right code either. Log in again to go on: the same key will be shown."
-    return Outcome(Verdict.REFUSED, "not-confirmed", f"{TRIES} wrong codes at enrolment", account.name, message)
+    return Outcome(Verdict.REFUSED, "not-confirmed", f"{TRIES} wrong codes at enrolment", account.name)
 
 
 def hand_out_recovery_codes(this: Attempt, name: str) -> None:
     """Issue and show new recovery codes where earlier ones were never acknowledged; the login does not depend on it."""
     try:
-        with Accounts(this.paths) as accounts, accounts.lock(name):
-            account = accounts.find(this.user)
-            codes = accounts.issue_recovery_codes(account)
-            accounts.save(account)
+        codes = issue_recovery_codes(this, name)
     except CacheError:
         return  # they still count as not shown; the next login tries again
-    _show(this, name, codes)
+    show_recovery_codes(this, name, codes)
 
 
-def _check_invitation(this: Attempt, account: Account, facts: Facts) -> Outcome | None:
+def issue_recovery_codes(this: Attempt, name: str) -> list[str]:
+    """New recovery codes, in the place of all earlier ones; not yet acknowledged. Raises CacheError."""
+    with Accounts(this.paths) as accounts, accounts.lock(name):
+        account = accounts.find(this.user)
+        codes = accounts.issue_recovery_codes(account)
+        accounts.save(account)
+    return codes
+
+
+def show_recovery_codes(this: Attempt, name: str, codes: list[str]) -> None:
+    """Show them once, and note it when the user says so; else new ones are issued at the next login."""
+    lines = "\n".join(f"  {one}   {other}" for one, other in zip(codes[::2], codes[1::2], strict=True))
+    prompt = (
+        "Recovery codes, for the day your phone is gone. Each works once, in the place of a code.\n"
+        f"Write them down now; they are not shown again:\n\n{lines}\n\nPress Enter when you have them: "
+    )
+    if this.talk.ask(prompt, echo=True) is None:
+        return
+    try:
+        with Accounts(this.paths) as accounts, accounts.lock(name):
+            account = accounts.find(this.user)
+            recovery.acknowledge(account.ledger)
+            accounts.save(account)
+    except CacheError:
+        return  # not noted as shown: new ones are issued at the next login
+
+
+def check_invitation(this: Attempt, account: Account, facts: Facts) -> Outcome | None:
+    """Ask for the invitation code, and charge a wrong one. None where it is right. Raises CacheError."""
     reason = "A verification code is required here and not set up yet. To set it up you need an invitation."
     answer = this.talk.ask(f"{reason}\n{INVITATION_PROMPT}")
     if answer is None:
@@ -67,7 +118,8 @@ def _check_invitation(this: Attempt, account: Account, facts: Facts) -> Outcome 
     with Accounts(this.paths) as accounts, accounts.lock(account.name):
         account = accounts.find(this.user)
         now = this.clock()
-        if policy.decide(account, this.config, facts, now).action is not policy.Action.INVITE:
+        decision = policy.first_enrolment(account, this.config, facts, now)
+        if account.active or decision.action is not policy.Action.INVITE:
             return Outcome(Verdict.REFUSED, "changed-meanwhile", "log in again", account.name)
         if accounts.invitation_matches(account, answer):
             return None
@@ -89,19 +141,20 @@ def _pending(this: Attempt) -> Authenticator:
         return pending
 
 
-def _introduction(this: Attempt, account: Account, authenticator: Authenticator) -> str:
+def _key(this: Attempt, account: Account, authenticator: Authenticator) -> str:
     uri = enrolment.uri(account, authenticator, this.config)
     picture = enrolment.qr(uri, this.config.qr)
+    if 0 < this.talk.columns < len(picture.partition("\n")[0]):
+        picture = "(the terminal is too narrow for the QR code: make it wider, or type the key)"
     return (
-        f"A verification code is required here and not set up yet for {account.name}.\n"
         f"Scan this with an authenticator app, or type the key into it:\n\n"
         f"{picture}\n{chr(10) if picture else ''}"
         f"  key  {enrolment.grouped(enrolment.base32(authenticator.secret))}\n\n"
     )
 
 
-def _confirm(this: Attempt, shown: Authenticator, answer: str) -> tuple[str, list[str]]:
-    """Activate the key with its first code: what was wrong, or nothing and the recovery codes.
+def _confirm(this: Attempt, answer: str, ready: Callable[[Account], bool]) -> tuple[str, list[str]]:
+    """Activate the key with its first code: what was wrong, or nothing and the recovery codes to show.
 
     The activation and the hashes of the recovery codes are committed together, before the codes are shown.
     """
@@ -110,9 +163,8 @@ def _confirm(this: Attempt, shown: Authenticator, answer: str) -> tuple[str, lis
         return "A code has six digits.", []
     with Accounts(this.paths) as accounts, accounts.lock(accounts.find(this.user).name):
         account = accounts.find(this.user)
-        pending = account.pending
-        if pending is None or pending.identifier != shown.identifier:
-            return "The key was changed meanwhile: log in again.", []
+        if not ready(account):
+            return CHANGED, []
         now = this.clock()
         now_step = otp.step_at(now.wall)
         if not enrolment.confirm(account, code, now_step, this.config.window):
@@ -124,23 +176,6 @@ def _confirm(this: Attempt, shown: Authenticator, answer: str) -> tuple[str, lis
         account.ledger.invitation = None
         account.ledger.grace = None
         account.ledger.succeed(this.facts(account, accounts).source, now)
-        codes = accounts.issue_recovery_codes(account)
+        codes = accounts.issue_recovery_codes(account) if recovery.due(account.ledger) else []
         accounts.save(account)
     return "", codes
-
-
-def _show(this: Attempt, name: str, codes: list[str]) -> None:
-    lines = "\n".join(f"  {one}   {other}" for one, other in zip(codes[::2], codes[1::2], strict=True))
-    prompt = (
-        "Recovery codes, for the day your phone is gone. Each works once, in the place of a code.\n"
-        f"Write them down now; they are not shown again:\n\n{lines}\n\nPress Enter when you have them: "
-    )
-    if this.talk.ask(prompt, echo=True) is None:
-        return
-    try:
-        with Accounts(this.paths) as accounts, accounts.lock(name):
-            account = accounts.find(this.user)
-            recovery.acknowledge(account.ledger)
-            accounts.save(account)
-    except CacheError:
-        return  # not noted as shown: new ones are issued at the next login

@@ -74,6 +74,11 @@ def left(ledger: Ledger) -> int:
     return 0 if ledger.recovery is None else len(ledger.recovery["hashes"])
 
 
+def due(ledger: Ledger) -> bool:
+    """Whether the user needs new ones: none are left, or they were never acknowledged."""
+    return ledger.recovery is None or not ledger.recovery["hashes"] or not ledger.recovery["shown"]
+
+
 def spend(ledger: Ledger, code: str, sealer: Sealer) -> bool:
     """Take the code's hash out of the ledger, which the caller must commit durably before anybody gets in.
 
