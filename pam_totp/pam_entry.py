@@ -72,7 +72,8 @@ def pam_sm_chauthtok(pamh: Any, flags: int, argv: list[str]) -> Any:
 
 
 def _authenticate(pamh: Any, words: list[str]) -> Any:
-    from pam_totp import clock, login
+    # The log too, before anything is asked: a disk that fails meanwhile must not keep us from saying so.
+    from pam_totp import clock, log, login  # noqa: F401  # for _finish and _failed
     from pam_totp.config import Arguments
     from pam_totp.errors import PamTotpError
     from pam_totp.paths import Paths
