@@ -1,0 +1,226 @@
+"""What the benchmark's measurements come to: medians and comparisons, the bounds that hold, and tables."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import astuple
+from typing import TYPE_CHECKING, Any
+
+from tests.lab.demo import RELEASES
+from tests.lab.figures import difference, quartiles, ratio, table
+from tests.lab.rivals import OATH, OURS, RIVALS, SCRIPT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+# The bounds that the project has set itself.
+MOST_TIMES_SCRIPT = 1.05
+MOST_OWN_CPU_MS = 14.0
+
+METHOD = """\
+How it was measured
+  Each suite is a fresh Debian in namespaces of its own, on disk, with the package installed by its own apt. Client and
+  server share the machine and talk over its loopback. What is compared takes turns in random order, round by round;
+  the first {warm_up} rounds are dropped. Whatever checks a code gets a right and unspent one, of a user who has not
+  logged in before, and was seen to refuse a wrong one. Comparisons are of medians, with a 95 % interval (bootstrap
+  over rounds).
+  Logins: for each module its own sshd, all alike but for one auth line in the /etc/pam.d/sshd that it sees; the rest
+  is the package's example for key + code. The time is that of OpenSSH's client, which runs `true`, from its start to
+  its end. Server CPU is what the control group of that sshd used, sessions and all.
+  PAM transactions: pamtester(1), the whole process, user + system time. On top of the script stands what pam_totp
+  itself costs: the interpreter is in both.
+  At once: all clients are started together, and each takes its code from oathtool(1) when it is asked for it."""
+
+
+def summary(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Medians and comparisons of what was measured on one suite; a comparison is [value, low, high]."""
+    return {
+        "versions": measured["versions"],
+        "logins": _logins(measured["logins"]),
+        "transactions": _transactions(measured["transactions"]),
+        "at_once": {name: _at_once(data) for name, data in measured["at_once"].items()},
+        "enrolled": _enrolled(measured["enrolled"]),
+    }
+
+
+def _logins(data: Mapping[str, Any]) -> dict[str, Any]:
+    base = data[SCRIPT.name]
+    return {
+        name: {
+            "count": len(series["wall"]),
+            "median_ms": statistics.median(series["wall"]),
+            "quartiles_ms": quartiles(series["wall"]),
+            "times_script": astuple(ratio(series["wall"], base["wall"])),
+            "server_cpu_ms": statistics.median(series["cpu"]),
+            "server_cpu_times_script": astuple(ratio(series["cpu"], base["cpu"])),
+        }
+        for name, series in data.items()
+    }
+
+
+def _transactions(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: {
+            operation: {
+                "count": len(values),
+                "cpu_ms": statistics.median(values),
+                "on_top_of_script_ms": astuple(difference(values, data[SCRIPT.name][operation])),
+            }
+            for operation, values in series.items()
+        }
+        for name, series in data.items()
+    }
+
+
+def _at_once(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "logins": data["logins"],
+        "failed": data["failed"],
+        "logins_a_second": (data["logins"] - data["failed"]) / data["elapsed"],
+        "median_s": statistics.median(data["seconds"]),
+        "slowest_s": max(data["seconds"]),
+        "server_cpu_ms_each": data["server_cpu"] / data["logins"] * 1000,
+    }
+
+
+def _enrolled(data: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        name: [
+            {
+                "enrolled": size["enrolled"],
+                "count": len(size[name]["wall"]),
+                "median_ms": statistics.median(size[name]["wall"]),
+                "times_fewest": astuple(ratio(size[name]["wall"], data[0][name]["wall"])),
+                "cpu_ms": statistics.median(size[name]["cpu"]),
+                "bytes": size["bytes"][name],
+                "bytes_per_user": size["bytes"][name] / size["enrolled"],
+            }
+            for size in data
+        ]
+        for name in (OURS.name, OATH.name)
+    }
+
+
+def bounds(tallied: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the project promises of each suite, what was measured, and whether it is kept."""
+    found = []
+    for suite, data in tallied.items():
+        own = sum(each["on_top_of_script_ms"][0] for each in data["transactions"][OURS.name].values())
+        together = data["at_once"][OURS.name]
+        for what, value, most in (
+            (
+                "a login, times one with a script that only asks",
+                data["logins"][OURS.name]["times_script"][0],
+                MOST_TIMES_SCRIPT,
+            ),
+            ("own CPU of authenticate and setcred, ms", own, MOST_OWN_CPU_MS),
+            (f"failed of {together['logins']} logins at once", together["failed"], 0),
+        ):
+            found.append({"suite": suite, "what": what, "value": value, "at_most": most, "kept": value <= most})
+    return found
+
+
+def report(result: Mapping[str, Any], *, warm_up: int) -> str:
+    """All of it as text."""
+    parts = []
+    for suite, data in result["summary"].items():
+        name = f"{RELEASES[suite]} ({suite})"
+        parts += [_login_table(name, data["logins"]), _transaction_table(name, data["transactions"])]
+        parts += [_enrolled_table(name, data["enrolled"]), _at_once_table(name, data["at_once"])]
+    parts += [METHOD.format(warm_up=warm_up), _surroundings(result), _bound_table(result["bounds"])]
+    return "\n".join(parts)
+
+
+def _login_table(name: str, data: Mapping[str, Any]) -> str:
+    head = ["", "median ms", "quartiles", "x script", "95 %", "server CPU ms", "x script", "95 %"]
+    rows = [
+        [
+            rival.title,
+            f"{row['median_ms']:.1f}",
+            "{:.1f} - {:.1f}".format(*row["quartiles_ms"]),
+            *_compared(row["times_script"], 3, is_base=rival is SCRIPT),
+            f"{row['server_cpu_ms']:.1f}",
+            *_compared(row["server_cpu_times_script"], 3, is_base=rival is SCRIPT),
+        ]
+        for rival in RIVALS
+        for row in [data[rival.name]]
+    ]
+    return table(f"{name}: ssh login with key + code, {data[OURS.name]['count']} of each", head, rows)
+
+
+def _transaction_table(name: str, data: Mapping[str, Any]) -> str:
+    head = ["", "authenticate", "on top of script", "95 %", "setcred", "on top of script", "95 %"]
+    rows = []
+    for rival in RIVALS:
+        cells = [rival.title]
+        for row in data[rival.name].values():
+            cells += [f"{row['cpu_ms']:.2f}", *_compared(row["on_top_of_script_ms"], 2, is_base=rival is SCRIPT)]
+        rows.append(cells)
+    count = data[OURS.name]["authenticate"]["count"]
+    return table(f"{name}: CPU of one PAM transaction in ms, {count} of each", head, rows)
+
+
+def _enrolled_table(name: str, data: Mapping[str, Any]) -> str:
+    fewest = data[OURS.name][0]["enrolled"]
+    head = ["", "enrolled", "median ms", f"x {fewest} enrolled", "95 %", "CPU ms", "bytes", "a user"]
+    rows = [
+        [
+            rival.title,
+            f"{row['enrolled']:,}",
+            f"{row['median_ms']:.1f}",
+            *_compared(row["times_fewest"], 2, is_base=row["enrolled"] == fewest),
+            f"{row['cpu_ms']:.1f}",
+            f"{row['bytes']:,}",
+            f"{row['bytes_per_user']:,.0f}",
+        ]
+        for rival in (OATH, OURS)
+        for row in data[rival.name]
+    ]
+    return table(
+        f"{name}: PAM authenticate by number of enrolled users, {data[OURS.name][0]['count']} of each", head, rows
+    )
+
+
+def _at_once_table(name: str, data: Mapping[str, Any]) -> str:
+    head = ["", "failed", "logins a second", "median s", "slowest s", "server CPU ms each"]
+    rows = [
+        [
+            rival.title,
+            f"{row['failed']}",
+            f"{row['logins_a_second']:.1f}",
+            f"{row['median_s']:.1f}",
+            f"{row['slowest_s']:.1f}",
+            f"{row['server_cpu_ms_each']:.1f}",
+        ]
+        for rival in (SCRIPT, OURS)
+        for row in [data[rival.name]]
+    ]
+    return table(f"{name}: {data[OURS.name]['logins']} logins at once, each of another user", head, rows)
+
+
+def _compared(found: Sequence[float], digits: int, *, is_base: bool) -> list[str]:
+    value, low, high = (f"{each:.{digits}f}" for each in found)
+    return ["", ""] if is_base else [value, f"{low} - {high}"]
+
+
+def _surroundings(result: Mapping[str, Any]) -> str:
+    at = result["surroundings"]
+    lines = [
+        "",
+        "Where it was measured",
+        f"  {at['when']}, revision {at['revision']}, in {at['seconds'] / 60:.0f} min",
+        f"  {at['processors']} processors ({at['processor']}), {at['memory_mib']} MiB, Linux {at['kernel']}",
+        f"  load {at['load_before'][0]:.2f} before the start",
+        f"  disk {at['disk']}: one durable write of 4 KiB takes {at['durable_write_ms']:.2f} ms",
+    ]
+    for suite, data in result["summary"].items():
+        lines.append(f"  {suite}: " + ", ".join(f"{name} {version}" for name, version in data["versions"].items()))
+    return "\n".join([*lines, ""])
+
+
+def _bound_table(found: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        [each["what"], each["suite"], f"{each['value']:.3f}", f"{each['at_most']:g}", "yes" if each["kept"] else "NO"]
+        for each in found
+    ]
+    return table("Bounds", ["", "suite", "measured", "at most", "kept"], rows)
