@@ -143,8 +143,9 @@ def _evaluate(
     with Accounts(this.paths) as accounts, accounts.lock(name):
         account = accounts.find(this.user)
         now = this.clock()
-        if not account.active:
-            # The record went away while the user typed. Asked is asked: a race lets nobody in.
+        if not account.active or account.name != name:
+            # The record went away while the user typed, or another one took its place, which this lock does not hold.
+            # Asked is asked: a race lets nobody in.
             return Outcome(Verdict.REFUSED, "changed-meanwhile", "log in again", name, NOT_ACCEPTED)
         decision = policy.demand(account, facts, now)
         if code is not None and decision.action is not Action.ASK:
@@ -202,7 +203,8 @@ def match(account: Account, code: str, now_step: int, config: Config) -> tuple[M
     found = None
     for authenticator in account.active:
         mark = account.ledger.mark(authenticator.identifier)
-        middle = now_step + mark.drift
+        # The bound may have been lowered since the drift was learned.
+        middle = now_step + min(config.max_drift, max(-config.max_drift, mark.drift))
         step = otp.matching_step(authenticator.secret, code, range(middle - config.window, middle + config.window + 1))
         # Every authenticator is looked at, whichever matches: the time taken does not tell which one it was.
         if step is not None and step > mark.step and found is None:
