@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
+from pam_totp.errors import CacheReadOnlyError
+from pam_totp.store import Store
 from tests.unit.host import ALICE, BOB, MEMORY, Host
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 # A busy machine is no reason to fail. What is drawn is the same in every run, but with --full.
 hypothesis.settings.register_profile("fast", deadline=None, derandomize=True, database=None)
@@ -57,6 +59,30 @@ def tmp_path() -> Iterator[Path]:
     """A directory of the test's own, in memory."""
     with tempfile.TemporaryDirectory(prefix="pam-totp-", dir=MEMORY) as directory:
         yield Path(directory)
+
+
+class Disk:
+    """Where the cache is; while it is ``full``, the cache takes no writes."""
+
+    full = False
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    """A disk that a test can fill."""
+    disk = Disk()
+
+    def limited(method: Callable[..., None]) -> Callable[..., None]:
+        def write(*arguments: object) -> None:
+            if disk.full:
+                raise CacheReadOnlyError("the cache cannot be written (SQLITE_FULL): free space")
+            method(*arguments)
+
+        return write
+
+    for name in ("update_ledger", "put_account", "put_authenticator", "put_bucket", "delete", "record_event"):
+        monkeypatch.setattr(Store, name, limited(getattr(Store, name)))
+    return disk
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 STEP = otp.STEP_SECONDS
 MIDDLE_OF_A_STEP = 1_700_000_010.0 + STEP / 2
 BOOT = "11111111-2222-3333-4444-555555555555"
+VERDICTS = ("accepted", "skipped", "refused", "unknown-user", "no-answer", "unavailable", "misconfigured")
 HERE, ELSEWHERE = "192.0.2.7", "198.51.100.9"
 ALICE = User("alice", 1001)
 BOB = User("bob", 1002)
@@ -42,11 +43,12 @@ class Script(login.Conversation):
     def __init__(self, *answers: Answer) -> None:
         self._answers = list(answers)
         self.asked: list[str] = []
+        self.echoed: list[str] = []
         self.told: list[str] = []
 
     def ask(self, prompt: str, echo: bool = False) -> str | None:
         assert self._answers, f"unexpected question {prompt!r}"
-        self.asked.append(prompt)
+        (self.echoed if echo else self.asked).append(prompt)
         answer = self._answers.pop(0)
         return answer() if callable(answer) else answer
 
@@ -66,6 +68,7 @@ class Host:
         self.wall = MIDDLE_OF_A_STEP
         self.uptime = 50_000.0
         self.boot_id = BOOT
+        self.talk = Script()
         for directory in map(os.path.dirname, (self.paths.key, self.paths.cache, self.paths.run)):
             os.makedirs(directory, mode=0o700)
         keys.create(self.paths.key)
@@ -144,11 +147,12 @@ class Host:
         self, user: str, *answers: Answer, rhost: str = HERE, auth_info: str = "", arguments: tuple[str, ...] = ()
     ) -> Outcome:
         """One login; the user must be asked for exactly these answers. No code may be in what is logged or shown."""
-        talk = Script(*answers)
+        self.talk = talk = Script(*answers)
         request = login.Request(user, "sshd", rhost, auth_info)
         outcome = login.attempt(request, Arguments(list(arguments)), self.paths, self.now, talk)
         talk.end()
         assert talk.told == ([outcome.message] if outcome.message else [])
+        assert outcome.verdict.value in VERDICTS
         for answer in answers:
             if isinstance(answer, str) and len(answer) >= otp.DIGITS:
                 assert answer not in f"{outcome.reason} {outcome.detail} {outcome.message}"

@@ -19,9 +19,7 @@ from pam_totp.volatile import Volatile
 from tests.unit.host import ALICE, BOB, Host
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tests.unit.conftest import Passwd
+    from tests.unit.conftest import Disk, Passwd
 
 ALIAS = User("alias", ALICE.uid)
 
@@ -40,20 +38,6 @@ def refused(host: Host, user: User = ALICE, kind: type[Exception] = DamageError)
     with pytest.raises(kind) as caught:
         host.account(user)
     return str(caught.value)
-
-
-@pytest.fixture
-def no_writes(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Make the cache take no writes from now on."""
-
-    def begin(*_: object) -> None:
-        def fail(*_: object) -> None:
-            raise CacheReadOnlyError("the cache cannot be written (SQLITE_FULL): free space")
-
-        for name in ("update_ledger", "put_account", "put_authenticator", "put_bucket", "delete"):
-            monkeypatch.setattr(Store, name, fail)
-
-    return begin
 
 
 # What is saved is found
@@ -455,11 +439,9 @@ def test_a_charge_survives_a_boot(host: Host) -> None:
     assert host.account().ledger.row == 1
 
 
-def test_a_charge_that_the_cache_does_not_take_is_kept_until_the_next_boot(
-    host: Host, no_writes: Callable[[], None]
-) -> None:
+def test_a_charge_that_the_cache_does_not_take_is_kept_until_the_next_boot(host: Host, disk: Disk) -> None:
     host.enroll()
-    no_writes()
+    disk.full = True
     assert not charged(host)
     assert not charged(host)
     assert host.account().ledger.row == 2
@@ -467,13 +449,11 @@ def test_a_charge_that_the_cache_does_not_take_is_kept_until_the_next_boot(
     assert host.account().ledger.row == 0
 
 
-def test_a_charge_kept_in_run_reaches_the_cache_with_the_next_one(
-    host: Host, no_writes: Callable[[], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_charge_kept_in_run_reaches_the_cache_with_the_next_one(host: Host, disk: Disk) -> None:
     host.enroll()
-    no_writes()
+    disk.full = True
     assert not charged(host)
-    monkeypatch.undo()
+    disk.full = False
     assert charged(host)
     host.reboot()
     assert host.account().ledger.row == 2
@@ -486,11 +466,9 @@ def test_a_charge_that_run_does_not_take_is_kept_by_the_cache(host: Host, monkey
     assert host.account().ledger.row == 1
 
 
-def test_a_charge_that_nothing_takes_is_an_error(
-    host: Host, no_writes: Callable[[], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_charge_that_nothing_takes_is_an_error(host: Host, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     host.enroll()
-    no_writes()
+    disk.full = True
     monkeypatch.setattr(Volatile, "write", lambda *_: False)
     with pytest.raises(ChargeError) as caught:
         charged(host)
@@ -498,13 +476,11 @@ def test_a_charge_that_nothing_takes_is_an_error(
 
 
 @pytest.mark.parametrize(("uptime", "closed"), [(0, True), (299.9, True), (300, False)])
-def test_right_after_a_boot_a_charge_must_be_durable(
-    uptime: float, closed: bool, host: Host, no_writes: Callable[[], None]
-) -> None:
+def test_right_after_a_boot_a_charge_must_be_durable(uptime: float, closed: bool, host: Host, disk: Disk) -> None:
     host.enroll()
     host.uptime = uptime
     assert charged(host)
-    no_writes()
+    disk.full = True
     if closed:
         with pytest.raises(ChargeError) as caught:
             charged(host)
@@ -513,13 +489,13 @@ def test_right_after_a_boot_a_charge_must_be_durable(
         assert not charged(host)
 
 
-def test_a_durable_charge_is_one_of_the_cache_or_none(host: Host, no_writes: Callable[[], None]) -> None:
+def test_a_durable_charge_is_one_of_the_cache_or_none(host: Host, disk: Disk) -> None:
     host.enroll()
     with host.accounts() as accounts:
         account = accounts.find(ALICE)
         account.ledger.succeed("net:192.0.2.7", host.now())
         assert accounts.charge(account, host.now(), durably=True)
-        no_writes()
+        disk.full = True
         with pytest.raises(ChargeError, match="durable record"):
             accounts.charge(account, host.now(), durably=True)
 
@@ -551,16 +527,14 @@ def test_a_save_that_run_does_not_take_leaves_no_older_copy_there(host: Host, mo
     assert os.listdir(host.paths.run) == []
 
 
-def test_what_cannot_be_saved_is_remembered_in_run(
-    host: Host, no_writes: Callable[[], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_saved_is_remembered_in_run(host: Host, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     def save() -> None:
         with host.accounts() as accounts:
             account = accounts.find(ALICE)
             account.ledger.grace = [host.now().stamp(), 0]
             accounts.save_or_remember(account)
 
-    no_writes()
+    disk.full = True
     save()
     assert host.account().ledger.grace is not None
     monkeypatch.setattr(Volatile, "write", lambda *_: False)
