@@ -204,7 +204,7 @@ def _fill(target: Config | Enrollment | Rule, table: dict[str, Any], checks: dic
         if not check(value):
             raise ConfigError(f"{where}: {key} must be {allowed}, not {_shown(value)}")
         if checks[key] in _DURATIONS:
-            value = duration(value)  # noqa: PLW2901  # what was checked, as seconds
+            value = duration(value) or 0  # noqa: PLW2901  # what was checked, as seconds; "never" is none
         elif key == "networks":
             value = [_network(each) for each in value]  # noqa: PLW2901  # what was checked, as networks
         elif key in ("enrollment", "rule"):
@@ -251,6 +251,11 @@ def _duration(low: int, high: int, low_text: str, high_text: str) -> Check:
     )
 
 
+def _or_never(check: Check) -> Check:
+    allowed, holds = check
+    return f'"never" or {allowed}', lambda value: value == "never" or holds(value)
+
+
 def _list(what: str, check: Callable[[Any], bool]) -> Check:
     return (
         f"a list of one or more {what}",
@@ -270,7 +275,7 @@ def _network(text: str) -> IPv4Network | IPv6Network | None:
 
 
 _UNENROLLED = _choice("skip", "enroll", "invite", "deny", "deadline")
-_REMEMBER = _duration(60, 30 * DAY, "1m", "30d")
+_REMEMBER = _or_never(_duration(60, 30 * DAY, "1m", "30d"))
 _PERIOD = _duration(DAY, 365 * DAY, "1d", "365d")
 _PENDING = _duration(600, 365 * DAY, "10m", "365d")
 _WITHIN = _duration(60, 365 * DAY, "1m", "365d")

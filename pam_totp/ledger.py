@@ -202,10 +202,10 @@ class Ledger:
         kept[token] = [now.stamp(), seconds]
         self.remembered = dict(list(kept.items())[-MOST_REMEMBERED:])
 
-    def remembers(self, token: str, now: Moment) -> bool:
-        """Whether this client is remembered now."""
+    def remembers(self, token: str, seconds: int, now: Moment) -> bool:
+        """Whether this client is remembered now; ``seconds`` is what policy allows today, perhaps less than then."""
         entry = self.remembered.get(token)
-        return entry is not None and entry[0][1] == now.boot_id and now.since(entry[0]) < entry[1]
+        return entry is not None and entry[0][1] == now.boot_id and now.since(entry[0]) < min(entry[1], seconds)
 
     def unlock(self, now_step: int, window: int) -> None:
         """Clear failures, waits and the lock; the success of a source is kept.

@@ -71,24 +71,23 @@ def decide(account: Account, config: Config, facts: Facts, now: Moment) -> Decis
     rule, exemption or setting says so.
     """
     rule = next((each for each in config.rules if matches(each, account, facts, now)), None)
+    remember = config.remember if rule is None or rule.remember is None else rule.remember
     decision = _decide(account, config, rule, facts, now)
+    if decision.action is Action.ASK and facts.client and account.ledger.remembers(facts.client, remember, now):
+        decision = Decision(Action.SKIP, "remembered")
     decision.rule = rule
-    decision.remember = config.remember if rule is None or rule.remember is None else rule.remember
+    decision.remember = remember
     return decision
 
 
 def _decide(account: Account, config: Config, rule: Rule | None, facts: Facts, now: Moment) -> Decision:
-    ledger = account.ledger
-    if ledger.exempt(now):
+    if account.ledger.exempt(now):
         return Decision(Action.SKIP, "exempt")
     if rule is not None and rule.mfa == "skip":
         return Decision(Action.SKIP, "rule")
     if not account.active:
         return _unenrolled(account, config, _word(config, rule), facts, now)
-    decision = demand(account, facts, now)
-    if decision.action is Action.ASK and facts.client and ledger.remembers(facts.client, now):
-        return Decision(Action.SKIP, "remembered")
-    return decision
+    return demand(account, facts, now)
 
 
 def demand(account: Account, facts: Facts, now: Moment) -> Decision:
@@ -191,37 +190,3 @@ def _in_networks(address: str, rule: Rule) -> bool:
     if client.version == 6 and client.ipv4_mapped is not None:
         client = client.ipv4_mapped
     return any(client in network for network in rule.networks)
-
-
-def shadows(earlier: Rule, later: Rule) -> bool:
-    """Whether an earlier rule takes every login that a later one could match, so that the later is never reached."""
-    names = ("users", "groups", "services", "keys")
-    for name in names:
-        wide, narrow = set(getattr(earlier, name)), set(getattr(later, name))
-        if name == "keys" and "any" in wide and narrow:
-            continue
-        if wide and not (narrow and narrow <= wide):
-            return False
-    if earlier.networks and not (
-        later.networks and all(any(_covers(wide, narrow) for wide in earlier.networks) for narrow in later.networks)
-    ):
-        return False
-    return not earlier.enrolled_within or 0 < later.enrolled_within <= earlier.enrolled_within
-
-
-def overlaps(one: Rule, other: Rule) -> bool:
-    """Whether some login could match both rules (as far as their names and networks tell)."""
-    for name in ("users", "services"):
-        mine, theirs = set(getattr(one, name)), set(getattr(other, name))
-        if mine and theirs and mine.isdisjoint(theirs):
-            return False
-    if one.networks and other.networks:
-        return any(_covers(a, b) or _covers(b, a) for a in one.networks for b in other.networks)
-    return True
-
-
-def _covers(wide: object, narrow: object) -> bool:
-    try:
-        return bool(narrow.subnet_of(wide))  # type: ignore[attr-defined]  # an IPv4 or IPv6 network
-    except TypeError:
-        return False  # one is IPv4, the other IPv6

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from pam_totp.accounts import ACTIVE, PENDING, Account, Authenticator
-from pam_totp.config import Config
+from pam_totp.config import DAY, Config, load
 from pam_totp.ledger import Ledger, Moment
 from pam_totp.policy import Action, Facts, decide
-from tests.unit.host import BOOT
+from pam_totp.publickeys import PublicKey
+from tests.unit.host import BOOT, MEMORY
+from tests.unit.places import ME
 
 NOW = Moment(1_700_000_000, BOOT, 5000)
 SOURCE = "net:192.0.2.7"
@@ -62,3 +67,264 @@ def test_a_lock_is_told_rather_than_a_wait() -> None:
     decision = decide(locked, config(), FACTS, NOW)
     assert (decision.action, decision.reason, decision.seconds) == (Action.REFUSE, "locked", 0)
     assert decide(locked, config(), Facts("alice", "key:00"), NOW).action is Action.REFUSE
+
+
+# Rules
+
+
+def rules(*tables: str, general: str = "") -> Config:
+    """A configuration with these rules."""
+    with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
+        path = Path(directory, "config.toml")
+        path.write_text("\n".join([general, *(f"[[rule]]\n{table}" for table in tables)]), encoding="utf-8")
+        path.chmod(0o600)
+        return load(str(path), ME)
+
+
+KEY = PublicKey("ssh-ed25519", "AAAAC3NzaC1lZDI1NTE5AAAAIKq1xGvpMXDPnNrGdjnSWwUTlcTKqSlm0DrTfBRZX9sO")
+CERTIFICATE = PublicKey("ssh-ed25519-cert-v01@openssh.com", "AAAA")
+
+
+def facts(
+    address: str = "192.0.2.7", *keys: PublicKey, user: str = "alice", service: str = "sshd", groups: str = ""
+) -> Facts:
+    found = Facts(user, SOURCE, service, address)
+    found.keys = list(keys)
+    found.groups = frozenset(groups.split())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("condition", "matching", "other"),
+    [
+        ('users = ["bob", "alice"]', facts(), facts(user="carol")),
+        ('groups = ["wheel", "sudo"]', facts(groups="alice sudo"), facts(groups="alice sudoers")),
+        ('services = ["sshd"]', facts(), facts(service="vpn")),
+        ('networks = ["192.0.2.0/24"]', facts(), facts("192.0.3.7")),
+        ('networks = ["192.0.2.7"]', facts(), facts("192.0.2.8")),
+        ('networks = ["192.0.2.0/24"]', facts("::ffff:192.0.2.7"), facts("::ffff:192.0.3.7")),
+        ('networks = ["10.0.0.0/8", "2001:db8::/32"]', facts("2001:db8:1::1"), facts("2001:db9::1")),
+        ('networks = ["fe80::/10"]', facts("fe80::1%eth0"), facts("fd00::1")),
+        ('networks = ["0.0.0.0/0"]', facts(), facts("::1")),
+        ('networks = ["0.0.0.0/0", "::/0"]', facts("::1"), facts("host.example")),
+        ('networks = ["0.0.0.0/0", "::/0"]', facts(), facts("")),
+        ('keys = ["any"]', facts("", KEY), facts("")),
+        ('keys = ["certificate"]', facts("", KEY, CERTIFICATE), facts("", KEY)),
+        (f'keys = ["certificate", "{KEY.fingerprint()}"]', facts("", KEY), facts("", PublicKey("ssh-rsa", "AAAA"))),
+        ('users = ["alice"]\nnetworks = ["192.0.2.0/24"]', facts(), facts("192.0.3.7")),
+        ('users = ["alice"]\ngroups = ["sudo"]', facts(groups="sudo"), facts()),
+    ],
+)
+def test_a_rule_is_matched_by_all_that_it_names_and_by_one_of_each(
+    condition: str, matching: Facts, other: Facts
+) -> None:
+    settings = rules(f'{condition}\nmfa = "skip"')
+    skipped, asked = (decide(account(ACTIVE), settings, each, NOW) for each in (matching, other))
+    assert (skipped.action, skipped.reason, skipped.rule) == (Action.SKIP, "rule", settings.rules[0])
+    assert (asked.action, asked.reason, asked.rule) == (Action.ASK, "enrolled", None)
+
+
+def test_the_first_rule_that_matches_decides() -> None:
+    settings = rules(
+        'networks = ["192.0.2.7"]\nmfa = "require"', 'networks = ["192.0.2.0/24"]\nmfa = "skip"', 'unenrolled = "deny"'
+    )
+    assert decide(account(ACTIVE), settings, facts(), NOW).action is Action.ASK
+    assert decide(account(ACTIVE), settings, facts("192.0.2.8"), NOW).action is Action.SKIP
+    assert decide(account(ACTIVE), settings, facts("192.0.3.7"), NOW).rule is settings.rules[2]
+    assert decide(account(), settings, facts("192.0.3.7"), NOW).action is Action.REFUSE
+    assert decide(account(), settings, facts(), NOW).action is Action.SKIP
+
+
+def test_a_rule_without_conditions_takes_everybody() -> None:
+    assert decide(account(ACTIVE), rules('mfa = "skip"'), facts(), NOW).reason == "rule"
+
+
+@pytest.mark.parametrize(("created", "action"), [(1, Action.ASK), (3599, Action.ASK), (3600, Action.SKIP)])
+def test_time_since_enrolment_is_that_of_the_oldest_active_authenticator(created: int, action: Action) -> None:
+    settings = rules('enrolled_within = "1h"', 'mfa = "skip"')
+    user = account(PENDING, ACTIVE, ACTIVE)
+    for authenticator, age in zip(user.authenticators, (9999, created, 0), strict=True):
+        authenticator.created = int(NOW.wall) - age
+    assert decide(user, settings, facts(), NOW).action is action
+    assert decide(account(PENDING), settings, facts(), NOW).reason == "rule"
+
+
+@pytest.mark.parametrize(
+    ("word", "action", "reason"),
+    [
+        ("skip", Action.SKIP, "not-enrolled"),
+        ("deny", Action.REFUSE, "not-enrolled"),
+        ("enroll", Action.ENROLL, "not-enrolled"),
+        ("invite", Action.REFUSE, "not-invited"),
+        ("deadline", Action.SKIP, "grace"),
+    ],
+)
+def test_a_rule_says_what_becomes_of_who_is_not_enrolled(word: str, action: Action, reason: str) -> None:
+    general = "deny" if word == "skip" else "skip"
+    settings = rules(f'users = ["alice"]\nunenrolled = "{word}"', general=f'unenrolled = "{general}"')
+    decision = decide(account(), settings, facts(), NOW)
+    assert (decision.action, decision.reason) == (action, reason)
+    assert decide(account(ACTIVE), settings, facts(), NOW).action is Action.ASK
+
+
+# Invitations
+
+
+def invited(until: float) -> Account:
+    user = account()
+    user.ledger.invitation = ["token", until]
+    return user
+
+
+def test_an_invitation_counts_until_it_is_over() -> None:
+    assert decide(invited(NOW.wall + 1), config("invite"), FACTS, NOW).action is Action.INVITE
+    assert decide(invited(NOW.wall), config("invite"), FACTS, NOW).reason == "not-invited"
+
+
+def test_wrong_invitations_are_throttled_and_locked_like_wrong_codes() -> None:
+    user = invited(NOW.wall + 3600)
+    for _ in range(3):
+        user.ledger.fail(SOURCE, "", NOW, 100)
+    decision = decide(user, config("invite"), FACTS, NOW)
+    assert (decision.action, decision.reason, decision.seconds) == (Action.REFUSE, "throttled", 30)
+    user.ledger.locked = True
+    assert decide(user, config("invite"), Facts("alice", "key:00"), NOW).reason == "locked"
+
+
+# Deadlines
+
+
+def later(seconds: float) -> Moment:
+    return Moment(NOW.wall + seconds, BOOT, NOW.uptime + seconds)
+
+
+@pytest.mark.parametrize(
+    ("after", "action"), [("enroll", Action.ENROLL), ("invite", Action.REFUSE), ("deny", Action.REFUSE)]
+)
+def test_a_deadline_runs_from_the_first_login_it_applies_to(after: str, action: Action) -> None:
+    settings = rules(general=f'[enrollment]\nperiod = "2d"\nafter = "{after}"')
+    user = account()
+    for now in (NOW, later(50 * DAY)):
+        decision = decide(user, settings, FACTS, now)
+        assert (decision.action, decision.reason, decision.seconds) == (Action.SKIP, "grace", 2 * DAY)
+    user.ledger.grace = [NOW.stamp(), 0]
+    assert decide(user, settings, FACTS, later(DAY)).seconds == DAY
+    assert decide(user, settings, FACTS, later(2 * DAY - 1)).seconds == 1
+    assert decide(user, settings, FACTS, later(2 * DAY)).action is action
+    user.ledger.grace = [NOW.stamp(), DAY]
+    assert decide(user, settings, FACTS, later(2 * DAY)).seconds == DAY
+
+
+def test_a_pending_key_does_not_end_a_deadline_nor_prolong_it() -> None:
+    settings = rules(general='[enrollment]\nperiod = "1d"')
+    user = account(PENDING)
+    user.ledger.grace = [NOW.stamp(), 0]
+    assert decide(user, settings, FACTS, later(DAY - 1)).reason == "grace"
+    assert decide(user, settings, FACTS, later(DAY)).action is Action.REFUSE
+
+
+def test_setting_the_clock_back_does_not_prolong_a_deadline() -> None:
+    user = account()
+    user.ledger.grace = [NOW.stamp(), 0]
+    settings = rules(general='[enrollment]\nperiod = "1d"')
+    assert decide(user, settings, FACTS, Moment(NOW.wall - 9 * DAY, BOOT, NOW.uptime + DAY)).action is Action.REFUSE
+
+
+def test_who_is_enrolled_has_no_deadline() -> None:
+    user = account(ACTIVE)
+    user.ledger.grace = [NOW.stamp(), 0]
+    assert decide(user, rules(general='[enrollment]\nperiod = "1d"'), FACTS, NOW).action is Action.ASK
+
+
+# Exemptions
+
+
+@pytest.mark.parametrize("states", [(), (PENDING,), (ACTIVE,)])
+def test_who_is_exempt_is_not_asked_until_the_exemption_ends(states: tuple[str, ...]) -> None:
+    user = account(*states)
+    user.ledger.exemption = [NOW.wall + 60, "broken phone"]
+    user.ledger.locked = bool(states)
+    settings = rules('mfa = "require"\nunenrolled = "deny"')
+    assert decide(user, settings, FACTS, NOW).reason == "exempt"
+    assert decide(user, settings, FACTS, later(59)).action is Action.SKIP
+    assert decide(user, settings, FACTS, later(60)).action is Action.REFUSE if states != (ACTIVE,) else Action.ASK
+
+
+# Remembered clients
+
+
+def client(token: str = "client") -> Facts:
+    found = facts()
+    found.client = token
+    return found
+
+
+def test_a_client_is_remembered_for_as_long_as_policy_said_and_still_says() -> None:
+    user = account(ACTIVE)
+    hour = rules(general='remember = "1h"')
+    assert decide(user, hour, client(), NOW).remember == 3600
+    user.ledger.remember("client", 3600, NOW)
+    assert decide(user, hour, client(), later(3599)).reason == "remembered"
+    assert decide(user, hour, client(), later(3600)).action is Action.ASK
+    assert decide(user, rules(general='remember = "1d"'), client(), later(3600)).action is Action.ASK
+    assert decide(user, rules(general='remember = "1m"'), client(), later(60)).action is Action.ASK
+    assert decide(user, rules(general='remember = "1m"'), client(), later(59)).action is Action.SKIP
+    assert decide(user, rules(), client(), later(1)).action is Action.ASK
+
+
+def test_another_client_or_none_at_all_is_not_remembered() -> None:
+    user = account(ACTIVE)
+    user.ledger.remember("client", 3600, NOW)
+    settings = rules(general='remember = "1h"')
+    assert decide(user, settings, client("other"), NOW).action is Action.ASK
+    assert decide(user, settings, client(""), NOW).action is Action.ASK
+
+
+def test_nobody_is_remembered_across_a_boot() -> None:
+    user = account(ACTIVE)
+    user.ledger.remember("client", 3600, NOW)
+    settings = rules(general='remember = "1h"')
+    assert decide(user, settings, client(), Moment(NOW.wall, "another boot", NOW.uptime)).action is Action.ASK
+
+
+def test_setting_the_clock_back_does_not_prolong_a_memory() -> None:
+    user = account(ACTIVE)
+    user.ledger.remember("client", 3600, NOW)
+    settings = rules(general='remember = "1h"')
+    assert decide(user, settings, client(), Moment(NOW.wall - DAY, BOOT, NOW.uptime + 3600)).action is Action.ASK
+
+
+def test_a_rule_remembers_longer_shorter_or_never() -> None:
+    settings = rules(
+        'users = ["bob"]\nremember = "never"', 'users = ["carol"]\nremember = "1m"', general='remember = "1h"'
+    )
+    found = [decide(account(ACTIVE), settings, facts(user=user), NOW).remember for user in ("alice", "bob", "carol")]
+    assert found == [3600, 0, 60]
+    user = account(ACTIVE)
+    user.ledger.remember("client", 3600, NOW)
+    bob = facts(user="bob")
+    bob.client = "client"
+    assert decide(user, settings, bob, NOW).action is Action.ASK
+
+
+def test_a_lock_or_a_wait_outweighs_a_memory() -> None:
+    user = account(ACTIVE)
+    user.ledger.remember("client", 3600, NOW)
+    user.ledger.locked = True
+    assert decide(user, rules(general='remember = "1h"'), client(), NOW).reason == "locked"
+
+
+# Recovery codes
+
+
+def test_a_wait_or_a_lock_leaves_the_way_of_a_recovery_code_while_there_are_any() -> None:
+    user = account(ACTIVE)
+    user.ledger.recovery = {"salt": "", "hashes": ["x"], "shown": True}
+    for _ in range(3):
+        user.ledger.fail(SOURCE, "", NOW, 100)
+    decision = decide(user, config(), FACTS, NOW)
+    assert (decision.action, decision.reason, decision.seconds) == (Action.ASK_RECOVERY, "throttled", 30)
+    user.ledger.locked = True
+    assert decide(user, config(), FACTS, NOW).action is Action.ASK_RECOVERY
+    user.ledger.recovery["hashes"] = []
+    assert decide(user, config(), FACTS, NOW).action is Action.REFUSE
