@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-
 from pam_totp import config as configuration
-from pam_totp import policy
+from pam_totp import rules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,17 +23,29 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     del arguments
     config = configuration.load(paths.config, paths.owner)
     code = 0
-    for one, other in combinations(config.rules, 2):
-        if policy.shadows(one, other):
-            print(f"rule {other.number} is never reached: rule {one.number} takes every login that it could match")
+    for index, rule in enumerate(config.rules):
+        earlier = config.rules[:index]
+        takers = rules.takers(rule, earlier)
+        if takers:
+            some = _named(takers)
+            print(f"rule {rule.number} is never reached: {some} every login that it could match")
             code = 1
-        elif policy.overlaps(one, other) and _differ(one, other):
-            print(f"rules {one.number} and {other.number} overlap: where both match, rule {one.number} decides")
+            continue
+        for other in earlier:
+            if rules.overlap(other, rule) and _differ(other, rule):
+                first, second = other.number, rule.number
+                print(f"rules {first} and {second} overlap: where both match, rule {first} decides")
     if not code:
-        rules = "1 rule" if len(config.rules) == 1 else f"{len(config.rules)} rules"
-        print(f"{paths.config}: good ({rules})")
+        count = "1 rule" if len(config.rules) == 1 else f"{len(config.rules)} rules"
+        print(f"{paths.config}: good ({count})")
     return code
 
 
 def _differ(one: Rule, other: Rule) -> bool:
     return (one.mfa, one.unenrolled, one.remember) != (other.mfa, other.unenrolled, other.remember)
+
+
+def _named(found: list[Rule]) -> str:
+    if len(found) == 1:
+        return f"rule {found[0].number} takes"
+    return f"the rules {', '.join(str(each.number) for each in found)} together take"
