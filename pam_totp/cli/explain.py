@@ -1,6 +1,6 @@
 """Say what would happen at a login of a user now, and which rule and which fact decide it.
 
-Asked for a login without a public key; changes nothing.
+Without --key, for a login without a public key. Changes nothing.
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 
 from pam_totp import config as configuration
-from pam_totp import policy, users
+from pam_totp import policy
 from pam_totp.accounts import Accounts
-from pam_totp.attempt import duration, network
+from pam_totp.attempt import Attempt, Conversation, Request, duration
 from pam_totp.cli import common
 from pam_totp.clock import now
+from pam_totp.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,10 +34,13 @@ _WORDS = {
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """USER [--service S] [--rhost IP] [--json]."""
+    """USER [--service S] [--rhost IP] [--key FILE] [--json]."""
     common.user_argument(parser)
     parser.add_argument("--service", default="sshd", metavar="S", help="PAM service (default: %(default)s)")
     parser.add_argument("--rhost", default="", metavar="IP", help="the client's address")
+    parser.add_argument(
+        "--key", default="", metavar="FILE", help="the public key or certificate that passes, a .pub file"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
@@ -44,12 +48,12 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     """Explain."""
     config = configuration.load(paths.config, paths.owner)
     user = common.known_user(arguments.user)
+    auth_info = _auth_info(arguments.key) if arguments.key else ""
+    request = Request(arguments.user, arguments.service, arguments.rhost, auth_info)
+    moment = now()
     with Accounts(paths) as accounts:
         account = accounts.find(user)
-    facts = policy.Facts(user.name, f"net:{network(arguments.rhost)}", arguments.service, arguments.rhost)
-    if any(rule.groups for rule in config.rules):
-        facts.groups = users.groups(user)
-    moment = now()
+        facts = Attempt(user, request, config, paths, now, Conversation()).facts(account, accounts)
     decision = policy.decide(account, config, facts, moment)
     fact = _fact(decision, account)
     conditions = {rule.number: dict(policy.conditions(rule, account, facts, moment)) for rule in config.rules}
@@ -73,6 +77,15 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
         told = [f"{name} {'match' if holds else 'do not match'}" for name, holds in each.items()]
         print(f"  rule {number}: {'; '.join(told) or 'no condition'}")
     return 0
+
+
+def _auth_info(path: str) -> str:
+    """What sshd reports of a login with this key. Raises UsageError, or OSError."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        words = file.readline().split()
+    if len(words) < 2 or words[0].startswith("-"):
+        raise UsageError(f"{path} holds no public key: give a .pub file, as ssh-keygen writes it")
+    return f"publickey {words[0]} {words[1]}"
 
 
 def _fact(decision: Decision, account: Account) -> str:
