@@ -104,18 +104,8 @@ def _finish(pamh: Any, request: Request, outcome: Outcome) -> Any:
     from pam_totp import log
     from pam_totp.attempt import Verdict
 
-    text = log.line(
-        user=request.user or "-",
-        service=request.service or "-",
-        rhost=request.rhost or "-",
-        outcome=outcome.verdict.value,
-        reason=outcome.reason,
-        detail=outcome.detail,
-    )
+    text = log.decision(request, outcome)
     good = outcome.verdict in (Verdict.ACCEPTED, Verdict.SKIPPED)
-    broken = outcome.verdict in (Verdict.UNAVAILABLE, Verdict.MISCONFIGURED)
-    priority = log.INFO if good and not outcome.detail else log.ERROR if broken else log.NOTICE
-    log.send(priority, f"pam_totp({request.service or '-'}:auth)", text)
     if not good and outcome.account:
         _record(outcome.account, text)
     return getattr(pamh, _CODES[outcome.verdict.value])
@@ -149,9 +139,10 @@ def _talk(pamh: Any) -> Conversation:
 
 def _split(pamh: Any, request: Request, talk: Conversation) -> Any:
     """Ask once, hand the password on as PAM's token, and keep the code."""
-    from pam_totp import clock, login
+    from pam_totp import clock, login, stack
     from pam_totp.paths import Paths
 
+    stack.require_verification(request.service, Paths())
     answer = talk.ask(COMBINED_PROMPT)
     if answer is None:
         return _finish(pamh, request, login.Outcome(login.Verdict.NO_ANSWER, "no-answer"))
