@@ -6,7 +6,7 @@ from __future__ import annotations
 class Paths:
     """The files of one installation, and the uid that must own them (0 on every real host)."""
 
-    __slots__ = ("cache", "config", "key", "owner", "run")
+    __slots__ = ("cache", "config", "key", "owner", "run", "services", "socket")
 
     def __init__(
         self,
@@ -15,15 +15,21 @@ class Paths:
         cache: str = "/var/lib/pam-totp/cache.db",
         run: str = "/run/pam-totp",
         owner: int = 0,
+        socket: str = "/run/pam-totp-self.sock",
+        services: str = "/etc/pam.d",
     ) -> None:
         self.key = key
         self.config = config
         self.cache = cache
         self.run = run
         self.owner = owner
+        self.socket = socket
+        self.services = services
 
     @classmethod
     def below(cls, root: str, owner: int) -> Paths:
         """The same layout below another directory."""
         here = cls()
-        return cls(root + here.key, root + here.config, root + here.cache, root + here.run, owner)
+        paths = (here.key, here.config, here.cache, here.run, here.socket, here.services)
+        key, config, cache, run, socket, services = (root + path for path in paths)
+        return cls(key, config, cache, run, owner, socket, services)
