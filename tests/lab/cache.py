@@ -77,12 +77,16 @@ def kept(directory: Path, build: Callable[[Path], None]) -> Path:
 
 
 def forget(parent: Path, pattern: str, keep: int) -> None:
-    """Remove all but the `keep` most recently used directories that match, except those in use."""
-    found = [path for path in parent.glob(pattern) if path.is_dir() and path.suffix != ".new"]
+    """Remove all but the `keep` most recently used directories that match, except those in use.
+
+    Also removed is what builds have left that were killed: it has a suffix.
+    """
+    found = [path for path in parent.glob(pattern) if path.is_dir()]
     found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in found[keep:]:
+    whole = [path for path in found if not path.suffix]
+    for path in [path for path in found if path.suffix] + whole[keep:]:
         try:
-            with locked(lock_of(path), wait=False):
+            with locked(lock_of(path.with_suffix("")), wait=False):
                 shutil.rmtree(path, ignore_errors=True)
         except BlockingIOError:
             continue

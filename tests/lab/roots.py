@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -73,9 +75,17 @@ def _bootstrap(suite: str, directory: Path) -> None:
 def _followed(command: list[str], text: str) -> None:
     """Run mmdebstrap, show its steps, and keep the rest for the error message."""
     tail: list[str] = []
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8"
-    ) as process:
+    with (
+        tempfile.TemporaryDirectory(prefix="pam-totp-root-") as scratch,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            env={**os.environ, "TMPDIR": scratch},
+        ) as process,
+    ):
         if process.stdin is None or process.stderr is None:
             raise AssertionError
         process.stdin.write(text)
