@@ -78,3 +78,9 @@ class NameServiceError(PamTotpError):
     """NSS could not say whether a user exists."""
 
     reason = "nss-unavailable"
+
+
+class WireError(PamTotpError):
+    """The other end of a self-service connection sent something else than the protocol."""
+
+    reason = "bad-message"

@@ -9,6 +9,10 @@ INFO = syslog.LOG_INFO
 ERROR = syslog.LOG_ERR
 _LONGEST_VALUE = 256
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pam_totp.attempt import Outcome, Request
+
 
 def line(**fields: str) -> str:
     """``key=value`` pairs in the given order, without the empty ones.
@@ -17,6 +21,33 @@ def line(**fields: str) -> str:
     name can forge a second field or line.
     """
     return " ".join(f"{key}={_escaped(value)}" for key, value in fields.items() if value)
+
+
+def decision(request: Request, outcome: Outcome) -> str:
+    """Write the line of one attempt; returns it without its prefix."""
+    text = line(
+        user=request.user or "-",
+        service=request.service or "-",
+        rhost=request.rhost or "-",
+        outcome=outcome.verdict.value,
+        reason=outcome.reason,
+        detail=outcome.detail,
+    )
+    good = outcome.verdict.value in ("accepted", "skipped")
+    broken = outcome.verdict.value in ("unavailable", "misconfigured")
+    priority = INFO if good and not outcome.detail else ERROR if broken else NOTICE
+    send(priority, f"pam_totp({request.service or '-'}:auth)", text)
+    return text
+
+
+def internal_error(prefix: str, error: BaseException) -> None:
+    """Write which kind of error it was and where: its text could hold anything."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
+    detail = f"{type(error).__name__} at {where}"
+    send(ERROR, prefix, line(outcome="error", reason="internal-error", detail=detail))
 
 
 def send(priority: int, prefix: str, text: str) -> None:

@@ -32,7 +32,6 @@ def pam_sm_authenticate(pamh: Any, flags: int, argv: list[str]) -> Any:
     try:
         return _authenticate(pamh, argv[1:])
     except BaseException as error:  # noqa: BLE001  # an exception that escaped would be judged by pam_python
-        # Only the kind of the error and where it was: its text could hold anything.
         return _failed(pamh, error)
 
 
@@ -210,14 +209,10 @@ def _record(name: str, text: str) -> None:
 
 def _failed(pamh: Any, error: BaseException) -> Any:
     try:
+        # Only the kind of the error and where it was: its text could hold anything.
         from pam_totp import log
 
-        trace = error.__traceback__
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-        where = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
-        text = log.line(outcome="error", reason="internal-error", detail=f"{type(error).__name__} at {where}")
-        log.send(log.ERROR, "pam_totp(-:auth)", text)
+        log.internal_error("pam_totp(-:auth)", error)
     except BaseException:  # noqa: BLE001  # logging failed; the answer is the same
         return pamh.PAM_SERVICE_ERR
     return pamh.PAM_SERVICE_ERR

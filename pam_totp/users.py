@@ -35,6 +35,16 @@ def find(name: str) -> User | None:
     return User(_from_file_system(entry.pw_name), entry.pw_uid)
 
 
+def with_uid(uid: int) -> tuple[User, str] | None:
+    """The user whom NSS names for a uid, and the login shell; None where there is none."""
+    try:
+        entry = pwd.getpwuid(uid)
+    except (KeyError, OverflowError):
+        return None
+    user = find(_from_file_system(entry.pw_name))
+    return None if user is None or user.uid != uid else (user, entry.pw_shell or "/bin/sh")
+
+
 def groups(user: User) -> frozenset[str]:
     """The names of all groups that NSS puts the user into."""
     import grp

@@ -23,6 +23,7 @@ from pam_totp.cli import (
     invite,
     recovery,
     reset,
+    self,
     status,
     unlock,
 )
@@ -44,6 +45,7 @@ VERBS = (
     forget,
     config,
     explain,
+    self,
 )
 
 
@@ -62,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
         summary = (verb.__doc__ or "").partition("\n")[0]
         each = verbs.add_parser(name, help=summary[0].lower() + summary[1:].rstrip("."), description=verb.__doc__)
         verb.arguments(each)
-        each.set_defaults(run=verb.run)
+        each.set_defaults(run=verb.run, root=getattr(verb, "ROOT", True))
     return top
 
 
@@ -70,7 +72,7 @@ def main(argv: list[str] | None = None, paths: Paths | None = None) -> int:
     """Run one command; returns the exit code. Exits by itself (SystemExit) for --help and usage errors."""
     arguments = parser().parse_args(argv)
     paths = paths or Paths()
-    if os.geteuid() != paths.owner:
+    if arguments.root and os.geteuid() != paths.owner:
         print("pam-totp: only root may do this: run it with sudo", file=sys.stderr)
         return 3
     try:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
-from pam_totp import log, users
+from pam_totp import log, summary, users
 from pam_totp.accounts import Accounts
 from pam_totp.config import duration
 from pam_totp.errors import UsageError
@@ -19,6 +18,9 @@ if TYPE_CHECKING:
 
     from pam_totp.accounts import Account
     from pam_totp.paths import Paths
+
+rfc3339 = summary.rfc3339
+minute = summary.minute
 
 
 def user_argument(parser: argparse.ArgumentParser) -> None:
@@ -72,11 +74,6 @@ def record(action: str, account: Account, detail: str = "") -> None:
     log.send(log.NOTICE, "pam-totp", log.line(user=account.name, action=action, by=by, detail=detail))
 
 
-def rfc3339(seconds: float | None) -> str | None:
-    """Seconds since the epoch as RFC 3339 in UTC."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def duration_argument(text: str) -> int:
     """Seconds in an argument like "72h" or "7d". Raises UsageError."""
     seconds = duration(text)
@@ -90,8 +87,3 @@ def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     for row in (head, *rows):
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def minute(seconds: float | None) -> str:
-    """A time for people, in UTC, to the minute; a dash where there is none."""
-    return "-" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 
-from pam_totp import users
+from pam_totp import summary, users
 from pam_totp.accounts import Account, Accounts
 from pam_totp.attempt import duration
 from pam_totp.cli import common
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
             found = [each for each in accounts.all() if isinstance(each, Account)]
             problems = accounts.damage()
         if arguments.json:
-            print(json.dumps([_fields(account, moment) for account in found], indent=2))
+            print(json.dumps([summary.fields(account, moment) for account in found], indent=2))
         else:
             _table(found, moment)
             for name in dict.fromkeys(account.name for account in found if arguments.users):
@@ -59,26 +59,6 @@ def _of(accounts: Accounts, name: str) -> Account:
     return account if account is not None else accounts.find(common.known_user(name))
 
 
-def _fields(account: Account, moment: Moment) -> dict[str, object]:
-    wait = account.ledger.longest_wait(moment)
-    return {
-        "user": account.name,
-        "state": _state(account, moment),
-        "authenticators": [
-            {
-                "label": each.label,
-                "state": each.state,
-                "source": each.source,
-                "enrolled": common.rfc3339(each.created),
-            }
-            for each in account.authenticators
-        ],
-        "failures": account.ledger.row,
-        "retry_at": common.rfc3339(moment.wall + wait) if wait else None,
-        "last_success": common.rfc3339(account.ledger.last_success),
-    }
-
-
 def _table(found: list[Account], moment: Moment) -> None:
     if not found:
         print("nobody is enrolled: start with pam-totp enroll USER")
@@ -92,17 +72,13 @@ def _row(account: Account, moment: Moment) -> tuple[str, ...]:
     wait = account.ledger.longest_wait(moment)
     return (
         account.name + _strange(account),
-        _state(account, moment),
+        summary.state(account, moment),
         ", ".join(labels) or "-",
         common.minute(min(created, default=None)),
         common.minute(account.ledger.last_success),
         str(account.ledger.row),
         duration(wait) if wait else "-",
     )
-
-
-def _state(account: Account, moment: Moment) -> str:
-    return "exempt" if account.ledger.exempt(moment) else account.state
 
 
 def _strange(account: Account) -> str:
