@@ -12,6 +12,18 @@ class PamError(Exception):
     """What pam_python raises when PAM itself refuses."""
 
 
+class Raises:
+    """In the place of a value: reading it raises this."""
+
+    def __init__(self, kind: type[BaseException], *arguments: object) -> None:
+        self.kind = kind
+        self.arguments = arguments
+
+
+NOT_TEXT = Raises(UnicodeDecodeError, "utf-8", b"\xff", 0, 1, "invalid start byte")
+PAM_ERROR = Raises(PamError)
+
+
 class Words:
     def __init__(self, style: int, text: str) -> None:
         self.msg_style = style
@@ -23,8 +35,12 @@ class Response:
         self.resp = resp
 
 
+class Module:
+    """The script's module object: one for each transaction."""
+
+
 class Pamh:
-    """A transaction. Whatever is an exception is raised where it would be read.
+    """A transaction.
 
     ``answers`` are given in order to prompts; a prompt without an answer fails the test through ``unexpected``.
     """
@@ -58,15 +74,19 @@ class Pamh:
         service: object = "sshd",
         rhost: object = "192.0.2.7",
         env: Mapping[str, object] | None = None,
+        deafness: object = None,
     ) -> None:
         self._user = user
         self._service = service
         self._rhost = rhost
         self._env = dict(env or {})
+        self._deafness = deafness
         self.answers = list(answers)
         self.asked: list[str] = []
         self.told: list[str] = []
         self.unexpected: list[str] = []
+        self.authtok: object = None
+        self.module = Module()
 
     def get_user(self, prompt: str | None) -> Any:
         del prompt
@@ -86,6 +106,7 @@ class Pamh:
 
     def conversation(self, message: Words) -> Response:
         if message.msg_style == self.PAM_TEXT_INFO:
+            _given(self._deafness)
             self.told.append(message.msg)
             return Response(None)
         self.asked.append(message.msg)
@@ -96,6 +117,6 @@ class Pamh:
 
 
 def _given(value: object) -> object:
-    if isinstance(value, BaseException):
-        raise value
+    if isinstance(value, Raises):
+        raise value.kind(*value.arguments)
     return value
