@@ -1,0 +1,223 @@
+"""Which module may import which, who may touch the world, and what a login loads."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import time
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import pam_totp
+from pam_totp.users import User
+from tests.unit.host import Host, code
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PACKAGE = Path(pam_totp.__file__).parent
+CHECKOUT = PACKAGE.parent
+MODULES = {
+    ".".join(path.relative_to(CHECKOUT).with_suffix("").parts).removesuffix(".__init__"): ast.parse(
+        path.read_text("utf-8")
+    )
+    for path in PACKAGE.rglob("*.py")
+}
+PURE = ["pam_totp.otp", "pam_totp.policy", "pam_totp.ledger", "pam_totp.publickeys"]
+
+
+def statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every node that runs: what only a type checker reads is left out."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from statements(node)
+
+
+def imports(module: str) -> set[str]:
+    """The full names of all modules that a module imports, sooner or later."""
+    found = set()
+    for node in statements(MODULES[module]):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: imports are written out"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in MODULES else str(node.module) for name in names}
+    return found
+
+
+def ours(module: str) -> set[str]:
+    return imports(module) & set(MODULES) - {"pam_totp"}
+
+
+def top(names: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names}
+
+
+def below(module: str) -> set[str]:
+    """Everything of ours that a module reaches."""
+    found: set[str] = set()
+    queue = [module]
+    while queue:
+        for each in ours(queue.pop()) - found:
+            found.add(each)
+            queue.append(each)
+    return found
+
+
+# Direction
+
+
+def test_the_modules_can_be_put_in_an_order() -> None:
+    list(TopologicalSorter({module: ours(module) for module in MODULES}).static_order())
+
+
+def test_errors_stand_at_the_bottom() -> None:
+    assert ours("pam_totp.errors") == ours("pam_totp.otp") == ours("pam_totp.paths") == set()
+
+
+def test_nothing_imports_the_hooks() -> None:
+    assert [module for module in MODULES if "pam_totp.pam_entry" in imports(module)] == []
+
+
+def test_nothing_but_the_command_imports_the_command() -> None:
+    users = {module for module in MODULES for each in imports(module) if each.startswith("pam_totp.cli")}
+    assert {user for user in users if not user.startswith("pam_totp.cli")} == set()
+
+
+def test_a_login_goes_down_through_its_layers() -> None:
+    assert "pam_totp.login" in ours("pam_totp.pam_entry")
+    reached = below("pam_totp.login")
+    assert {f"pam_totp.{name}" for name in ("policy", "accounts", "otp", "store", "seal", "errors")} <= reached
+    for lower in reached:
+        assert "pam_totp.login" not in below(lower), lower
+
+
+def test_the_cache_sees_no_key_and_the_seal_sees_no_file() -> None:
+    assert below("pam_totp.store") == {"pam_totp.files", "pam_totp.errors"}
+    assert below("pam_totp.seal") == {"pam_totp.errors"}
+    assert top(imports("pam_totp.seal")) <= {"__future__", "os", "nacl", "pam_totp"}
+    calls = {ast.unparse(node.func) for node in ast.walk(MODULES["pam_totp.seal"]) if isinstance(node, ast.Call)}
+    assert {call for call in calls if call.startswith("os.") or call == "open"} == {"os.urandom"}
+
+
+# The world
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_what_is_pure_imports_nothing_that_reads_or_writes(module: str) -> None:
+    harmless = {"__future__", "_operator", "_sha1", "hashlib", "json", "enum", "ipaddress", "binascii", "re"}
+    assert top(imports(module)) - {"pam_totp"} <= harmless
+    assert below(module) <= {*PURE, "pam_totp.errors"}
+    calls = {ast.unparse(node.func) for node in ast.walk(MODULES[module]) if isinstance(node, ast.Call)}
+    assert not calls & {"open", "print", "input", "exec", "eval", "__import__"}
+
+
+@pytest.mark.parametrize(
+    ("world", "module"),
+    [
+        ({"nacl"}, {"pam_totp.seal"}),
+        ({"sqlite3", "_sqlite3"}, {"pam_totp.store"}),
+        ({"syslog"}, {"pam_totp.log"}),
+        ({"pwd", "grp"}, {"pam_totp.users"}),
+        ({"fcntl"}, {"pam_totp.volatile"}),
+        ({"tomllib", "tomli"}, {"pam_totp.config"}),
+        ({"segno", "pyotp"}, {"pam_totp.enroll"}),
+        ({"cryptography"}, set()),
+    ],
+    ids=lambda value: "+".join(sorted(value)) or "nobody",
+)
+def test_each_part_of_the_world_has_one_owner(world: set[str], module: set[str]) -> None:
+    assert {each for each in MODULES if top(imports(each)) & world} == module
+
+
+def test_only_the_clock_reads_clocks() -> None:
+    readers = {
+        (module, ast.unparse(node))
+        for module, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in CLOCKS
+    }
+    assert {reader for reader in readers if reader[1] != "time.monotonic"} == {
+        ("pam_totp.clock", "time.time"),
+        ("pam_totp.clock", "time.clock_gettime"),
+    }
+    # How long a lock or another program is waited for, nothing else
+    limits = {module for module, call in readers if call == "time.monotonic"}
+    assert limits <= {"pam_totp.volatile", "pam_totp.wire"}
+    assert {module for module in MODULES if "time" in imports(module)} == {"pam_totp.clock", *limits}
+
+
+CLOCKS = {
+    *(f"time.{name}" for name in ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "clock_gettime")),
+    *(f"time.{name}" for name in ("clock_gettime_ns", "localtime", "gmtime", "process_time", "strftime", "ctime")),
+    *(f"datetime.{name}" for name in ("now", "utcnow", "today")),
+    *(f"datetime.datetime.{name}" for name in ("now", "utcnow", "today")),
+    *("date.today", "datetime.date.today"),
+}
+
+
+# What a login loads, measured in a fresh interpreter as pam_python starts it
+
+# Adding to this list costs every login on every host. Measure first: ./run bench.
+LOADED = {
+    "__future__",
+    "pam_totp",
+    *(f"pam_totp.{name}" for name in ("accounts", "attempt", "clock", "config", "errors", "files", "keys", "ledger")),
+    *(f"pam_totp.{name}" for name in ("log", "login", "otp", "pam_entry", "paths", "policy", "publickeys", "recovery")),
+    *(f"pam_totp.{name}" for name in ("seal", "store", "users", "volatile")),
+    *("nacl", "nacl._sodium", "_cffi_backend", "_sodium", "_sodium.lib"),
+    *("json", "json.decoder", "json.encoder", "json.scanner", "_json"),
+    *("_sqlite3", "_sha1", "_operator", "binascii", "enum", "fcntl", "os", "pwd", "re", "stat", "syslog", "time"),
+}
+
+PROBE = """
+import sys, traceback  # pam_python itself imports traceback
+sys.path.insert(0, {checkout!r})
+sys.path.append("/usr/lib/python3/dist-packages")
+from tests.unit.pamh import Pamh
+at_first = set(sys.modules)
+from pam_totp import pam_entry
+print(*sorted(set(sys.modules) - at_first))
+before = set(sys.modules)
+assert pam_entry.pam_sm_setcred(Pamh("root"), 0, ["pam_totp.py"]) == Pamh.PAM_IGNORE
+print(*sorted(set(sys.modules) - before))
+from pam_totp.paths import Paths
+import syslog
+Paths.__init__.__defaults__ = {defaults!r}
+syslog.openlog = syslog.syslog = syslog.closelog = lambda *_, **__: None
+pamh = Pamh("root", {code!r}, env={{"SSH_AUTH_INFO_0": "publickey ssh-ed25519 AAAA\\n"}})
+print(pam_entry.pam_sm_authenticate(pamh, 0, ["pam_totp.py", "first_factor=publickey"]))
+print(*sorted(set(sys.modules) - at_first))
+print(*sorted(at_first))
+"""
+
+
+@pytest.fixture
+def measured(host: Host) -> list[set[str]]:
+    """What importing the hooks loads, what setcred loads, the result of a login, what it loads, and what was loaded."""
+    secret = host.enroll(User("root", 0))
+    paths = host.paths
+    defaults = (paths.key, paths.config, paths.cache, paths.run, paths.owner, paths.socket, paths.services)
+    program = PROBE.format(checkout=str(CHECKOUT), defaults=defaults, code=code(secret, int(time.time() // 30)))
+    ran = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program], check=True, capture_output=True, text=True, cwd="/", env={}
+    )
+    return [set(line.split()) for line in ran.stdout.split("\n")]
+
+
+def test_importing_the_hooks_and_setcred_load_nothing(measured: list[set[str]]) -> None:
+    assert measured[0] - {"__future__"} == {"pam_totp", "pam_totp.pam_entry"}
+    assert measured[1] == set()
+
+
+def test_a_login_loads_what_is_on_the_list_and_nothing_else(measured: list[set[str]]) -> None:
+    _, _, result, loaded, already, *_ = measured
+    assert result == {"0"}  # PAM_SUCCESS
+    assert loaded == LOADED - already
