@@ -1,0 +1,61 @@
+"""The hooks that are not `authenticate`: they let nobody in, and the one that sshd calls costs nothing."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lab.pam import alone, pamtester, service
+
+if TYPE_CHECKING:
+    from tests.login.host import Host
+
+MODULE = "pam_python.so pam_totp.py"
+UNUSED = {"acct_mgmt": "account", "open_session": "session", "close_session": "session", "chauthtok": "password"}
+
+
+@pytest.mark.parametrize(("operation", "facility"), UNUSED.items(), ids=UNUSED)
+def test_a_line_of_another_kind_than_auth_is_refused_and_the_log_says_so(
+    host: Host, operation: str, facility: str
+) -> None:
+    alice = host.person()
+    name = service(host.machine, f"{facility} required {MODULE}")
+    mark = host.machine.mark()
+    assert pamtester(host.machine, name, alice.name, operation).code == "PAM_SERVICE_ERR"
+    lines = [record.message for record in host.machine.log(mark) if "pam_totp" in record.message]
+    # pam_chauthtok runs its modules once to ask and once to change; the first refusal ends it.
+    assert len(lines) == 1
+    assert f"pam_totp(-:{facility})" in lines[0]
+    assert "reason=misplaced" in lines[0]
+
+
+def test_setcred_is_ignored(host: Host) -> None:
+    alice = host.person()
+    assert pamtester(host.machine, alone(host.machine), alice.name, "setcred").code == "PAM_IGNORE"
+
+
+def opened(host: Host, module: str, *operations: str, answers: tuple[str, ...] = ()) -> set[str]:
+    """Every file that is opened while the operations of a module run."""
+    trace = ["strace", "-f", "-qq", "-e", "trace=open,openat", "-o", "/root/trace"]
+    pamtester(host.machine, alone(host.machine, module), "root", *operations, answers=answers, prefix=trace)
+    lines = host.machine.read("/root/trace").splitlines()
+    found = [re.search(r'open(?:at)?\([^"]*"([^"]+)".* = \d+$', line) for line in lines]
+    return {match[1] for match in found if match}
+
+
+def test_setcred_opens_nothing_but_the_interpreter_and_the_modules_own_entry(host: Host) -> None:
+    host.machine.write("/lib/security/empty.py", "def pam_sm_setcred(pamh, flags, argv):\n    return pamh.PAM_IGNORE\n")
+    interpreter = opened(host, "pam_python.so empty.py", "setcred")
+    ours = opened(host, MODULE, "setcred") - interpreter
+    assert not [path for path in ours if ".so" in path]
+    names = {re.sub(r"(\.cpython-\d+)?\.pyc?$", "", path.rpartition("/")[2]) for path in ours if ".py" in path}
+    # __future__ is the interpreter's own; whether it is a file depends on its version.
+    assert names - {"__future__", "__pycache__"} == {"pam_totp", "__init__", "pam_entry"}
+
+
+def test_authenticate_opens_the_database_and_the_cipher_so_the_test_above_would_see_them(host: Host) -> None:
+    files = " ".join(opened(host, MODULE, "authenticate"))
+    assert "_sqlite3" in files
+    assert "libsodium" in files
