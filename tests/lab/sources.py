@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-FIELDS = ("ORIGIN", "CODENAME", "RELEASE", "COMPONENT", "REPO_URI", "SOURCESENTRY")
+FIELDS = ("ORIGIN", "CODENAME", "COMPONENT", "REPO_URI", "SOURCESENTRY")
 
 
 class NoSourcesError(Exception):
@@ -65,7 +65,8 @@ def transport_options() -> list[str]:
 def _sources(*, update: bool = False) -> list[Source]:
     if update:
         subprocess.run(["apt-get", "-q", "update"], check=True, stdout=subprocess.DEVNULL)
-    listing = _output(["apt-get", "indextargets", "--format", "|".join(f"$({field})" for field in FIELDS)])
+    layout = "|".join(f"$({field})" for field in FIELDS)
+    listing = _output(["apt-get", "indextargets", "--format", layout, "Created-By: Packages"])
     return list(parse(listing, own_suite()))
 
 
@@ -75,7 +76,7 @@ def parse(listing: str, own: str) -> Iterable[Source]:
         values = line.split("|")
         if len(values) != len(FIELDS):
             continue
-        origin, codename, _release, component, uri, entry = values
+        origin, codename, component, uri, entry = values
         if origin == "Debian" and codename in {own, f"{own}-updates", f"{own}-security"}:
             file, _, number = entry.rpartition(":")
             yield Source(uri, codename, component, signed_by(Path(file), int(number)))

@@ -53,7 +53,7 @@ def test_only_debians_own_archives_of_the_own_release_count(tmp_path: Path) -> N
     file = tmp_path / "sources.list"
     file.write_text("deb http://archive.example trixie main\n", encoding="utf-8")
     listing = "\n".join(
-        f"{origin}|{codename}|stable|main|http://archive.example/|{file}:1"
+        f"{origin}|{codename}|main|http://archive.example/|{file}:1"
         for origin, codename in [
             ("Debian", "trixie"),
             ("Debian", "trixie-security"),
