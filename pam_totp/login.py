@@ -7,6 +7,8 @@ it: tomllib, ipaddress, hashlib, and the dialogue that enrols at the prompt.
 
 from __future__ import annotations
 
+import os
+
 from pam_totp import config as configuration
 from pam_totp import otp, policy, recovery, users
 from pam_totp.accounts import Accounts
@@ -188,7 +190,7 @@ def _verify_recovery(
     ledger.unlock(otp.step_at(now.wall), this.config.window)
     ledger.succeed(facts.source, now)
     left = recovery.left(ledger)
-    message = f"{failures}\n{_codes_left(left)}".lstrip()
+    message = f"{failures}\n{_codes_left(this, left)}".lstrip()
     return Outcome(Verdict.ACCEPTED, "recovery-code", joined(f"{left} left", account.note), account.name, message)
 
 
@@ -239,7 +241,8 @@ def _skipped(this: Attempt, decision: Decision, account: Account) -> Outcome:
             _start_grace(this)
         left = duration(decision.seconds)
         outcome.add_detail(f"{left} left")
-        outcome.message = f"A verification code will be required here: set it up within {left}."
+        how = ", with: pam-totp self enroll" if _self_service(this) else "."
+        outcome.message = f"A verification code will be required here: set it up within {left}{how}"
     return outcome
 
 
@@ -284,6 +287,11 @@ def _failures_since(count: int, address: str) -> str:
     return f"{codes} since your last login{f', the last from {address}' if address else ''}."
 
 
-def _codes_left(left: int) -> str:
+def _codes_left(this: Attempt, left: int) -> str:
     codes = "1 recovery code is" if left == 1 else f"{left} recovery codes are"
-    return f"{codes} left." + (" Ask your administrator for new ones." if left <= FEW_CODES else "")
+    how = "New ones: pam-totp self recovery" if _self_service(this) else "Ask your administrator for new ones."
+    return f"{codes} left." + (f" {how}" if left <= FEW_CODES else "")
+
+
+def _self_service(this: Attempt) -> bool:
+    return os.path.exists(this.paths.socket)

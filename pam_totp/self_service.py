@@ -23,7 +23,7 @@ _LOGIN = "sshd"
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pam_totp.accounts import Account
-    from pam_totp.policy import Facts
+    from pam_totp.policy import Decision, Facts
 
 
 class Visit(Attempt):
@@ -41,7 +41,7 @@ class Visit(Attempt):
 
 def status(this: Visit, as_json: bool) -> int:
     """Tell what is kept about the user; no secret is among it."""
-    account, _ = _read(this)
+    account, facts = _read(this)
     now = this.clock()
     if as_json:
         this.talk.tell(json.dumps(summary.fields(account, now) | {"recovery_codes": recovery.left(account.ledger)}))
@@ -52,12 +52,12 @@ def status(this: Visit, as_json: bool) -> int:
     ]
     if account.active:
         wait = account.ledger.wait(SERVICE, now)
-        lines.append(f"last login with a code: {summary.minute(account.ledger.last_success)}")
+        lines.append(f"last accepted code: {summary.minute(account.ledger.last_success)}")
         lines.append(f"recovery codes left: {recovery.left(account.ledger)}")
         lines += [f"wrong codes since then: {account.ledger.row}"] if account.ledger.row else []
         lines += [f"the next code is looked at in {duration(wait)}"] if wait else []
     else:
-        lines.append("To set up an authenticator app: pam-totp self enroll")
+        lines.append(_first_step(policy.first_enrolment(account, this.config, facts, now), account))
     this.talk.tell("\n".join(lines))
     return 0
 
@@ -135,8 +135,17 @@ def remove(this: Visit, label: str | None) -> int:
         this.talk.tell(dialogue.CHANGED)
         return 1
     _record(this, account, "self-remove", f"label {label}")
-    this.talk.tell(f"The authenticator {label!r} is removed." + ("" if found.active else " None is left."))
+    none = "" if found.active else " None is left: you are not asked for a code any more."
+    this.talk.tell(f"The authenticator {label!r} is removed.{none}")
     return 0
+
+
+def _first_step(decision: Decision, account: Account) -> str:
+    if decision.action is policy.Action.REFUSE:
+        return login.refusal(decision, account).message
+    within = f", within {duration(decision.seconds)}" if decision.reason == "grace" else ""
+    invited = ", with your invitation" if decision.action is policy.Action.INVITE else ""
+    return f"To set up an authenticator app{within}{invited}: pam-totp self enroll"
 
 
 def _read(this: Visit) -> tuple[Account, Facts]:
