@@ -282,6 +282,14 @@ class Accounts:
         """Put new recovery codes into the account, which must be saved before they are shown."""
         return recovery.issue(account.ledger, self._sealer)
 
+    def acknowledge_recovery_codes(self, account: Account, codes: list[str]) -> bool:
+        """Note that the user has seen these codes. False where they are not the account's any more."""
+        # The last one stands for all: they are issued together.
+        valid = recovery.holds(account.ledger, codes[-1], self._sealer)
+        if valid:
+            recovery.acknowledge(account.ledger)
+        return valid
+
     def invite(self, account: Account, until: int) -> str:
         """Put a new invitation into the account, which must be saved; returns its code. ``until`` since the epoch."""
         code = recovery.random_code()

@@ -10,11 +10,13 @@ from pam_totp import enroll as enrolment
 from pam_totp import otp, policy, recovery
 from pam_totp.accounts import Accounts
 from pam_totp.attempt import Outcome, Verdict, duration, joined
-from pam_totp.errors import CacheError
+from pam_totp.errors import PamTotpError
 
 TRIES = 5
+COLUMNS = 80  # of a terminal that nothing is known of
 INVITATION_PROMPT = "Invitation code: "
 CODE_PROMPT = "Code from the app: "
+NOT_INVITED = "That invitation was not accepted."
 CHANGED = "Your enrolment was changed meanwhile, from elsewhere: start again."
 
 TYPE_CHECKING = False
@@ -41,7 +43,9 @@ def enroll(this: Attempt, account: Account, facts: Facts, invited: bool) -> Outc
         return found.pending is not None and found.pending.identifier == pending.identifier
 
     reason = f"A verification code is required here and not set up yet for {account.name}.\n"
-    outcome = show_until_confirmed(this, account, pending, reason, same)
+    outcome, codes = show_until_confirmed(this, account, pending, reason, same)
+    if codes:
+        show_recovery_codes(this, account.name, codes)
     if outcome.reason == "not-confirmed":
         outcome.message = "That was not the right code either. Log in again to go on: the same key will be shown."
     return outcome
@@ -49,8 +53,8 @@ def enroll(this: Attempt, account: Account, facts: Facts, invited: bool) -> Outc
 
 def show_until_confirmed(
     this: Attempt, account: Account, shown: Authenticator, reason: str, ready: Callable[[Account], bool]
-) -> Outcome:
-    """Show a key, wait for its first code, activate it, and hand out recovery codes where they are due.
+) -> tuple[Outcome, list[str]]:
+    """Show a key, wait for its first code, and activate it; with it come the recovery codes to show, if any are due.
 
     ``ready`` is handed the account as it is when a code arrives, under its lock. It sees to it that the key is pending
     there, or returns False where the key must not be activated any more.
@@ -61,31 +65,35 @@ def show_until_confirmed(
     for _ in range(TRIES):
         answer = this.talk.ask(prompt, echo=True)
         if answer is None:
-            return Outcome(Verdict.NO_ANSWER, "no-answer", "enrolment not finished", account.name)
+            return Outcome(Verdict.NO_ANSWER, "no-answer", "enrolment not finished", account.name), []
         problem, codes = _confirm(this, answer, ready)
         if problem == CHANGED:
-            return Outcome(Verdict.REFUSED, "changed-meanwhile", "enrolment not finished", account.name, problem)
+            return Outcome(Verdict.REFUSED, "changed-meanwhile", "enrolment not finished", account.name, problem), []
         if not problem:
-            if codes:
-                show_recovery_codes(this, account.name, codes)
-            return Outcome(Verdict.ACCEPTED, "enrolled", account.note, account.name)
+            return Outcome(Verdict.ACCEPTED, "enrolled", account.note, account.name), codes
         prompt = f"{problem}\n{CODE_PROMPT}"
-    return Outcome(Verdict.REFUSED, "not-confirmed", f"{TRIES} wrong codes at enrolment", account.name)
+    return Outcome(Verdict.REFUSED, "not-confirmed", f"{TRIES} wrong codes at enrolment", account.name), []
 
 
 def hand_out_recovery_codes(this: Attempt, name: str) -> None:
     """Issue and show new recovery codes where earlier ones were never acknowledged; the login does not depend on it."""
     try:
         codes = issue_recovery_codes(this, name)
-    except CacheError:
+    except (PamTotpError, MemoryError):
         return  # they still count as not shown; the next login tries again
-    show_recovery_codes(this, name, codes)
+    if codes:
+        show_recovery_codes(this, name, codes)
 
 
 def issue_recovery_codes(this: Attempt, name: str) -> list[str]:
-    """New recovery codes, in the place of all earlier ones; not yet acknowledged. Raises CacheError."""
+    """New recovery codes, in the place of all earlier ones; not yet acknowledged. None for who is enrolled no more.
+
+    Raises CacheError.
+    """
     with Accounts(this.paths) as accounts, accounts.lock(name):
         account = accounts.find(this.user)
+        if not account.active:
+            return []
         codes = accounts.issue_recovery_codes(account)
         accounts.save(account)
     return codes
@@ -95,18 +103,29 @@ def show_recovery_codes(this: Attempt, name: str, codes: list[str]) -> None:
     """Show them once, and note it when the user says so; else new ones are issued at the next login."""
     lines = "\n".join(f"  {one}   {other}" for one, other in zip(codes[::2], codes[1::2], strict=True))
     prompt = (
-        "Recovery codes, for the day your phone is gone. Each works once, in the place of a code.\n"
-        f"Write them down now; they are not shown again:\n\n{lines}\n\nPress Enter when you have them: "
+        "These are your recovery codes, for the day your phone is gone.\n"
+        "Each works once, in the place of a code. They are not shown again:\n\n"
+        f"{lines}\n\nWrite them down, then press Enter: "
     )
-    if this.talk.ask(prompt, echo=True) is None:
+    for _ in range(TRIES):
+        answer = this.talk.ask(prompt, echo=True)
+        if answer is None:
+            return
+        if not answer.strip():
+            break
+        # A client that answers every question with a stored password has shown them to nobody.
+        prompt = "Once you have written them down, just press Enter: "
+    else:
         return
     try:
         with Accounts(this.paths) as accounts, accounts.lock(name):
             account = accounts.find(this.user)
-            recovery.acknowledge(account.ledger)
+            valid = accounts.acknowledge_recovery_codes(account, codes)
             accounts.save(account)
-    except CacheError:
+    except (PamTotpError, MemoryError):
         return  # not noted as shown: new ones are issued at the next login
+    if not valid:
+        this.talk.tell("Other recovery codes were issued meanwhile: these are void.")
 
 
 def check_invitation(this: Attempt, account: Account, facts: Facts) -> Outcome | None:
@@ -115,6 +134,8 @@ def check_invitation(this: Attempt, account: Account, facts: Facts) -> Outcome |
     answer = this.talk.ask(f"{reason}\n{INVITATION_PROMPT}")
     if answer is None:
         return Outcome(Verdict.NO_ANSWER, "no-answer", "", account.name)
+    if recovery.parse(answer) is None:
+        return Outcome(Verdict.REFUSED, "malformed-invitation", account.note, account.name, NOT_INVITED)
     with Accounts(this.paths) as accounts, accounts.lock(account.name):
         account = accounts.find(this.user)
         now = this.clock()
@@ -126,7 +147,7 @@ def check_invitation(this: Attempt, account: Account, facts: Facts) -> Outcome |
         account.ledger.fail(facts.source, this.request.rhost, now, this.config.lock_after)
         accounts.charge(account, now)
     detail = joined(f"{account.ledger.row} wrong in a row", account.note)
-    return Outcome(Verdict.REFUSED, "wrong-invitation", detail, account.name, "That invitation was not accepted.")
+    return Outcome(Verdict.REFUSED, "wrong-invitation", detail, account.name, NOT_INVITED)
 
 
 def _pending(this: Attempt) -> Authenticator:
@@ -144,13 +165,14 @@ def _pending(this: Attempt) -> Authenticator:
 def _key(this: Attempt, account: Account, authenticator: Authenticator) -> str:
     uri = enrolment.uri(account, authenticator, this.config)
     picture = enrolment.qr(uri, this.config.qr)
-    if 0 < this.talk.columns < len(picture.partition("\n")[0]):
-        picture = "(the terminal is too narrow for the QR code: make it wider, or type the key)"
-    return (
-        f"Scan this with an authenticator app, or type the key into it:\n\n"
-        f"{picture}\n{chr(10) if picture else ''}"
-        f"  key  {enrolment.grouped(enrolment.base32(authenticator.secret))}\n\n"
-    )
+    columns = this.talk.columns or COLUMNS
+    key = f"  key  {enrolment.grouped(enrolment.base32(authenticator.secret))}\n\n"
+    if not picture:
+        return f"Type this key into an authenticator app:\n\n{key}"
+    if len(picture.partition("\n")[0]) > columns:
+        # A line that wraps spoils the picture.
+        return f"Type this key into an authenticator app (a QR code would be wider than {columns} columns):\n\n{key}"
+    return f"Scan this with an authenticator app, or type the key into it:\n\n{picture}\n\n{key}"
 
 
 def _confirm(this: Attempt, answer: str, ready: Callable[[Account], bool]) -> tuple[str, list[str]]:
@@ -173,8 +195,6 @@ def _confirm(this: Attempt, answer: str, ready: Callable[[Account], bool]) -> tu
                 return "That code is wrong. Take the one the app shows now.", []
             side = "ahead" if seconds > 0 else "behind"
             return f"That code is right, but your phone's clock is {duration(abs(seconds))} {side}: set it.", []
-        account.ledger.invitation = None
-        account.ledger.grace = None
         account.ledger.succeed(this.facts(account, accounts).source, now)
         codes = accounts.issue_recovery_codes(account) if recovery.due(account.ledger) else []
         accounts.save(account)

@@ -18,6 +18,8 @@ from pam_totp.errors import UsageError
 DEFAULT_LABEL = "phone"
 LONGEST_LABEL = 32
 QUIET_ZONE = 2
+# Plain characters take twice the width, and this is what lets a usual URI fit 80 columns.
+NARROW_QUIET_ZONE = 1
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +52,8 @@ def begin(account: Account, label: str, now: int) -> Authenticator:
 def confirm(account: Account, code: str, now_step: int, window: int) -> bool:
     """Activate the pending authenticator if the code is right for it, and spend that code.
 
-    An active one with the same label is replaced. False where the code is wrong, or nothing is pending.
+    An active one with the same label is replaced. Invitation and deadline have served; after a reset they begin anew.
+    False where the code is wrong, or nothing is pending.
     """
     pending = account.pending
     if pending is None:
@@ -60,6 +63,7 @@ def confirm(account: Account, code: str, now_step: int, window: int) -> bool:
     if step is None:
         return False
     account.ledger.mark(pending.identifier).step = step
+    account.ledger.invitation = account.ledger.grace = None
     pending.state = ACTIVE
     account.authenticators = [each for each in account.authenticators if each is pending or each.label != pending.label]
     return True
@@ -112,7 +116,8 @@ def qr(text: str, style: str) -> str:
     """
     if style == "none":
         return ""
-    matrix = [list(row) for row in segno.make(text, error="l", micro=False).matrix_iter(border=QUIET_ZONE)]
+    border = NARROW_QUIET_ZONE if style == "ascii" else QUIET_ZONE
+    matrix = [list(row) for row in segno.make(text, error="l", micro=False).matrix_iter(border=border)]
     if style == "ascii":
         return "\n".join("".join("  " if dark else "##" for dark in row) for row in matrix)
     if len(matrix) % 2:

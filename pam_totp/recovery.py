@@ -63,6 +63,14 @@ def issue(ledger: Ledger, sealer: Sealer) -> list[str]:
     return [shown(code) for code in codes]
 
 
+def holds(ledger: Ledger, code: str, sealer: Sealer) -> bool:
+    """Whether the ledger holds the hash of a code as it is shown. Spends nothing; for codes that were just issued."""
+    if ledger.recovery is None:
+        return False
+    digest = sealer.slow_hash(parse(code) or "", bytes.fromhex(ledger.recovery["salt"])).hex()
+    return digest in ledger.recovery["hashes"]
+
+
 def acknowledge(ledger: Ledger) -> None:
     """Note that the user has seen the codes."""
     if ledger.recovery is not None:

@@ -169,12 +169,17 @@ def test_a_qr_code_is_read_by_an_independent_program(style: str, length: int, tm
     assert scan(enroll.qr(text, style), tmp_path) == text
 
 
-def test_a_qr_code_of_blocks_is_half_as_wide_and_high() -> None:
-    wide, small = enroll.qr("text", "ascii").split("\n"), enroll.qr("text", "utf8").split("\n")
-    assert len(small[0]) * 2 == len(wide[0])
-    assert len(small) == -(-len(wide) // 2)
-    assert {len(line) for line in small} == {len(small[0])}
-    assert set("".join(wide)) == {" ", "#"}
+@pytest.mark.parametrize(("style", "characters"), [("utf8", " ▀▄█"), ("ascii", " #")])
+def test_a_qr_code_is_a_rectangle_of_few_characters(style: str, characters: str) -> None:
+    lines = enroll.qr("text", style).split("\n")
+    assert {len(line) for line in lines} == {len(lines[0])}
+    assert set("".join(lines)) <= set(characters)
+
+
+def test_blocks_take_half_the_width_and_half_the_height() -> None:
+    wide, small = enroll.qr("x" * 200, "ascii").split("\n"), enroll.qr("x" * 200, "utf8").split("\n")
+    assert len(small[0]) < 0.6 * len(wide[0])
+    assert len(small) < 0.6 * len(wide)
 
 
 def test_no_qr_code_is_drawn_where_none_is_wanted() -> None:
