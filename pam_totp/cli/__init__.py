@@ -53,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     """The whole command line; the man page is checked against it."""
     top = argparse.ArgumentParser(
         prog="pam-totp",
+        allow_abbrev=False,
         description="Set up and look after TOTP codes for SSH logins.",
         epilog="Exit codes: 0 done or yes, 1 the answer is no, 2 usage, 3 the environment does not allow it. "
         "See pam-totp(8).",
@@ -62,7 +63,12 @@ def parser() -> argparse.ArgumentParser:
     for verb in VERBS:
         name = verb.__name__.rpartition(".")[2]
         summary = (verb.__doc__ or "").partition("\n")[0]
-        each = verbs.add_parser(name, help=summary[0].lower() + summary[1:].rstrip("."), description=verb.__doc__)
+        each = verbs.add_parser(
+            name,
+            help=summary[0].lower() + summary[1:].rstrip("."),
+            description=verb.__doc__,
+            allow_abbrev=False,  # what works today must not mean something else when an option is added
+        )
         verb.arguments(each)
         each.set_defaults(run=verb.run, root=getattr(verb, "ROOT", True))
     return top

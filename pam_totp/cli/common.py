@@ -64,7 +64,10 @@ def read_code(prompt: str) -> str | None:
     """A line typed at the terminal, or the next one of standard input; None at its end."""
     if sys.stdin.isatty():
         print(prompt, end="", flush=True, file=sys.stderr)
-    line = sys.stdin.readline()
+    try:
+        line = sys.stdin.readline()
+    except UnicodeDecodeError:
+        return None  # bytes that are not text: there is no further line to be had
     return line.rstrip("\r\n") if line else None
 
 

@@ -35,8 +35,8 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
             print("nothing changed")
             return 1
         with accounts.lock(name):
-            account = _read(accounts, name, arguments.label)
-            if account is None or not enroll.remove(account, arguments.label):
+            account = _removed(accounts, name, arguments.label)
+            if account is None:
                 print(f"pam-totp: {name} has no such authenticator: see pam-totp status {name}", file=sys.stderr)
                 return 1
             accounts.save(account)
@@ -47,14 +47,16 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     return 0
 
 
-def _read(accounts: Accounts, name: str, label: str | None) -> Account | None:
+def _removed(accounts: Accounts, name: str, label: str | None) -> Account | None:
+    """The account without what is to go, to be saved; None where there is no such thing."""
     try:
-        return accounts.get(name)
+        account = accounts.get(name)
     except CacheError:
         if label is not None:
             raise
         # A record that no longer opens is removed as a whole; that is what a full reset is for.
         return accounts.unreadable(name)
+    return account if account is not None and enroll.remove(account, label) else None
 
 
 def _sure(question: str) -> bool:
