@@ -1,0 +1,287 @@
+"""enroll: a secret that a phone can scan, active after the first right code."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import re
+import shutil
+import sys
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from pam_totp import cli
+from pam_totp.accounts import ACTIVE, PENDING, Account
+from tests.unit.cli.conftest import CTRL_C
+from tests.unit.host import ALICE, STEP, Host, code
+from tests.unit.scan import scan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.unit.cli.conftest import Command, Ran
+    from tests.unit.conftest import Disk, Passwd
+
+
+def secret_of(ran: Ran) -> bytes:
+    """The secret in the key's line."""
+    [key] = re.findall(r"^  key  ([A-Z2-7 ]+)$", ran.out, re.MULTILINE)
+    return base64.b32decode(key.replace(" ", ""))
+
+
+def uri_of(ran: Ran) -> str:
+    [uri] = re.findall(r"^  uri  (otpauth://\S+)$", ran.out, re.MULTILINE)
+    return str(uri)
+
+
+def picture_of(ran: Ran) -> str:
+    return "\n".join(line for line in ran.out.split("\n") if line and set(line) <= set(" #█▀▄"))
+
+
+def pending_secret(host: Host) -> bytes:
+    pending = host.account().pending
+    assert pending is not None
+    return pending.secret
+
+
+class Later:
+    """A line that is typed when the question comes: the code is only known then."""
+
+    def __init__(self, host: Host, *steps: int | str) -> None:
+        self.host = host
+        self.steps = list(steps)
+
+    def isatty(self) -> bool:
+        return True
+
+    def readline(self) -> str:
+        step = self.steps.pop(0)
+        if isinstance(step, str):
+            return step
+        return self.host.code(pending_secret(self.host), step) + "\n"
+
+
+def enroll(
+    host: Host, capsys: pytest.CaptureFixture[str], *argv: str, steps: tuple[int | str, ...]
+) -> tuple[int, str, str]:
+    """Enrol alice, who types the codes of these steps."""
+    before, sys.stdin = sys.stdin, Later(host, *steps)
+    try:
+        code = cli.main(["enroll", "alice", *argv], host.paths)
+    finally:
+        sys.stdin = before
+    return code, *capsys.readouterr()
+
+
+def labels(account: Account) -> list[tuple[str, str]]:
+    return [(each.label, each.state) for each in account.authenticators]
+
+
+@pytest.mark.parametrize("style", ["utf8", "ascii"])
+def test_the_qr_code_scans_and_holds_the_secret(style: str, command: Command, host: Host, tmp_path: Path) -> None:
+    ran = command("enroll", "alice", "--qr", style, "--no-confirm")
+    assert (ran.code, ran.err) == (0, "")
+    uri = scan(picture_of(ran), tmp_path)
+    assert uri == uri_of(ran)
+    assert parse_qs(urlsplit(uri).query)["secret"] == [base64.b32encode(secret_of(ran)).decode()]
+    assert secret_of(ran) == pending_secret(host)
+    assert re.search(r"^  key  ([A-Z2-7]{4} ){7}[A-Z2-7]{4}$", ran.out, re.MULTILINE)
+
+
+def test_blocks_are_the_default_and_none_draws_nothing(command: Command) -> None:
+    assert "█" in command("enroll", "alice", "--no-confirm").out
+    ran = command("enroll", "alice", "--no-confirm", "--qr", "none")
+    assert picture_of(ran) == ""
+    assert uri_of(ran)
+
+
+def test_a_terminal_that_cannot_show_blocks_gets_the_other_picture(
+    command: Command, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    assert cli.main(["enroll", "alice", "--no-confirm"], host.paths) == 0
+    sys.stdout.flush()
+    lines = [line for line in raw.getvalue().decode("ascii").split("\n") if line and set(line) <= set(" #")]
+    assert scan("\n".join(lines), tmp_path).startswith("otpauth://")
+
+
+@pytest.mark.parametrize(("columns", "fits"), [(200, True), (30, False)])
+def test_a_picture_that_would_wrap_is_not_drawn(
+    columns: int, fits: bool, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda *_: os.terminal_size((columns, 24)))
+    ran = command("enroll", "alice", "--no-confirm")
+    assert ("█" in ran.out) == fits
+    assert ("too narrow" in ran.out) == (not fits)
+    assert secret_of(ran)
+
+
+def test_the_first_right_code_activates_and_is_spent(
+    command: Command, host: Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = enroll(host, capsys, steps=(0,))
+    assert (code, labels(host.account())) == (0, [("phone", ACTIVE)])
+    assert "alice is enrolled: the next login asks for a code." in out
+    assert err == "Code from the app: "
+    secret = host.secret("alice")
+    assert host.login("alice", host.code(secret)).reason == "spent-code"
+    host.later(STEP)
+    assert host.login("alice", host.code(secret)).reason == "code"
+
+
+def test_a_wrong_code_asks_again(command: Command, host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    steps = (500, "12345\n", "abcdef\n", "\n", 3, -3, 1)
+    code, _, err = enroll(host, capsys, steps=steps)
+    assert (code, labels(host.account())) == (0, [("phone", ACTIVE)])
+    assert err.count("Code from the app: ") == len(steps)
+    assert "that code is wrong: take the one the app shows now" in err
+    assert err.count("six digits, please") == 3
+    assert "that code is right, but 90 s ahead: set the clock" in err
+    assert "that code is right, but 90 s behind: set the clock" in err
+
+
+@pytest.mark.parametrize("end", [CTRL_C, ""])
+def test_breaking_off_leaves_it_pending_and_says_how_to_go_on(
+    end: str | type[KeyboardInterrupt], command: Command, host: Host
+) -> None:
+    ran = command("enroll", "alice", typed=("111111\n", end))
+    assert ran.code == 1
+    assert "pam-totp confirm alice" in ran.err
+    assert labels(host.account()) == [("phone", PENDING)]
+    assert host.login("alice").reason == "pending"
+
+
+def test_without_confirmation_it_is_pending_at_once(command: Command, host: Host) -> None:
+    ran = command("enroll", "alice", "--no-confirm")
+    assert ran.code == 0
+    assert "Pending: alice is not asked for a code before pam-totp confirm alice" in ran.out
+    assert labels(host.account()) == [("phone", PENDING)]
+
+
+def test_json_is_one_document_with_the_secret(command: Command, host: Host) -> None:
+    ran = command("enroll", "alice", "--label", "fob", "--no-confirm", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    assert list(ran.json) == ["user", "label", "state", "secret", "uri"]
+    assert (ran.json["user"], ran.json["label"], ran.json["state"]) == ("alice", "fob", "pending")
+    assert base64.b32decode(ran.json["secret"]) == pending_secret(host)
+    assert parse_qs(urlsplit(ran.json["uri"]).query)["secret"] == [ran.json["secret"]]
+    assert ran.out == json.dumps(ran.json) + "\n"
+
+
+def test_json_without_no_confirm_is_refused_before_anything_is_changed(command: Command, host: Host) -> None:
+    ran = command("enroll", "alice", "--json")
+    assert (ran.code, ran.out) == (2, "")
+    assert "--no-confirm" in ran.err
+    assert host.account().empty
+
+
+@pytest.mark.parametrize("name", ["mallory", "", "../alice", "alice\n", "\udcff"])
+def test_a_user_unknown_to_nss_is_refused(name: str, command: Command, host: Host) -> None:
+    ran = command("enroll", name, "--no-confirm")
+    assert (ran.code, ran.out) == (2, "")
+    assert "no such user" in ran.err
+    with host.accounts() as accounts:
+        assert accounts.names() == []
+
+
+@pytest.mark.parametrize("label", ["", "x" * 33, "a:b", "a\nb"])
+def test_a_label_that_is_none_is_refused(label: str, command: Command, host: Host) -> None:
+    ran = command("enroll", "alice", "--no-confirm", "--label", label)
+    assert (ran.code, ran.out) == (2, "")
+    assert host.account().empty
+
+
+def test_an_enrolment_anew_keeps_the_old_one_until_it_is_confirmed(
+    command: Command, host: Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = host.enroll()
+    command("enroll", "alice", typed=(CTRL_C,))
+    assert sorted(labels(host.account())) == [("phone", ACTIVE), ("phone", PENDING)]
+    assert host.login("alice", host.code(old)).reason == "code"
+    code, *_ = enroll(host, capsys, steps=(0,))
+    assert (code, labels(host.account())) == (0, [("phone", ACTIVE)])
+    host.later(STEP)
+    assert host.login("alice", host.code(old)).reason == "wrong-code"
+    assert host.login("alice", host.code(host.secret("alice"))).reason == "code"
+
+
+def test_a_second_authenticator_works_beside_the_first(
+    command: Command, host: Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    phone = host.enroll()
+    assert enroll(host, capsys, "--label", "fob", steps=(0,))[0] == 0
+    assert sorted(labels(host.account())) == [("fob", ACTIVE), ("phone", ACTIVE)]
+    assert host.login("alice", host.code(phone)).reason == "code"
+
+
+def test_five_authenticators_are_the_most(command: Command, host: Host) -> None:
+    for label in "abcde":
+        host.enroll(ALICE, label)
+    ran = command("enroll", "alice", "--label", "f", "--no-confirm")
+    assert (ran.code, ran.out) == (2, "")
+    assert "5 authenticators, which is the most" in ran.err
+    assert "reset alice --label" in ran.err
+    assert command("enroll", "alice", "--label", "e", "--no-confirm").code == 0
+
+
+def test_enrolling_twice_voids_the_first_key(command: Command, host: Host) -> None:
+    first = secret_of(command("enroll", "alice", "--no-confirm"))
+    second = secret_of(command("enroll", "alice", "--no-confirm"))
+    assert first != second
+    assert pending_secret(host) == second
+    ran = command("confirm", "alice", piped=code(first, int(host.wall // STEP)) + "\n")
+    assert ran.code == 1
+
+
+def test_another_name_of_an_enrolled_user_is_refused(command: Command, host: Host, passwd: Passwd) -> None:
+    host.enroll()
+    passwd.add("alias", ALICE.uid)
+    ran = command("enroll", "alias", "--no-confirm")
+    assert ran.code == 2
+    assert "enrol alice" in ran.err
+
+
+def test_a_name_with_another_uid_is_refused(command: Command, host: Host, passwd: Passwd) -> None:
+    host.enroll()
+    passwd.add("alice", 1005)
+    ran = command("enroll", "alice", "--no-confirm")
+    assert (ran.code, ran.out) == (3, "")
+    assert "pam-totp reset alice" in ran.err
+
+
+def test_on_a_full_disk_no_secret_is_shown(command: Command, host: Host, disk: Disk) -> None:
+    disk.full = True
+    ran = command("enroll", "alice", "--no-confirm")
+    assert (ran.code, ran.out) == (3, "")
+    assert "free space" in ran.err
+
+
+def test_a_broken_configuration_is_refused_before_anything_is_changed(command: Command, host: Host) -> None:
+    host.configure("windows = 1")
+    ran = command("enroll", "alice", "--no-confirm")
+    assert (ran.code, ran.out) == (3, "")
+    assert "unknown key 'windows'" in ran.err
+    os.unlink(host.paths.config)
+    assert host.account().empty
+
+
+def test_the_issuer_is_that_of_the_configuration(command: Command, host: Host) -> None:
+    host.configure('issuer = "Example Ltd"\n')
+    assert "issuer=Example%20Ltd" in uri_of(command("enroll", "alice", "--no-confirm"))
+
+
+def test_the_secret_is_in_no_log_and_no_file(command: Command, host: Host, journal: list[tuple[int, str]]) -> None:
+    secret = secret_of(command("enroll", "alice", "--no-confirm"))
+    assert [line for _, line in journal] == ['pam-totp: user=alice action=enroll by=root detail="label phone, pending"']
+    for directory, _, names in os.walk(host.root):
+        for name in names:
+            with open(os.path.join(directory, name), "rb") as file:
+                content = file.read()
+            assert secret not in content
+            assert base64.b32encode(secret) not in content

@@ -1,0 +1,180 @@
+"""status: who is enrolled, for people and for programs."""
+
+from __future__ import annotations
+
+import base64
+import os
+import sqlite3
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pam_totp.accounts import PENDING
+from tests.unit.host import ALICE, BOB
+
+if TYPE_CHECKING:
+    from tests.unit.cli.conftest import Command
+    from tests.unit.conftest import Passwd
+    from tests.unit.host import Host
+
+NOW = "2023-11-14T22:13:45Z"  # where the clock of the tests stands
+
+
+def test_where_nobody_is_enrolled_that_is_told(command: Command) -> None:
+    ran = command("status")
+    assert (ran.code, ran.out, ran.err) == (0, "nobody is enrolled: start with pam-totp enroll USER\n", "")
+    assert command("status", "--json").json == []
+
+
+def test_the_table_has_a_line_for_each_user(command: Command, host: Host) -> None:
+    secret = host.enroll(ALICE)
+    host.enroll(ALICE, "key fob", PENDING)
+    host.enroll(BOB, state=PENDING)
+    host.login("alice", host.code(secret))
+    host.fail(3)
+    ran = command("status")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out == (
+        "USER   STATE    AUTHENTICATORS            ENROLLED          LAST LOGIN        FAILURES  WAIT\n"
+        "alice  active   phone, key fob (pending)  2023-11-14 22:13  2023-11-14 22:13  3         30 s\n"
+        "bob    pending  phone (pending)           2023-11-14 22:13  -                 0         -\n"
+    )
+
+
+def test_json_is_a_list_of_objects(command: Command, host: Host) -> None:
+    secret = host.enroll(ALICE)
+    host.login("alice", host.code(secret))
+    host.fail(3)
+    ran = command("status", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    [alice] = ran.json
+    assert alice["authenticators"] == [{"label": "phone", "state": "active", "source": "local", "enrolled": NOW}]
+    assert {key: alice[key] for key in ("user", "state", "failures", "retry_at", "last_success")} == {
+        "user": "alice",
+        "state": "active",
+        "failures": 3,
+        "retry_at": "2023-11-14T22:14:15Z",
+        "last_success": NOW,
+    }
+
+
+def test_the_states_are_those_that_were_promised(command: Command, host: Host, passwd: Passwd) -> None:
+    def state(user: str) -> tuple[str, object, object]:
+        [each] = command("status", user, "--json").json
+        return each["state"], each["retry_at"], each["last_success"]
+
+    assert state("alice") == ("none", None, None)
+    host.enroll(ALICE, state=PENDING)
+    assert state("alice") == ("pending", None, None)
+    host.enroll(ALICE, "fob")
+    assert state("alice") == ("active", None, None)
+    host.configure("lock_after = 10\n")
+    host.fail(10, apart=3600)
+    assert state("alice")[0] == "locked"
+    host.change(lambda account: setattr(account.ledger, "exemption", [int(host.wall) + 60, "lost phone"]))
+    assert state("alice")[0] == "exempt"
+
+
+def test_users_are_shown_in_the_order_they_are_asked_for(command: Command, host: Host) -> None:
+    host.enroll(BOB)
+    assert [each["user"] for each in command("status", "bob", "alice", "--json").json] == ["bob", "alice"]
+
+
+def test_the_latest_refusals_of_a_user_are_shown_with_the_user(command: Command, host: Host) -> None:
+    host.enroll()
+    with host.accounts() as accounts:
+        for number in range(7):
+            accounts.record_event(
+                int(host.wall) + number, "alice", f"outcome=refused reason=wrong-code number={number}"
+            )
+    assert "refusals" not in command("status").out
+    out = command("status", "alice").out
+    assert "\nlatest refusals of alice:\n" in out
+    assert [line.rpartition("=")[2] for line in out.splitlines() if "number=" in line] == list("65432")
+    assert "2023-11-14T22:13:51Z" in out
+
+
+def test_an_alias_is_shown_as_its_owner(command: Command, host: Host, passwd: Passwd) -> None:
+    host.enroll()
+    passwd.add("alias", ALICE.uid)
+    assert [each["user"] for each in command("status", "alias", "--json").json] == ["alice"]
+
+
+def test_a_stale_record_is_marked(command: Command, host: Host, passwd: Passwd) -> None:
+    host.enroll()
+    del passwd["alice"]
+    assert "alice (stale: no such user)" in command("status").out
+    assert "alice (stale: no such user)" in command("status", "alice").out
+
+
+def test_a_changed_uid_is_marked(command: Command, host: Host, passwd: Passwd) -> None:
+    host.enroll()
+    passwd.add("alice", 1005)
+    assert "alice (uid changed: was 1001, is 1005)" in command("status").out
+
+
+def test_who_is_neither_known_nor_recorded_is_refused(command: Command) -> None:
+    ran = command("status", "alice", "mallory")
+    assert (ran.code, ran.out) == (2, "")
+    assert "no such user and no such record: 'mallory'" in ran.err
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_damage_is_told_and_what_is_whole_is_shown_all_the_same(words: list[str], command: Command, host: Host) -> None:
+    host.enroll(ALICE)
+    host.enroll(BOB)
+    damage(host, "UPDATE account SET ledger = X'00' WHERE name = 'alice'")
+    ran = command("status", *words)
+    assert ran.code == 3
+    assert "damaged: the record of alice" in ran.err
+    assert "bob" in ran.out
+    assert "alice" not in ran.out
+    if words:
+        assert [each["user"] for each in ran.json] == ["bob"]
+
+
+def test_a_record_that_is_gone_is_told(command: Command, host: Host) -> None:
+    host.enroll(ALICE)
+    damage(host, "DELETE FROM account")
+    ran = command("status")
+    assert ran.code == 3
+    assert "the record of alice is gone" in ran.err
+
+
+def test_the_damaged_record_of_one_user_is_an_error(command: Command, host: Host) -> None:
+    host.enroll(ALICE)
+    damage(host, "UPDATE authenticator SET label = 'other'")
+    ran = command("status", "alice")
+    assert (ran.code, ran.out) == (3, "")
+    assert "the record of alice is damaged" in ran.err
+
+
+def test_events_that_cannot_be_read_hide_nothing_else(command: Command, host: Host) -> None:
+    host.enroll(ALICE)
+    damage(host, "DROP TABLE event")
+    assert "alice" in command("status", "alice").out
+
+
+def damage(host: Host, statement: str) -> None:
+    connection = sqlite3.connect(host.paths.cache)
+    with connection:
+        connection.execute(statement)
+    connection.close()
+
+
+def test_looking_changes_nothing(command: Command, host: Host) -> None:
+    secret = host.enroll()
+    host.login("alice", host.code(secret))
+    before, in_run = host.snapshot(), {name: os.stat(f"{host.paths.run}/{name}") for name in os.listdir(host.paths.run)}
+    for words in ([], ["--json"], ["alice"], ["bob"]):
+        command("status", *words)
+    assert host.snapshot() == before
+    assert {name: os.stat(f"{host.paths.run}/{name}") for name in os.listdir(host.paths.run)} == in_run
+
+
+def test_no_secret_is_shown(command: Command, host: Host) -> None:
+    secret = host.enroll()
+    for words in ([], ["--json"], ["alice"], ["alice", "--json"]):
+        out = command("status", *words).out
+        assert base64.b32encode(secret).decode() not in out.upper()
+        assert secret.hex() not in out.lower()
