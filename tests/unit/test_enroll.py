@@ -182,5 +182,26 @@ def test_blocks_take_half_the_width_and_half_the_height() -> None:
     assert len(small) < 0.6 * len(wide)
 
 
+@pytest.mark.parametrize(
+    ("style", "user", "issuer", "fits"),
+    [
+        ("ascii", "alice", "", True),
+        ("ascii", "alice", "Example Ltd", True),
+        ("ascii", "x" * 32, "x" * 64, False),
+        ("utf8", "x" * 32, "x" * 64, True),
+        ("utf8", "x" * 32, "\u4f8b" * 64, False),
+    ],
+)
+def test_80_columns_are_enough_for_usual_names(
+    style: str, user: str, issuer: str, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "shell1")
+    config = Config()
+    config.issuer = issuer
+    owner = Account(user, 1001, account("phone").authenticators, Ledger())
+    drawn = enroll.qr(enroll.uri(owner, owner.authenticators[0], config), style)
+    assert (len(drawn.partition("\n")[0]) <= 80) == fits
+
+
 def test_no_qr_code_is_drawn_where_none_is_wanted() -> None:
     assert enroll.qr("text", "none") == ""
