@@ -1,0 +1,34 @@
+"""Hosts for enrolments and policy over real ssh, whose whole log is searched for secrets and codes at the end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.login.host import Host
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.lab.machine import Machine
+
+
+@pytest.fixture(scope="module")
+def host(machine: Machine) -> Iterator[Host]:
+    """One machine for all tests of a module; each test has its own users. No variant is in force yet."""
+    host = Host(machine)
+    yield host
+    assert host.leaks() == []
+
+
+@pytest.fixture(scope="module")
+def key_and_code(host: Host) -> None:
+    """The variant with the public key, in force for a whole module."""
+    host.use("key-and-code")
+
+
+@pytest.fixture(scope="module")
+def password_and_code(host: Host) -> None:
+    """The variant with the password, in force for a whole module."""
+    host.use("password-and-code")
