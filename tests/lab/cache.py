@@ -86,7 +86,7 @@ def forget(parent: Path, pattern: str, keep: int) -> None:
     whole = [path for path in found if not path.suffix]
     for path in [path for path in found if path.suffix] + whole[keep:]:
         try:
-            with locked(lock_of(path.with_suffix("")), wait=False):
+            with locked(lock_of(path.with_name(path.name.partition(".")[0])), wait=False):
                 shutil.rmtree(path, ignore_errors=True)
         except BlockingIOError:
             continue
