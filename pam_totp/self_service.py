@@ -111,7 +111,7 @@ def issue_recovery_codes(this: Visit) -> int:
 def remove(this: Visit, label: str | None) -> int:
     """Remove the authenticator with a label, which need not be given where there is one only."""
     account, facts = _read(this)
-    labels = list(dict.fromkeys(each.label for each in account.authenticators))
+    labels = sorted({each.label for each in account.authenticators})
     if label is None and len(labels) == 1:
         label = labels[0]
     if label not in labels:
