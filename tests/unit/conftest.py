@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pwd
 import syslog
 import tempfile
@@ -12,6 +13,7 @@ import hypothesis
 import pytest
 
 from pam_totp.errors import CacheReadOnlyError
+from pam_totp.seal import Sealer
 from pam_totp.store import Store
 from tests.unit.host import ALICE, BOB, MEMORY, Host
 
@@ -83,6 +85,16 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     for name in ("update_ledger", "put_account", "put_authenticator", "put_bucket", "delete", "record_event"):
         monkeypatch.setattr(Store, name, limited(getattr(Store, name)))
     return disk
+
+
+@pytest.fixture
+def quick_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hash recovery codes in no time. What Argon2id makes of them is tested where it is."""
+
+    def slow_hash(_: Sealer, text: str, salt: bytes) -> bytes:
+        return hashlib.blake2b(text.encode(), digest_size=16, salt=salt).digest()
+
+    monkeypatch.setattr(Sealer, "slow_hash", slow_hash)
 
 
 @pytest.fixture

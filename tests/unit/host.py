@@ -6,6 +6,7 @@ import base64
 import hashlib
 import itertools
 import os
+import re
 import shutil
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,29 @@ class Script(login.Conversation):
 
     def end(self) -> None:
         assert not self._answers, f"{len(self._answers)} answers were never asked for"
+
+
+class Visitor(Script):
+    """A user with an authenticator app, who scans what is shown."""
+
+    def __init__(self, host: Host, *answers: Answer | int) -> None:
+        """Where an answer is a whole number, it is what the app shows so many steps from now."""
+        super().__init__(*(self.app(answer) if isinstance(answer, int) else answer for answer in answers))
+        self.host = host
+
+    @property
+    def said(self) -> str:
+        """All that was shown, in whichever way."""
+        return "\n".join([*self.asked, *self.echoed, *self.told])
+
+    @property
+    def secret(self) -> bytes:
+        """The key on the screen."""
+        key = re.findall(r"^  key  ([A-Z2-7 ]+)$", self.said, re.MULTILINE)[-1].replace(" ", "")
+        return base64.b32decode(key)
+
+    def app(self, steps: int) -> Callable[[], str]:
+        return lambda: self.host.code(self.secret, steps)
 
 
 class Host:
@@ -139,8 +163,8 @@ class Host:
         return code(secret, otp.step_at(self.wall) + steps)
 
     def wrong(self, *secrets: bytes) -> str:
-        """A code that no app shows for an hour around now."""
-        shown = {self.code(secret, steps) for secret in secrets for steps in range(-120, 121)}
+        """A code that no app shows within 20 minutes of now."""
+        shown = {self.code(secret, steps) for secret in secrets for steps in range(-45, 46)}
         return next(each for each in (f"{number:06}" for number in itertools.count(111_111)) if each not in shown)
 
     def login(

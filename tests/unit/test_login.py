@@ -284,6 +284,93 @@ def test_a_bound_that_is_lowered_holds_for_what_was_learned_before(host: Host) -
     assert result(host.login("alice", host.code(secret, 2))) == ACCEPTED
 
 
+# Deadlines, rules, remembered clients
+
+
+def test_a_deadline_begins_with_the_first_login_and_ends_in_what_comes_after(host: Host) -> None:
+    host.configure('[enrollment]\nperiod = "2d"\nafter = "deny"\n')
+    outcome = host.login("alice")
+    assert result(outcome) == ("skipped", "grace")
+    assert outcome.message == "A verification code will be required here: set it up within 2 days."
+    assert outcome.detail == "2 days left"
+    host.later(DAY)
+    assert host.login("alice").detail == "24 h left"
+    host.later(DAY)
+    assert result(host.login("alice")) == ("refused", "not-enrolled")
+    assert result(host.login("bob")) == ("skipped", "grace")
+
+
+def test_a_deadline_is_begun_once(host: Host, disk: Disk) -> None:
+    host.configure('[enrollment]\nperiod = "2d"\n')
+    disk.full = True
+    assert result(host.login("alice")) == ("skipped", "grace")
+    disk.full = False
+    host.later(3600)
+    assert host.login("alice").detail == "47 h left"
+
+
+def test_two_first_logins_begin_one_deadline(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.configure('[enrollment]\nperiod = "2d"\n')
+    lock = accounts_module.Accounts.lock
+
+    def slowly(this: accounts_module.Accounts, name: str) -> object:
+        monkeypatch.setattr(accounts_module.Accounts, "lock", lock)
+        host.login("alice")
+        host.later(3600)
+        return lock(this, name)
+
+    monkeypatch.setattr(accounts_module.Accounts, "lock", slowly)
+    host.login("alice")
+    assert host.login("alice").detail == "47 h left"
+
+
+def test_where_a_deadline_can_be_recorded_nowhere_nobody_gets_in(
+    host: Host, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.configure('[enrollment]\nperiod = "2d"\n')
+    disk.full = True
+    monkeypatch.setattr(Volatile, "write", lambda *_: False)
+    assert result(host.login("alice")) == ("unavailable", "not-chargeable")
+
+
+def test_the_self_service_is_named_where_there_is_one(host: Host) -> None:
+    host.configure('[enrollment]\nperiod = "2d"\n')
+    with open(host.paths.socket, "w", encoding="ascii"):
+        pass
+    assert host.login("alice").message.endswith("set it up within 2 days, with: pam-totp self enroll")
+
+
+def test_the_first_rule_that_matches_decides(host: Host) -> None:
+    secret = host.enroll()
+    host.configure(
+        '[[rule]]\nnetworks = ["192.0.2.0/24"]\nmfa = "skip"\n[[rule]]\nusers = ["bob"]\nunenrolled = "deny"\n'
+    )
+    outcome = host.login("alice", rhost="192.0.2.7")
+    assert (result(outcome), outcome.detail) == (("skipped", "rule"), "rule 1")
+    assert result(host.login("alice", host.code(secret), rhost=ELSEWHERE)) == ACCEPTED
+    assert result(host.login("bob", rhost=ELSEWHERE)) == ("refused", "not-enrolled")
+
+
+def test_a_client_is_remembered_by_its_key_and_address_for_as_long_as_configured(host: Host) -> None:
+    secret = host.enroll()
+    host.configure('remember = "12h"\n')
+    assert result(host.login("alice", host.code(secret), auth_info=KEY)) == ACCEPTED
+    assert result(host.login("alice", auth_info=KEY)) == ("skipped", "remembered")
+    host.later(STEP)
+    assert result(host.login("alice", host.code(secret), auth_info=KEY, rhost=ELSEWHERE)) == ACCEPTED
+    assert result(host.login("alice", "nonsense")) == MALFORMED  # without the key
+    host.later(12 * 3600)
+    assert result(host.login("alice", host.code(secret), auth_info=KEY)) == ACCEPTED
+
+
+def test_a_boot_forgets_who_was_remembered(host: Host) -> None:
+    secret = host.enroll()
+    host.configure('remember = "12h"\n')
+    assert result(host.login("alice", host.code(secret), auth_info=KEY)) == ACCEPTED
+    host.reboot()
+    assert result(host.login("alice", host.code(secret), auth_info=KEY)) == ACCEPTED
+
+
 # Waiting
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from pam_totp import config as configuration
 from pam_totp import recovery, self_service
 from pam_totp.accounts import PENDING
 from pam_totp.attempt import Request
-from tests.unit.host import ALICE, BOB, STEP, Host, Script, code
+from tests.unit.host import ALICE, BOB, STEP, Host, Visitor, code
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,30 +23,9 @@ if TYPE_CHECKING:
 
     Journal = list[tuple[int, str]]
 
+pytestmark = pytest.mark.usefixtures("quick_hash")
+
 RULE = '[[rule]]\nusers = ["alice"]\n'
-
-
-class Visitor(Script):
-    """A user with an authenticator app, who scans what is shown."""
-
-    def __init__(self, host: Host, *answers: Answer | int) -> None:
-        """Where an answer is a whole number, it is what the app shows so many steps from now."""
-        super().__init__(*(self.app(answer) if isinstance(answer, int) else answer for answer in answers))
-        self.host = host
-
-    @property
-    def said(self) -> str:
-        """All that was shown, in whichever way."""
-        return "\n".join([*self.asked, *self.echoed, *self.told])
-
-    @property
-    def secret(self) -> bytes:
-        """The key on the screen."""
-        key = re.findall(r"^  key  ([A-Z2-7 ]+)$", self.said, re.MULTILINE)[-1].replace(" ", "")
-        return base64.b32decode(key)
-
-    def app(self, steps: int) -> Callable[[], str]:
-        return lambda: self.host.code(self.secret, steps)
 
 
 def visit(
