@@ -146,7 +146,7 @@ def _user(uid: int) -> User | None:
     user, shell = found
     try:
         with open(SHELLS, encoding="utf-8", errors="surrogateescape") as file:
-            shells = {line.strip() for line in file}
+            shells = {line.strip() for line in file if line.startswith("/")}
     except FileNotFoundError:
         return None
     return user if shell in shells and shell.rpartition("/")[2] not in _NO_LOGIN else None

@@ -98,3 +98,23 @@ def test_the_user_database_of_these_tests_is_no_more_than_a_table(passwd: Passwd
     with pytest.raises(KeyError):
         pwd.getpwnam("root")
     assert set(passwd) == {"alice", "bob"}
+
+
+def test_a_uid_belongs_to_the_user_whom_nss_names_for_it_and_for_whom_it_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    named = {1001: "alice", 1002: "alice", 1003: "mallory"}
+
+    def by_uid(uid: int) -> pwd.struct_passwd:
+        return pwd.struct_passwd((named[uid], "x", uid, uid, "", "/", "/bin/zsh" if uid == 1001 else ""))
+
+    monkeypatch.setattr(pwd, "getpwuid", by_uid)
+    found = users.with_uid(1001)
+    assert found is not None
+    assert (found[0].name, found[0].uid, found[1]) == ("alice", 1001, "/bin/zsh")
+    assert [users.with_uid(uid) for uid in (1002, 1003, 1004)] == [None, None, None]
+
+
+def test_the_uid_that_is_none_is_nobodys() -> None:
+    assert users.with_uid(2**32 - 1) is None
+    assert users.with_uid(2**64) is None
