@@ -65,6 +65,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     tallies: dict[str, Tally] = {}
     for outcome, reports in terminalreporter.stats.items():
         for report in reports:
+            if not isinstance(report, pytest.TestReport):  # what was deselected, and warnings
+                continue
             properties = dict(getattr(report, "user_properties", ()))
             if "row" not in properties:
                 continue

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -309,7 +310,8 @@ def test_a_file_that_cannot_be_read_is_refused(file: Path, monkeypatch: pytest.M
 
 
 def test_an_interpreter_without_tomllib_uses_tomli(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tomllib", None)  # type: ignore[misc]  # None is how Python marks a module as absent
+    modules: Any = sys.modules
+    monkeypatch.setitem(modules, "tomllib", None)  # how Python marks a module as absent
     monkeypatch.setitem(sys.modules, "tomli", tomllib)
     assert config.load(str(file), ME).window == 2
 

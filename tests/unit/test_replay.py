@@ -118,7 +118,7 @@ class Replay(RuleBasedStateMachine):
 
 def test_a_step_is_never_accepted_twice(disk: Disk) -> None:
     accepted: list[int] = []
-    examples = settings.default.max_examples // 2
+    examples = (settings.default or settings()).max_examples // 2
     lives = settings(max_examples=examples, stateful_step_count=40)
     run_state_machine_as_test(lambda: Replay(disk, accepted), settings=lives)  # type: ignore[no-untyped-call]  # theirs
     assert len(accepted) > examples
