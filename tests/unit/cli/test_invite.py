@@ -1,0 +1,80 @@
+"""invite: a one-time code for enrolling at the prompt."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pam_totp.accounts import PENDING
+from tests.unit.host import ALICE
+
+if TYPE_CHECKING:
+    from tests.unit.cli.conftest import Command, Ran
+    from tests.unit.host import Host
+
+
+def matches(host: Host, code: str) -> bool:
+    with host.accounts() as accounts:
+        return accounts.invitation_matches(accounts.find(ALICE), code.strip())
+
+
+def ends(host: Host) -> int:
+    invitation = host.account().ledger.invitation
+    assert invitation is not None
+    return int(invitation[1]) - int(host.wall)
+
+
+def invited(command: Command, *words: str) -> Ran:
+    ran = command("invite", "alice", *words)
+    assert (ran.code, ran.err) == (0, "")
+    assert re.fullmatch(r"[a-z2-9]{5}-[a-z2-9]{5}\n", ran.out)
+    return ran
+
+
+def test_a_code_is_printed_and_nothing_else(command: Command, host: Host) -> None:
+    ran = invited(command)
+    assert matches(host, ran.out)
+    assert ends(host) == 72 * 3600
+
+
+@pytest.mark.parametrize(("valid", "seconds"), [("30m", 1800), ("7d", 604_800), ("365d", 31_536_000)])
+def test_it_is_valid_for_as_long_as_told(valid: str, seconds: int, command: Command, host: Host) -> None:
+    invited(command, "--valid", valid)
+    assert ends(host) == seconds
+
+
+@pytest.mark.parametrize("valid", ["", "0m", "366d", "7", "1w", "-1d"])
+def test_any_other_time_is_refused(valid: str, command: Command, host: Host) -> None:
+    ran = command("invite", "alice", f"--valid={valid}")
+    assert (ran.code, ran.out) == (2, "")
+    assert "is not a duration" in ran.err
+    assert host.account().empty
+
+
+def test_a_new_invitation_voids_the_one_before(command: Command, host: Host) -> None:
+    first, second = invited(command).out, invited(command).out
+    assert not matches(host, first)
+    assert matches(host, second)
+
+
+def test_who_has_not_confirmed_can_be_invited(command: Command, host: Host) -> None:
+    host.enroll(ALICE, state=PENDING)
+    assert matches(host, invited(command).out)
+    assert host.account().state == "pending"
+
+
+def test_who_is_enrolled_or_unknown_is_not_invited(command: Command, host: Host) -> None:
+    host.enroll()
+    ran = command("invite", "alice")
+    assert (ran.code, ran.out) == (2, "")
+    assert "is enrolled already" in ran.err
+    assert command("invite", "mallory").code == 2
+
+
+def test_the_code_is_in_no_log(command: Command, journal: list[tuple[int, str]]) -> None:
+    code = invited(command).out.strip()
+    [(_, line)] = journal
+    assert line == 'pam-totp: user=alice action=invite by=root detail="until 2023-11-17T22:13:45Z"'
+    assert code not in line
