@@ -77,7 +77,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             if report.when == "call":
                 tally.suites |= {suite} - {""}
                 for name, entry in report.user_properties:
-                    if name == TALLY:
+                    if name == TALLY and isinstance(entry, dict):
                         tally.add(entry)
     if not tallies:
         return
