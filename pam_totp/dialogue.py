@@ -13,9 +13,10 @@ from pam_totp.attempt import Outcome, Verdict, duration, joined
 from pam_totp.errors import PamTotpError
 
 TRIES = 5
-COLUMNS = 80  # of a terminal that nothing is known of
+COLUMNS = 78  # of a terminal that nothing is known of: 80, and PuTTY puts "| " before each line
 INVITATION_PROMPT = "Invitation code: "
 CODE_PROMPT = "Code from the app: "
+REQUIRED = "A verification code is required here and not set up yet."
 NOT_INVITED = "That invitation was not accepted."
 CHANGED = "Your enrolment was changed meanwhile, from elsewhere: start again."
 
@@ -42,8 +43,7 @@ def enroll(this: Attempt, account: Account, facts: Facts, invited: bool) -> Outc
     def same(found: Account) -> bool:
         return found.pending is not None and found.pending.identifier == pending.identifier
 
-    reason = f"A verification code is required here and not set up yet for {account.name}.\n"
-    outcome, codes = show_until_confirmed(this, account, pending, reason, same)
+    outcome, codes = show_until_confirmed(this, account, pending, f"{REQUIRED}\n", same)
     if codes:
         show_recovery_codes(this, account.name, codes)
     if outcome.reason == "not-confirmed":
@@ -130,8 +130,7 @@ def show_recovery_codes(this: Attempt, name: str, codes: list[str]) -> None:
 
 def check_invitation(this: Attempt, account: Account, facts: Facts) -> Outcome | None:
     """Ask for the invitation code, and charge a wrong one. None where it is right. Raises CacheError."""
-    reason = "A verification code is required here and not set up yet. To set it up you need an invitation."
-    answer = this.talk.ask(f"{reason}\n{INVITATION_PROMPT}")
+    answer = this.talk.ask(f"{REQUIRED}\nTo set it up you need an invitation.\n{INVITATION_PROMPT}")
     if answer is None:
         return Outcome(Verdict.NO_ANSWER, "no-answer", "", account.name)
     if recovery.parse(answer) is None:
@@ -171,7 +170,7 @@ def _key(this: Attempt, account: Account, authenticator: Authenticator) -> str:
         return f"Type this key into an authenticator app:\n\n{key}"
     if len(picture.partition("\n")[0]) > columns:
         # A line that wraps spoils the picture.
-        return f"Type this key into an authenticator app (a QR code would be wider than {columns} columns):\n\n{key}"
+        return f"Type this key into an authenticator app (the QR code would need more than {columns} columns):\n\n{key}"
     return f"Scan this with an authenticator app, or type the key into it:\n\n{picture}\n\n{key}"
 
 

@@ -27,9 +27,7 @@ def started(
 ) -> Iterator[Session]:
     """A login in which the first factor has passed."""
     by_password = person.host.variant == "password-and-code"
-    ssh = person.host.machine.ssh(
-        person.user, *options, command=command, env=env, source=source, key=not by_password
-    )
+    ssh = person.host.machine.ssh(person.user, *options, command=command, env=env, source=source, key=not by_password)
     with ssh as session:
         if by_password:
             session.expect("Password: ")

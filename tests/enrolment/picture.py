@@ -13,6 +13,7 @@ GLYPHS = {
     "█": FULL * 16,
     "▀": FULL * 8 + EMPTY * 8,
     "▄": EMPTY * 8 + FULL * 8,
+    "|": EMPTY + (0x18,) * 14 + EMPTY,
     "#": EMPTY * 3 + (0x6C, 0x6C, 0xFE, 0x6C, 0x6C, 0x6C, 0xFE, 0x6C, 0x6C) + EMPTY * 4,
 }
 # From as far away as a phone is held, so many pixels each way are one to its camera.
@@ -21,8 +22,9 @@ AROUND = 3  # cells of dark terminal on each side
 
 
 def is_part(line: str) -> bool:
-    """Whether a line is one of a picture."""
-    return len(line) > 20 and set(line) <= set("█▀▄ ") or len(line) > 40 and set(line) <= set("# ")
+    """Whether a line is one of a picture. PuTTY puts a bar before each line of a prompt."""
+    drawn = line.removeprefix("| ")
+    return len(drawn) > 20 and (set(drawn) <= set("█▀▄ ") or set(drawn) <= set("# ")) and not drawn.isspace()
 
 
 def read(lines: list[str]) -> str:
@@ -38,7 +40,9 @@ def read(lines: list[str]) -> str:
 def _seen(lines: list[str]) -> bytes:
     """The picture in shades of grey, as a portable grey map."""
     columns = max(map(len, lines)) + 2 * AROUND
-    rows = [" " * columns] * AROUND + [f"{' ' * AROUND}{line}".ljust(columns) for line in lines] + [" " * columns] * AROUND
+    rows = (
+        [" " * columns] * AROUND + [f"{' ' * AROUND}{line}".ljust(columns) for line in lines] + [" " * columns] * AROUND
+    )
     grey = b"".join(_shades(row, y) for row in rows for y in range(0, HEIGHT, BLUR))
     return b"P5 %d %d 255\n" % (columns * WIDTH // BLUR, len(rows) * HEIGHT // BLUR) + grey
 

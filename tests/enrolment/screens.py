@@ -24,7 +24,7 @@ def kept(name: str) -> str:
 
 
 def told(screen: str, person: Person) -> str:
-    """A screen with a QR code as its text, and with USER, KEY, CODE and RECOVERY-CODE for what is another every time."""
+    """A screen with a QR code as its text, and with USER, KEY, CODE and RECOVERY-CODE for what differs every time."""
     lines = [line.rstrip() for line in screen.splitlines()]
     text = "\n".join(
         line
@@ -37,7 +37,7 @@ def told(screen: str, person: Person) -> str:
 
 def key(screen: str) -> str:
     """The key that was shown last, in base32."""
-    return KEY.findall(screen)[-1].replace(" ", "")
+    return str(KEY.findall(screen)[-1]).replace(" ", "")
 
 
 def recovery_codes(screen: str) -> list[str]:
