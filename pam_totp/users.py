@@ -46,14 +46,17 @@ def with_uid(uid: int) -> tuple[User, str] | None:
 
 
 def groups(user: User) -> frozenset[str]:
-    """The names of all groups that NSS puts the user into."""
+    """The names of all groups that NSS puts the user into.
+
+    Raises NameServiceError where NSS does not know the user any more: without groups another rule could apply.
+    """
     import grp
     import os
 
     try:
         primary = pwd.getpwnam(_to_file_system(user.name)).pw_gid
     except KeyError:
-        return frozenset()
+        raise NameServiceError(f"NSS could not look up the groups of {user.name!r}: check the name service") from None
     names = set()
     for number in os.getgrouplist(_to_file_system(user.name), primary):
         try:
