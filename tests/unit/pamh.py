@@ -86,7 +86,7 @@ class Pamh:
         self.told: list[str] = []
         self.unexpected: list[str] = []
         self.authtok: object = None
-        self.module = Module()
+        self.module: object = Module()
 
     def get_user(self, prompt: str | None) -> Any:
         del prompt

@@ -628,3 +628,45 @@ def test_a_record_that_should_be_there_is_listed_even_if_it_is_gone(host: Host) 
     with host.accounts() as accounts:
         assert accounts.listed("alice")
         assert not any(accounts.listed(name) for name in ("bob", "", "alice\t", "\udcff"))
+
+
+def test_a_record_that_is_moved_to_another_uid_does_not_go_unnoticed_there(host: Host) -> None:
+    host.enroll(BOB)
+    sql(host, "UPDATE account SET uid = 1001")
+    assert "records of uid 1001 and the roster disagree" in refused(host, ALICE)
+    refused(host, BOB)
+
+
+def test_a_pending_record_of_another_name_enrols_nobody(host: Host, passwd: Passwd) -> None:
+    host.enroll(ALICE, state=PENDING)
+    passwd.add("alias", ALICE.uid)
+    assert host.account(ALIAS).authenticators == []
+
+
+def test_a_damaged_record_can_be_removed_where_the_copy_in_run_is_damaged_too(host: Host) -> None:
+    host.enroll()
+    [copy] = [entry.path for entry in os.scandir(host.paths.run)]
+    with open(copy, "r+b") as file:
+        file.write(b"\0\0\0")
+    with host.accounts() as accounts:
+        accounts.save(accounts.unreadable("alice"))
+        assert accounts.damage() == []
+    assert host.account().empty
+
+
+def test_a_record_that_goes_while_all_are_listed_is_passed_over(host: Host) -> None:
+    host.enroll(ALICE)
+    host.enroll(BOB)
+    with host.accounts() as accounts:
+        listed = accounts.all()
+        first = next(listed)
+        host.change(lambda account: account.authenticators.clear(), BOB)
+        assert isinstance(first, Account)
+        assert list(listed) == []
+
+
+def test_a_roster_that_does_not_list_a_uid_is_damage(host: Host) -> None:
+    host.enroll()
+    with host.accounts() as accounts:
+        accounts._update_uid_entry(ALICE.uid, "alice", present=False)
+        assert accounts.damage() == ["the roster does not list alice under uid 1001"]

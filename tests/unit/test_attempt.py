@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pam_totp import users
 from pam_totp.attempt import Conversation, Outcome, Request, Verdict, duration, joined, network
 from tests.unit.host import ALICE, HERE, Host
+
+if TYPE_CHECKING:
+    from pam_totp.users import User
 
 KEY = "publickey ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGQq"
 
@@ -136,3 +141,18 @@ def test_which_key_it_was_is_not_kept(host: Host) -> None:
     host.fail(auth_info=KEY)
     assert KEY.split()[2] not in str(sources(host))
     assert host.account(ALICE).ledger.unseen_from == HERE
+
+
+def test_groups_are_looked_up_only_where_a_rule_names_some(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def groups(user: User) -> frozenset[str]:
+        asked.append(user.name)
+        return frozenset({"staff"})
+
+    asked: list[str] = []
+    monkeypatch.setattr(users, "groups", groups)
+    host.configure('[[rule]]\nusers = ["bob"]\nmfa = "skip"\n')
+    assert host.login("alice").reason == "not-enrolled"
+    assert asked == []
+    host.configure('[[rule]]\ngroups = ["staff"]\nmfa = "skip"\n')
+    assert host.login("alice").reason == "rule"
+    assert asked == ["alice"]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import csv
+import hashlib
 import hmac
 import random
 import re
+import runpy
 import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -137,3 +140,10 @@ def test_of_two_steps_with_the_same_code_the_later_one_is_taken() -> None:
 def test_there_are_no_steps_before_the_epoch() -> None:
     assert otp.matching_step(RFC_SECRET, otp.hotp(RFC_SECRET, 0), range(-2, 2)) == 0
     assert otp.matching_step(RFC_SECRET, "755224", range(-5, 0)) is None
+
+
+def test_an_interpreter_without_a_sha_1_of_its_own_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "_sha1", None)  # type: ignore[misc]  # None is how Python marks a module as absent
+    again = runpy.run_path(otp.__file__)
+    assert again["sha1"] is hashlib.sha1
+    assert again["hotp"](RFC_SECRET, 0) == "755224"

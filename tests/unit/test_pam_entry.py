@@ -462,3 +462,32 @@ def test_a_split_code_is_in_no_log(stack: Host, journal: Journal) -> None:
     authenticate(pamh, "combined=verify")
     for marker in ("correct", stack.code(secret), secret.hex()):
         assert marker not in str(journal)
+
+
+def test_who_is_unknown_to_nss_is_refused_after_the_password(stack: Host) -> None:
+    pamh = Pamh("mallory", "tricky123456")
+    assert authenticate(pamh, "combined=split") == Pamh.PAM_IGNORE
+    assert pamh.authtok == "tricky123456"
+    assert authenticate(pamh, "combined=verify") == Pamh.PAM_USER_UNKNOWN
+    assert account(pamh) == Pamh.PAM_AUTH_ERR
+
+
+def test_who_is_enrolled_after_the_split_is_asked(stack: Host) -> None:
+    pamh = Pamh("alice", "correct horse")
+    assert authenticate(pamh, "combined=split") == Pamh.PAM_IGNORE
+    pamh.answers = [stack.code(stack.enroll())]
+    assert authenticate(pamh, "combined=verify") == Pamh.PAM_SUCCESS
+    assert pamh.asked[1:] == ["Verification code: "]
+
+
+def test_an_exception_in_the_account_line_denies(stack: Host, journal: Journal) -> None:
+    class Broken:
+        @property
+        def pam_totp_verified(self) -> bool:
+            raise Odd("the marker of a secret")
+
+    pamh = Pamh("alice")
+    pamh.module = Broken()
+    assert account(pamh) == Pamh.PAM_SERVICE_ERR
+    assert "reason=internal-error" in last(journal)[1]
+    assert "marker" not in str(journal)

@@ -107,3 +107,12 @@ def test_a_code_that_is_drawn_twice_is_issued_once(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("os.urandom", lambda _: draws.pop(0))
     ledger = Ledger()
     assert len(set(recovery.issue(ledger, SEALER))) == 10
+
+
+def test_codes_are_told_from_those_that_took_their_place(issued: tuple[list[str], bytes]) -> None:
+    codes, content = issued
+    ledger = Ledger.decode(content)
+    assert all(recovery.holds(ledger, code, SEALER) for code in codes[::4])
+    assert recovery.left(ledger) == 10
+    assert not recovery.holds(ledger, "aaaaa-aaaaa", SEALER)
+    assert not recovery.holds(Ledger(), codes[0], SEALER)

@@ -414,3 +414,14 @@ def test_nothing_that_was_deleted_stays_in_a_free_page(path: Path, cache: Store)
     assert b"a sealed secret" in path.read_bytes()
     cache.delete("alice")
     assert b"a sealed secret" not in path.read_bytes()
+
+
+def test_a_cache_that_cannot_be_read_after_all_is_closed_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> object:
+        raise CacheError("the disk is on fire")
+
+    monkeypatch.setattr(Store, "execute", fail)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(CacheError):
+        Store(str(path), ME)
+    assert os.listdir("/proc/self/fd") == before

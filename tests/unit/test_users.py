@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import grp
+import os
 import pwd
 import sys
 from typing import TYPE_CHECKING
@@ -118,3 +120,23 @@ def test_a_uid_belongs_to_the_user_whom_nss_names_for_it_and_for_whom_it_names_i
 def test_the_uid_that_is_none_is_nobodys() -> None:
     assert users.with_uid(2**32 - 1) is None
     assert users.with_uid(2**64) is None
+
+
+def test_a_user_has_all_groups_that_have_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = {1001: "alice", 27: "sudo", 2000: "zo\udcc3\udcab"}
+    asked: list[tuple[str, int]] = []
+
+    def group_list(name: str, primary: int) -> list[int]:
+        asked.append((name, primary))
+        return [1001, 27, 2000, 3000]
+
+    monkeypatch.setattr(os, "getgrouplist", group_list)
+    monkeypatch.setattr(grp, "getgrgid", lambda number: grp.struct_group((named[number], "x", number, [])))
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
+    assert users.groups(users.User("alice", 1001)) == {"alice", "sudo", "zoë"}
+    assert asked == [("alice", 1001)]
+
+
+def test_who_is_gone_from_nss_is_not_taken_for_somebody_without_groups() -> None:
+    with pytest.raises(NameServiceError, match="groups of 'mallory'"):
+        users.groups(users.User("mallory", 1003))
