@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Row:
-    """One promise: `what` is done, and `holds` afterwards. `full`: what `--full` has to reach on each suite, 0 for any."""
+    """One promise: `what` is done, and `holds` afterwards; `full` cases at least on each suite with --full."""
 
     section: str
     what: str

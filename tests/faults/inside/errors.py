@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import socket
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from tests.faults.inside import host, trace
 from tests.faults.inside.holder import Holder, verdict
+from tests.faults.inside.log import Log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,33 +16,6 @@ if TYPE_CHECKING:
 ERRORS = ("ENOSPC", "EDQUOT", "EIO", "EROFS", "EMFILE", "ENOMEM")
 # Where the log line itself is what fails, it cannot be there.
 LOGGING = {"socket", "connect", "sendto", "getpid"}
-
-
-class Log:
-    """What is sent to syslog while it is open, in the place of the machine's own receiver."""
-
-    def __init__(self) -> None:
-        os.rename("/dev/log", "/dev/log.kept")
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self._socket.bind("/dev/log")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._socket.close()
-        os.rename("/dev/log.kept", "/dev/log")
-
-    def lines(self) -> list[str]:
-        """What has come since the last time."""
-        return list(self._received())
-
-    def _received(self) -> Iterator[str]:
-        while True:
-            try:
-                yield self._socket.recv(1 << 16).decode("utf-8", "replace")
-            except BlockingIOError:
-                return
 
 
 def login(held: bool, every: int, shift: int, everything: bool) -> Result:

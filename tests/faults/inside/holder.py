@@ -22,11 +22,17 @@ class NotHeldError(Exception):
 
 
 class Holder:
-    """One login of `user`; each answer goes on in a process of its own. A context manager: leaving it ends them all."""
+    """One login of `user`; each answer goes on in a process of its own. A context manager: leaving it ends them all.
 
-    def __init__(self, user: str, *items: str, service: str = SERVICE, hold: bool = True) -> None:
+    `items` are rhost=ADDRESS and what goes into the PAM environment, `under` is a command to run it under. Raises
+    NotHeldError where no prompt came.
+    """
+
+    def __init__(
+        self, user: str, *items: str, service: str = SERVICE, hold: bool = True, under: tuple[str, ...] = ()
+    ) -> None:
         self._process = subprocess.Popen(
-            [PROGRAM, service, user, *items],
+            [*under, PROGRAM, service, user, *items],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -84,9 +90,9 @@ def prepare() -> None:
     subprocess.run(["tcc", "-o", PROGRAM, os.path.join(HERE, "holder.c"), "-lpam"], check=True)
 
 
-def login(user: str, answer: str | bytes | None, *items: str) -> int:
+def login(user: str, answer: str | bytes | None, *items: str, under: tuple[str, ...] = ()) -> int:
     """One whole login through pam_python: what pam_authenticate returned, or minus the signal that ended it."""
-    with Holder(user, *items, hold=False) as holder:
+    with Holder(user, *items, hold=False, under=under) as holder:
         return holder.login(answer)
 
 

@@ -11,11 +11,12 @@ import struct
 import time
 from typing import TYPE_CHECKING
 
-from pam_totp import enroll, login, otp, users
+from pam_totp import enroll, login, otp, recovery, users
 from pam_totp.accounts import Accounts
 from pam_totp.clock import now
 from pam_totp.config import Arguments
 from pam_totp.errors import PamTotpError
+from pam_totp.ledger import Ledger
 from pam_totp.paths import Paths
 
 if TYPE_CHECKING:
@@ -49,14 +50,25 @@ def wrong(secret: bytes, around: int) -> str:
     return next(f"{number:06}" for number in range(1_000_000) if f"{number:06}" not in right)
 
 
+def removed(name: str) -> None:
+    """Make sure that a user has no record, and that nothing of an earlier one is remembered."""
+    with Accounts(PATHS) as accounts:
+        account = accounts.get(name)
+        if account is not None:
+            account.authenticators, account.ledger = [], Ledger()
+            accounts.save(account)
+    for file in os.listdir(PATHS.run) if os.path.isdir(PATHS.run) else ():
+        os.unlink(os.path.join(PATHS.run, file))
+
+
 def enrolled(name: str, *, pending: bool = False) -> bytes:
     """Enrol a user, in the place of whatever was; the code of the step before this one is the one that is spent."""
     user = users.find(name)
     if user is None:
         raise KeyError(name)
+    removed(name)
     with Accounts(PATHS) as accounts, accounts.lock(name):
         account = accounts.find(user)
-        account.authenticators = []
         authenticator = enroll.begin(account, "phone", int(time.time()))
         if not pending:
             step = step_now() - 1
@@ -66,15 +78,17 @@ def enrolled(name: str, *, pending: bool = False) -> bytes:
     return authenticator.secret
 
 
-def removed(name: str) -> None:
-    """Make sure that a user has no record, and that nothing of an earlier one is remembered."""
-    with Accounts(PATHS) as accounts:
-        account = accounts.get(name)
-        if account is not None:
-            account.authenticators = []
-            accounts.save(account)
-    for file in os.listdir(PATHS.run) if os.path.isdir(PATHS.run) else ():
-        os.unlink(os.path.join(PATHS.run, file))
+def issued(name: str) -> list[str]:
+    """New recovery codes of a user, as good as shown."""
+    user = users.find(name)
+    if user is None:
+        raise KeyError(name)
+    with Accounts(PATHS) as accounts, accounts.lock(name):
+        account = accounts.find(user)
+        codes = accounts.issue_recovery_codes(account)
+        recovery.acknowledge(account.ledger)
+        accounts.save(account)
+    return codes
 
 
 class View:
@@ -87,10 +101,13 @@ class View:
         self.active = [] if account is None else [each.identifier for each in account.active]
         self.pending = 0 if account is None or account.pending is None else 1
         self.row = 0 if account is None else account.ledger.row
+        self.locked = account is not None and account.ledger.locked
+        self.codes = 0 if account is None else recovery.left(account.ledger)
         self.marks = {} if account is None else {key: mark.step for key, mark in account.ledger.marks.items()}
 
     def __repr__(self) -> str:
-        return f"active={self.active} pending={self.pending} row={self.row} marks={self.marks} damage={self.damage}"
+        marks = f"marks={self.marks} damage={self.damage}"
+        return f"active={self.active} pending={self.pending} row={self.row} codes={self.codes} {marks}"
 
 
 def spent(name: str, step: int) -> bool:

@@ -122,7 +122,6 @@ def _nobody() -> list[bytes]:
 
 
 def _pending() -> list[bytes]:
-    host.removed("alice")
     return [host.enrolled("alice", pending=True)]
 
 
