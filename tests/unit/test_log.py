@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import syslog
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pam_totp import log
+from pam_totp import errors, log
 
 # Whatever PAM, NSS and sudo can hand over: text, and bytes that are none.
 VALUES = st.one_of(st.text(), st.binary().map(lambda raw: raw.decode("utf-8", "surrogateescape")), st.text(' ="\\\n,x'))
@@ -82,3 +84,26 @@ def test_a_line_goes_to_authpriv_under_the_name_of_the_program(
     log.send(log.NOTICE, "pam_totp(sshd:auth)", "user=alice")
     assert journal == [(syslog.LOG_AUTHPRIV | syslog.LOG_NOTICE, "pam_totp(sshd:auth): user=alice")]
     assert calls == [((), {"logoption": syslog.LOG_PID, "facility": syslog.LOG_AUTHPRIV}), "closed"]
+
+
+def reasons() -> set[str]:
+    """The reasons that stand in the code: of errors, outcomes and decisions."""
+    found = {kind.reason for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "reason")}
+    for path in Path(log.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and re.fullmatch(
+                r"\w+Error|Outcome|(\w+\.)?Decision", ast.unparse(node.func)
+            ):
+                found |= {
+                    each.value
+                    for each in node.args[1:2]
+                    if isinstance(each, ast.Constant) and isinstance(each.value, str)
+                }
+    return found - {errors.UsageError.reason, "enrolled"}
+
+
+def test_every_reason_is_documented() -> None:
+    page = (Path(log.__file__).parents[1] / "docs" / "log.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"`([a-z]+(?:-[a-z]+)*)`", page))
+    assert {"cache-damaged", "throttled", "malformed-code"} < reasons()
+    assert reasons() - documented == set()
