@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypedDict
@@ -86,10 +86,13 @@ exec unshare --mount --propagation private -- sh -c '
 ' sh "$@"
 """
 
+# The listener, and after an interruption also its sessions.
 END = r"""
 exec 2>&-
-kill "$(cat "$2")"
-while [ -s "$1/cgroup.procs" ] && [ -n "$(cat "$1/cgroup.procs")" ]; do sleep 0.01; done
+while pids=$(cat "$1/cgroup.procs") && [ -n "$pids" ]; do
+    kill $pids
+    sleep 0.01
+done
 rmdir "$1"
 """
 
@@ -178,6 +181,7 @@ class Servers:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._started: list[Rival] = []
+        self._group = f"/run/lab/cgroup/pam-totp-bench-{secrets.token_hex(4)}"
 
     def __enter__(self) -> Self:
         machine = self._machine
@@ -206,7 +210,7 @@ class Servers:
     def __exit__(self, *_: object) -> None:
         while self._started:
             rival = self._started.pop()
-            self._machine.sh(END, self.group(rival), _pid_file(rival), check=False, timeout=30)
+            self._machine.sh(END, self.group(rival), check=False, timeout=30)
 
     def _start(self, rival: Rival) -> None:
         pid_file = _pid_file(rival)
@@ -219,7 +223,7 @@ class Servers:
 
     def group(self, rival: Rival) -> str:
         """The control group of a rival's server."""
-        return f"/run/lab/cgroup/pam-totp-bench-{os.getpid()}-{rival.name}"
+        return f"{self._group}-{rival.name}"
 
 
 def login(rival: Rival, person: Person, answer: Mapping[str, str]) -> Command:
