@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lab.code import code, wrong
+from tests.lab.rivals import GOOGLE, OATH, OURS, RIVALS, SCRIPT, Field, Person, Rival
+
+if TYPE_CHECKING:
+    from tests.lab.machine import Completed, Machine
+
+ENROLLED = 12
+REAL = 6
+
+
+@pytest.fixture(scope="module")
+def field(machine: Machine) -> Field:
+    return Field(machine, ENROLLED, REAL)
+
+
+def attempt(field: Field, rival: Rival, person: Person, typed: str) -> bool:
+    argv = ["pamtester", "-ESSH_AUTH_INFO_0=publickey ssh-ed25519 AAAA\n", rival.name, person.name, "authenticate"]
+    done: Completed = field.machine.run(argv, input=f"{typed}\n", check=False)
+    return done.returncode == 0
+
+
+def test_everybody_is_enrolled_and_the_cache_is_sound(field: Field) -> None:
+    accounts = json.loads(field.machine.run(["pam-totp", "status", "--json"]).stdout)
+    assert len(accounts) == ENROLLED
+    assert {account["state"] for account in accounts} == {"active"}
+
+
+def test_the_same_code_is_right_for_every_rival(field: Field) -> None:
+    person = field.person()
+    assert [rival.name for rival in RIVALS if not attempt(field, rival, person, code(person.secret))] == []
+
+
+@pytest.mark.parametrize("rival", [GOOGLE, OATH, OURS], ids=lambda rival: rival.name)
+def test_a_rival_that_checks_refuses_a_wrong_code_and_a_spent_one(field: Field, rival: Rival) -> None:
+    person = field.person()
+    assert not attempt(field, rival, person, wrong(person.secret))
+    spent = code(person.secret)
+    assert attempt(field, rival, person, spent)
+    assert not attempt(field, rival, person, spent)
+
+
+def test_the_script_accepts_whatever_is_typed(field: Field) -> None:
+    assert attempt(field, SCRIPT, field.person(), "nothing")
+
+
+def test_when_all_have_logged_in_they_are_enrolled_anew(field: Field) -> None:
+    people = field.people(2 * REAL)
+    assert len({person.name for person in people}) == REAL
+    assert attempt(field, OURS, people[-1], code(people[-1].secret))
+    assert not attempt(field, OURS, people[0], code(people[0].secret))
