@@ -198,8 +198,10 @@ class Ledger:
 
     def remember(self, token: str, seconds: int, now: Moment) -> None:
         """Do not ask this client again for so many seconds of this boot."""
-        kept = {key: value for key, value in self.remembered.items() if now.since(value[0]) < value[1]}
-        kept[token] = [now.stamp(), seconds]
+        kept = {
+            key: value for key, value in self.remembered.items() if key != token and now.since(value[0]) < value[1]
+        }
+        kept[token] = [now.stamp(), seconds]  # the last one, so it is the last to be forgotten
         self.remembered = dict(list(kept.items())[-MOST_REMEMBERED:])
 
     def remembers(self, token: str, seconds: int, now: Moment) -> bool:
