@@ -254,6 +254,14 @@ def test_the_latest_sources_and_failures_are_kept_and_no_more() -> None:
     assert len(ledger.recent) == rules.MOST_RECENT
 
 
+def test_strangers_displace_each_other_and_not_a_source_the_user_comes_from() -> None:
+    ledger = Ledger()
+    ledger.succeed("key:00", at(0))
+    for number in range(1, 100):
+        ledger.fail(f"net:{number}", "", at(number), 1000)
+    assert set(ledger.sources) == {"key:00", *(f"net:{number}" for number in range(100 - rules.MOST_SOURCES, 100))}
+
+
 def test_a_source_is_forgotten_when_nothing_of_it_matters_any_more() -> None:
     ledger = failed(2, "net:failed")
     ledger.succeed("net:succeeded", at(0))
@@ -323,6 +331,7 @@ def learned(*offsets: int, limit: int = 10, mark: Mark | None = None) -> Mark:
 @pytest.mark.parametrize(
     ("offsets", "drift"),
     [
+        ((0, 0, 0, 0), 0),
         ((1,), 0),
         ((1, 1), 0),
         ((1, 1, 1), 1),
@@ -380,10 +389,44 @@ def test_the_marks_of_the_authenticators_that_are_left_are_kept() -> None:
     assert sorted(ledger.marks)[2:] == [f"{number:02}" for number in range(12, 20)]
 
 
-def test_a_reset_forgets_all_but_what_is_spent() -> None:
+def test_a_reset_forgets_all_but_what_is_spent_and_what_was_granted() -> None:
     ledger = failed(7)
+    ledger.exemption, ledger.grace, ledger.invitation = [5, "travels"], [at(0).stamp(), 0], ["token", 5]
+    ledger.remember("client", 60, at(0))
     ledger.seq = 9
     ledger.mark("a").step = 77
     cleared = ledger.cleared()
     assert (cleared.seq, cleared.row, cleared.sources, cleared.recent) == (9, 0, {}, [])
     assert cleared.mark("a").step == 77
+    assert (cleared.exemption, cleared.grace) == (ledger.exemption, ledger.grace)
+    assert (cleared.invitation, cleared.recovery, cleared.remembered) == (None, None, {})
+
+
+# Exemptions, deadlines, remembered clients
+
+
+def test_an_exemption_holds_until_its_end() -> None:
+    ledger = Ledger()
+    assert not ledger.exempt(at(0))
+    ledger.exemption = [WALL + 10, "travels"]
+    assert ledger.exempt(at(9.9))
+    assert not ledger.exempt(at(10))
+
+
+def test_a_deadline_runs_from_its_beginning_whatever_is_done_to_the_clock() -> None:
+    ledger = Ledger()
+    assert ledger.grace_left(at(0), 100) == 100
+    ledger.grace = [at(0).stamp(), 5]
+    assert [ledger.grace_left(at(seconds), 100) for seconds in (0, 60, 104, 105, 1000)] == [105, 45, 1, 0, 0]
+    assert ledger.grace_left(at(60, wall=WALL - DAY), 100) == 45
+
+
+def test_the_clients_that_logged_in_last_are_remembered_until_their_time_is_over() -> None:
+    ledger = Ledger()
+    for number in range(20):
+        ledger.remember(f"client {number}", 1000, at(number))
+    assert list(ledger.remembered) == [f"client {number}" for number in range(20 - rules.MOST_REMEMBERED, 20)]
+    ledger.remember("client 4", 1000, at(20))
+    assert list(ledger.remembered)[-2:] == ["client 19", "client 4"]
+    ledger.remember("another", 1000, at(1010))
+    assert list(ledger.remembered) == [*(f"client {number}" for number in range(11, 20)), "client 4", "another"]
