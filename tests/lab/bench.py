@@ -1,4 +1,8 @@
-"""`./run bench`: what a login costs with pam_totp and with others, as tables for people and as JSON for programs."""
+"""`./run bench`: what a login costs with pam_totp and with others.
+
+As tables for people and, in dist/bench.json, for programs: "surroundings", "bounds", "summary" (medians and comparisons
+by suite) and "measured" (every single value, in the order of the rounds).
+"""
 
 from __future__ import annotations
 

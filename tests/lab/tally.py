@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import textwrap
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
@@ -214,7 +215,8 @@ def _surroundings(result: Mapping[str, Any]) -> str:
         f"  disk {at['disk']}: one durable write of 4 KiB takes {at['durable_write_ms']:.2f} ms",
     ]
     for suite, data in result["summary"].items():
-        lines.append(f"  {suite}: " + ", ".join(f"{name} {version}" for name, version in data["versions"].items()))
+        found = ", ".join(f"{name} {version}" for name, version in data["versions"].items())
+        lines += textwrap.wrap(f"{suite}: {found}", 118, initial_indent="  ", subsequent_indent="    ")
     return "\n".join([*lines, ""])
 
 
