@@ -371,6 +371,7 @@ def codes(host: Host) -> list[str]:
 
 def test_a_recovery_code_works_once(codes: list[str], host: Host) -> None:
     assert log_in(host, codes[0])[0].reason == "recovery-code"
+    assert host.account().ledger.last_success == int(host.wall)
     outcome, _ = log_in(host, codes[0])
     assert (outcome.verdict.value, outcome.reason) == ("refused", "wrong-recovery-code")
 

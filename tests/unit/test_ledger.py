@@ -262,6 +262,16 @@ def test_strangers_displace_each_other_and_not_a_source_the_user_comes_from() ->
     assert set(ledger.sources) == {"key:00", *(f"net:{number}" for number in range(100 - rules.MOST_SOURCES, 100))}
 
 
+def test_of_strangers_those_that_failed_last_are_kept() -> None:
+    ledger = Ledger()
+    for number in range(rules.MOST_SOURCES):
+        ledger.fail(f"net:{number}", "", at(number), 1000)
+    ledger.fail("net:0", "", at(100), 1000)
+    ledger.fail("net:new", "", at(101), 1000)
+    assert {"net:0", "net:new"} < set(ledger.sources)
+    assert "net:1" not in ledger.sources
+
+
 def test_a_source_is_forgotten_when_nothing_of_it_matters_any_more() -> None:
     ledger = failed(2, "net:failed")
     ledger.succeed("net:succeeded", at(0))
@@ -419,6 +429,16 @@ def test_a_deadline_runs_from_its_beginning_whatever_is_done_to_the_clock() -> N
     ledger.grace = [at(0).stamp(), 5]
     assert [ledger.grace_left(at(seconds), 100) for seconds in (0, 60, 104, 105, 1000)] == [105, 45, 1, 0, 0]
     assert ledger.grace_left(at(60, wall=WALL - DAY), 100) == 45
+
+
+def test_a_client_is_remembered_for_the_shorter_of_what_was_and_what_is_allowed() -> None:
+    ledger = Ledger()
+    ledger.remember("client", 100, at(0))
+    assert [ledger.remembers("client", 50, at(seconds)) for seconds in (0, 49, 50)] == [True, True, False]
+    assert [ledger.remembers("client", 500, at(seconds)) for seconds in (99, 100)] == [True, False]
+    assert not ledger.remembers("client", 0, at(0))
+    assert not ledger.remembers("other", 50, at(0))
+    assert not ledger.remembers("client", 50, at(1, "next boot"))
 
 
 def test_the_clients_that_logged_in_last_are_remembered_until_their_time_is_over() -> None:

@@ -363,6 +363,20 @@ def test_a_client_is_remembered_by_its_key_and_address_for_as_long_as_configured
     assert result(host.login("alice", host.code(secret), auth_info=KEY)) == ACCEPTED
 
 
+def test_a_client_whose_code_was_wrong_is_not_remembered(host: Host) -> None:
+    secret = host.enroll()
+    host.configure('remember = "12h"\n')
+    assert result(host.login("alice", host.wrong(secret), auth_info=KEY)) == WRONG
+    assert host.account().ledger.remembered == {}
+    assert result(host.login("alice", host.code(secret), auth_info=KEY)) == ACCEPTED
+
+
+def test_nobody_is_remembered_where_that_is_not_configured(host: Host) -> None:
+    secret = host.enroll()
+    assert result(host.login("alice", host.code(secret), auth_info=KEY)) == ACCEPTED
+    assert host.account().ledger.remembered == {}
+
+
 def test_a_boot_forgets_who_was_remembered(host: Host) -> None:
     secret = host.enroll()
     host.configure('remember = "12h"\n')

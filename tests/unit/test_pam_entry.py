@@ -414,6 +414,31 @@ def test_an_answer_without_a_code_is_a_password_and_no_code(stack: Host) -> None
     assert authenticate(pamh, "combined=verify") == Pamh.PAM_AUTH_ERR
 
 
+def test_a_code_alone_is_a_password_and_no_code(stack: Host) -> None:
+    secret = stack.enroll()
+    pamh = Pamh("alice", stack.code(secret))
+    assert authenticate(pamh, "combined=split") == Pamh.PAM_IGNORE
+    assert pamh.authtok == stack.code(secret)
+    assert authenticate(pamh, "combined=verify") == Pamh.PAM_AUTH_ERR
+
+
+def test_the_answer_of_who_is_exempt_is_a_password_as_a_whole(stack: Host) -> None:
+    stack.enroll()
+    stack.change(lambda account: setattr(account.ledger, "exemption", [int(stack.wall) + 60, "lost phone"]))
+    pamh = Pamh("alice", "tricky123456")
+    assert authenticate(pamh, "combined=split") == Pamh.PAM_IGNORE
+    assert pamh.authtok == "tricky123456"
+    assert authenticate(pamh, "combined=verify") == Pamh.PAM_IGNORE
+
+
+def test_the_answer_of_who_has_yet_to_enrol_is_a_password_as_a_whole(stack: Host) -> None:
+    stack.configure('unenrolled = "deny"\n')
+    pamh = Pamh("alice", "tricky123456")
+    assert authenticate(pamh, "combined=split") == Pamh.PAM_IGNORE
+    assert pamh.authtok == "tricky123456"
+    assert authenticate(pamh, "combined=verify") == Pamh.PAM_AUTH_ERR
+
+
 def test_the_answer_of_who_is_not_asked_is_a_password_as_a_whole(stack: Host) -> None:
     pamh = Pamh("bob", "tricky123456")
     assert authenticate(pamh, "combined=split") == Pamh.PAM_IGNORE
