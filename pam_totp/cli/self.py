@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import shutil
 import socket
+import struct
 import sys
 
 from pam_totp import enroll as enrolment
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pam_totp.paths import Paths
 
 ROOT = False
+SECONDS = 10  # to wait for one's turn
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,8 +39,12 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     """Connect, show what the service tells, and answer what it asks."""
     _check(arguments)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SECONDS, 0))
         try:
             connection.connect(paths.socket)
+        except BlockingIOError:
+            print("pam-totp: too many others are being served: try again later", file=sys.stderr)
+            return 3
         except OSError as error:
             print(
                 f"pam-totp: self-service is not available on this host ({paths.socket}: {error.strerror}): "

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pam_totp import cli, self_server
+from pam_totp.cli import self as own
 from pam_totp.paths import Paths
 from pam_totp.users import User
 
@@ -78,6 +79,18 @@ def test_where_there_is_no_service_it_says_so_and_what_to_do(action: str, comman
     with socket.socket(socket.AF_UNIX) as nobody_listens:
         nobody_listens.bind(host.paths.socket)
         assert command("self", action).code == 3
+
+
+def test_where_others_are_before_one_it_does_not_wait_for_ever(
+    command: Command, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own, "SECONDS", 1)
+    with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as waiting:
+        busy.bind(host.paths.socket)
+        busy.listen(0)
+        waiting.connect(host.paths.socket)
+        ran = command("self", "status")
+    assert (ran.code, ran.err) == (3, "pam-totp: too many others are being served: try again later\n")
 
 
 def test_it_needs_no_root(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
