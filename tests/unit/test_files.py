@@ -93,6 +93,7 @@ def test_no_descriptor_is_left_open(file: Path) -> None:
             files.inspect(str(file), ME + 1)
     with pytest.raises(FileExistsError):
         files.write_new(str(file), b"", 0o600)
+    files.write_new(f"{file}.new", b"content", 0o600)
     assert os.listdir("/proc/self/fd") == before
 
 
@@ -104,6 +105,7 @@ def test_directories_of_root_and_the_owner_are_safe_and_so_is_a_sticky_one(tmp_p
     (tmp_path / "sticky").mkdir()
     (tmp_path / "sticky").chmod(0o1777)
     files.check_parents(str(tmp_path / "sticky" / "file"), ME)
+    files.check_parents("/usr/bin/env", places.SOMEBODY)
 
 
 @pytest.mark.parametrize("mode", [0o720, 0o702, 0o777])
@@ -165,6 +167,13 @@ def test_what_is_there_is_never_written_over(kind: str, file: Path, tmp_path: Pa
         files.write_new(str(file), b"other", 0o600)
     assert (tmp_path / "file.real").read_bytes() == b"content"
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_new_file_and_its_name_are_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    files.write_new(str(tmp_path / "new"), b"content", 0o600)
+    assert synced == [str(tmp_path / "new"), str(tmp_path)]
 
 
 def test_a_write_in_pieces_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,18 @@ def test_codes_count_as_shown_when_that_is_acknowledged(issued: tuple[list[str],
     assert ledger.recovery["shown"] is True
 
 
+def test_new_codes_are_due_where_there_are_none_or_nobody_saw_them(issued: tuple[list[str], bytes]) -> None:
+    ledger = Ledger()
+    assert recovery.due(ledger)
+    ledger = Ledger.decode(issued[1])
+    assert recovery.due(ledger)
+    recovery.acknowledge(ledger)
+    assert not recovery.due(ledger)
+    assert ledger.recovery is not None
+    ledger.recovery["hashes"].clear()
+    assert recovery.due(ledger)
+
+
 def test_a_user_without_codes_has_none() -> None:
     ledger = Ledger()
     recovery.acknowledge(ledger)

@@ -73,6 +73,17 @@ def test_what_an_interrupted_creation_left_behind_is_in_nobodys_way(tmp_path: Pa
     assert [file.name for file in tmp_path.iterdir()] == ["cache.db"]
 
 
+def test_the_name_of_a_new_cache_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+
+    def sync(path: str) -> None:
+        synced.append(f"{path}: {sorted(file.name for file in tmp_path.iterdir())}")
+
+    monkeypatch.setattr("pam_totp.files.sync_directory", sync)
+    store.create(str(tmp_path / "cache.db"), ROSTER)
+    assert synced[-1] == f"{tmp_path}: ['cache.db']"
+
+
 def test_a_cache_that_cannot_be_written_gets_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "_SCHEMA", "CREATE TABLE broken (")
     with pytest.raises(CacheError):
@@ -113,6 +124,11 @@ def test_a_cache_that_is_open_to_others_is_refused(mode: int, path: Path) -> Non
 @pytest.mark.parametrize("mode", [0o750, 0o705, 0o710, 0o770])
 def test_a_directory_that_is_open_to_others_is_refused(mode: int, path: Path) -> None:
     path.parent.chmod(mode)
+    assert reason(path) == "cache-unsafe"
+
+
+def test_a_cache_below_a_directory_that_others_can_write_is_refused(path: Path) -> None:
+    path.parents[1].chmod(0o777)
     assert reason(path) == "cache-unsafe"
 
 

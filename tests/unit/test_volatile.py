@@ -191,9 +191,11 @@ def test_a_lock_that_is_not_a_plain_file_is_refused_and_nothing_hangs(kind: str,
     with volatile.lock(TOKEN):
         pass
     places.replace(run / f"{TOKEN}.lock", kind)
+    before = os.listdir("/proc/self/fd")
     with pytest.raises(CacheError) as caught:
         volatile.lock(TOKEN)
     assert caught.value.reason == "run-unusable"
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_a_lock_that_the_system_does_not_give_is_an_error(volatile: Volatile, monkeypatch: pytest.MonkeyPatch) -> None:
