@@ -51,22 +51,26 @@ class Root:
     layers: tuple[Path, ...]
 
 
-def root(suite: str = "") -> Root:
-    """A base root of `suite` (the machine's own if it is empty) with everything but the package. Raises RootError."""
+def root(suite: str = "", more: tuple[str, ...] = ()) -> Root:
+    """A base root of `suite` (the machine's own if it is empty) with everything but the package. Raises RootError.
+
+    With `more` packages it is a root of its own.
+    """
     suite = suite or own_suite()
     if suite not in SUITES:
         raise RootError(f"unknown suite {suite!r}: choose one of {', '.join(SUITES)}")
     roots = cache.home() / "roots"
-    directory = roots / f"{suite}-{cache.digest(suite, RECIPE, FINISH, *PACKAGES)}"
-    cache.kept(directory, lambda unfinished: _bootstrap(suite, unfinished))
-    cache.forget(roots, f"{suite}-*", keep=1)
+    name = "-".join([*more, suite])
+    directory = roots / f"{name}-{cache.digest(suite, RECIPE, FINISH, *PACKAGES, *more)}"
+    cache.kept(directory, lambda unfinished: _bootstrap(suite, [*PACKAGES, *more], unfinished))
+    cache.forget(roots, f"{name}-*", keep=1)
     return Root(suite, (directory,))
 
 
-def _bootstrap(suite: str, directory: Path) -> None:
+def _bootstrap(suite: str, packages: list[str], directory: Path) -> None:
     cache.say(f"building a Debian root of {suite} (once, takes a minute)")
     command = ["unshare", "--mount", "--propagation", "private", "--", "mmdebstrap", "--mode=root", "--variant=minbase"]
-    command += [f"--include={','.join(PACKAGES)}", "--dpkgopt=force-unsafe-io", f"--customize-hook={FINISH}"]
+    command += [f"--include={','.join(packages)}", "--dpkgopt=force-unsafe-io", f"--customize-hook={FINISH}"]
     command += [f"--aptopt={option}" for option in ("Apt::Sandbox::User root", *transport_options())]
     command += ["--format=directory", suite, str(directory), "-"]
     _followed(command, sources_for(suite))

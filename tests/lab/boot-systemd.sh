@@ -1,0 +1,20 @@
+#!/bin/sh
+# A machine with systemd as its pid 1, in a mount namespace of its own. Gone when this process is killed.
+# Usage: boot-systemd.sh STAGE LOWER GROUP     (GROUP: the control group to make, in every hierarchy that systemd uses)
+set -eu
+stage=$1 lower=$2 group=$3
+
+mount -t tmpfs -o mode=755 stage "$stage"
+mkdir "$stage/root" "$stage/upper" "$stage/work"
+mount -t overlay -o "lowerdir=$lower,upperdir=$stage/upper,workdir=$stage/work" root "$stage/root"
+# Here daemons are started, by systemd.
+rm -f "$stage/root/usr/sbin/policy-rc.d"
+
+for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
+    if [ -e "$hierarchy/cgroup.procs" ]; then
+        mkdir "$hierarchy/$group"
+        echo "$$" >"$hierarchy/$group/cgroup.procs"
+    fi
+done
+exec systemd-nspawn --quiet --directory="$stage/root" --machine=lab --register=no --keep-unit --private-network \
+    --boot --console=read-only
