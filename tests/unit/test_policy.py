@@ -10,7 +10,7 @@ import pytest
 from pam_totp.accounts import ACTIVE, PENDING, Account, Authenticator
 from pam_totp.config import DAY, Config, load
 from pam_totp.ledger import Ledger, Moment
-from pam_totp.policy import Action, Facts, decide
+from pam_totp.policy import Action, Facts, decide, demand, first_enrolment, required
 from pam_totp.publickeys import PublicKey
 from tests.unit.host import BOOT, MEMORY
 from tests.unit.places import ME
@@ -328,3 +328,50 @@ def test_a_wait_or_a_lock_leaves_the_way_of_a_recovery_code_while_there_are_any(
     assert decide(user, config(), FACTS, NOW).action is Action.ASK_RECOVERY
     user.ledger.recovery["hashes"] = []
     assert decide(user, config(), FACTS, NOW).action is Action.REFUSE
+
+
+def test_a_code_is_demanded_whatever_exempts_from_it_at_logins() -> None:
+    exempt = account(ACTIVE)
+    exempt.ledger.exemption = [NOW.wall + DAY, "a test"]
+    assert decide(exempt, config(), FACTS, NOW).action is Action.SKIP
+    assert demand(exempt, FACTS, NOW).action is Action.ASK
+    exempt.ledger.locked = True
+    assert demand(exempt, FACTS, NOW).action is Action.REFUSE
+
+
+def test_an_exemption_or_a_rule_without_codes_is_no_leave_to_enrol() -> None:
+    nobody = account()
+    nobody.ledger.exemption = [NOW.wall + DAY, "a test"]
+    assert first_enrolment(nobody, config("deny"), FACTS, NOW).action is Action.REFUSE
+    skipping = rules('mfa = "skip"', general='unenrolled = "deny"')
+    assert decide(account(), skipping, FACTS, NOW).action is Action.SKIP
+    assert first_enrolment(account(), skipping, FACTS, NOW).action is Action.REFUSE
+
+
+@pytest.mark.parametrize("word", ["skip", "enroll", "deny", "invite", "deadline"])
+def test_without_exemptions_a_first_enrolment_is_decided_as_at_a_login(word: str) -> None:
+    for each in (account(), account(PENDING), invited(NOW.wall + 1)):
+        login, here = decide(each, config(word), FACTS, NOW), first_enrolment(each, config(word), FACTS, NOW)
+        assert (here.action, here.reason, here.seconds) == (login.action, login.reason, login.seconds)
+
+
+@pytest.mark.parametrize(
+    ("settings", "needed"),
+    [
+        (config("skip"), False),
+        *((config(word), True) for word in ("enroll", "invite", "deny", "deadline")),
+        (rules('unenrolled = "deny"'), True),
+        (rules('users = ["bob"]\nunenrolled = "deny"'), False),
+        (rules('groups = ["sudo"]\nunenrolled = "deny"'), False),
+        (rules('services = ["other"]\nunenrolled = "deny"'), True),
+        (rules('networks = ["203.0.113.0/24"]\nunenrolled = "deny"'), True),
+        (rules('keys = ["any"]\nunenrolled = "deny"'), True),
+        (rules('enrolled_within = "30d"\nunenrolled = "deny"'), False),
+        (rules('mfa = "skip"\nunenrolled = "deny"'), False),
+        (rules('users = ["alice"]\nunenrolled = "skip"', general='unenrolled = "deny"'), False),
+        (rules('users = ["alice"]\nmfa = "skip"', general='unenrolled = "deny"'), False),
+        (rules('keys = ["any"]\nmfa = "skip"', general='unenrolled = "deny"'), True),
+    ],
+)
+def test_mfa_is_required_where_some_login_of_the_user_could_need_it(settings: Config, needed: bool) -> None:
+    assert required(settings, FACTS) == needed
