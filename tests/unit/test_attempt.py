@@ -20,10 +20,19 @@ KEY = "publickey ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGQq"
 
 
 def spellings(address: ipaddress.IPv6Address) -> list[str]:
-    return [str(address), address.exploded, str(address).upper(), f"{address}%eth0"]
+    *groups, high, low = address.exploded.split(":")
+    dotted = ipaddress.IPv4Address(int(high + low, 16))
+    mixed = str(ipaddress.IPv6Address(":".join([*groups, "1", "1"]))).removesuffix("1:1") + str(dotted)
+    return [str(address), address.exploded, str(address).upper(), f"{address}%eth0", mixed]
 
 
-@given(st.ip_addresses(v=6))
+# With zeros in every place, so that the double colon is too
+MANY_ZEROS = st.lists(st.sampled_from([0, 0, 1, 0xABCD]), min_size=8, max_size=8).map(
+    lambda groups: ipaddress.IPv6Address(":".join(f"{group:x}" for group in groups))
+)
+
+
+@given(st.ip_addresses(v=6) | MANY_ZEROS)
 def test_an_ipv6_address_stands_for_its_64_network(address: ipaddress.IPv6Address) -> None:
     if address.ipv4_mapped is None:
         found = {network(spelling) for spelling in spellings(address)}

@@ -371,6 +371,13 @@ def test_a_client_whose_code_was_wrong_is_not_remembered(host: Host) -> None:
     assert result(host.login("alice", host.code(secret), auth_info=KEY)) == ACCEPTED
 
 
+def test_a_client_of_which_the_address_is_not_known_is_not_remembered(host: Host) -> None:
+    secret = host.enroll()
+    host.configure('remember = "12h"\n')
+    assert result(host.login("alice", host.code(secret), auth_info=KEY, rhost="")) == ACCEPTED
+    assert host.account().ledger.remembered == {}
+
+
 def test_nobody_is_remembered_where_that_is_not_configured(host: Host) -> None:
     secret = host.enroll()
     assert result(host.login("alice", host.code(secret), auth_info=KEY)) == ACCEPTED

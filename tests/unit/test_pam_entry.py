@@ -73,6 +73,8 @@ def test_a_right_code_is_a_success_and_one_line_in_the_log(host: Host, journal: 
     pamh = Pamh("alice", host.code(secret))
     assert authenticate(pamh) == Pamh.PAM_SUCCESS
     assert (pamh.asked, pamh.told) == (["Verification code: "], [])
+    with host.accounts() as accounts:
+        assert accounts.events("alice", 9) == []
     expected = f"pam_totp(sshd:auth): user=alice service=sshd rhost={HERE} outcome=accepted reason=code"
     assert journal == [(syslog.LOG_AUTHPRIV | syslog.LOG_INFO, expected)]
 
@@ -404,6 +406,16 @@ def test_an_answer_is_split_into_password_and_code_and_the_code_decides(stack: H
     assert authenticate(wrong, "combined=split") == Pamh.PAM_IGNORE
     assert authenticate(wrong, "combined=verify") == Pamh.PAM_AUTH_ERR
     assert account(wrong) == Pamh.PAM_AUTH_ERR
+
+
+def test_a_code_that_was_split_off_is_taken_once(stack: Host) -> None:
+    secret = stack.enroll()
+    pamh = Pamh("alice", "correct horse" + stack.code(secret))
+    assert authenticate(pamh, "combined=split") == Pamh.PAM_IGNORE
+    assert authenticate(pamh, "combined=verify") == Pamh.PAM_SUCCESS
+    pamh.answers = [stack.code(secret, 1)]
+    assert authenticate(pamh, "combined=verify") == Pamh.PAM_SUCCESS
+    assert pamh.asked[1:] == ["Verification code: "]
 
 
 def test_an_answer_without_a_code_is_a_password_and_no_code(stack: Host) -> None:
