@@ -228,6 +228,7 @@ def test_a_name_with_another_uid_and_nothing_enrolled_begins_anew(host: Host) ->
         accounts.save(account)
         assert accounts.damage() == []
     assert host.account(User("alice", 1005)).note == ""
+    assert host.account(User("newcomer", 1001)).note == ""  # nothing is left under the former uid
 
 
 def test_where_nss_does_not_answer_nobody_counts_as_stale(
@@ -573,6 +574,14 @@ def test_the_marks_of_a_removed_record_are_known_until_the_next_boot(host: Host)
     assert host.account().ledger.marks[phone.identifier].step == int(host.wall // 30)
     host.reboot()
     assert host.account().ledger.marks == {}
+
+
+def test_a_record_does_not_grow_with_every_enrolment(host: Host) -> None:
+    for number in range(30):
+        secret = host.enroll(ALICE, f"phone {number}")
+        assert host.login("alice", host.code(secret)).reason == "code"
+        host.change(lambda account: account.authenticators.clear())
+    assert len(host.account().ledger.marks) <= 9
 
 
 # Locks, tokens, opening
