@@ -57,6 +57,8 @@ PRAGMA user_version = {SCHEMA_VERSION};
 
 # The full disk and the read-only disk: the cache is whole, it only takes no write now.
 _NOT_WRITABLE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY)
+# Text that is not UTF-8, in a column or in what SQLite says about a broken schema; a number that is none.
+_UNUSABLE = (sqlite3.Error, UnicodeError, OverflowError)
 
 
 def create(path: str, buckets: Sequence[bytes]) -> None:
@@ -144,11 +146,8 @@ class Store:
         """Run one statement and return its rows."""
         try:
             return self._connection.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
+        except _UNUSABLE as error:
             raise _translated(error, self._path) from None
-        except (UnicodeError, OverflowError):
-            # A column that is not UTF-8, a number that is none: nothing of ours was ever written so.
-            raise CacheError(f"{self._path} holds a value that is not readable: restore a backup") from None
 
     def transaction(self) -> _Transaction:
         """A context manager: commits durably on success, rolls back on any exception."""
@@ -270,12 +269,12 @@ def _connect(path: str) -> sqlite3.Connection:
             "trusted_schema = OFF",
         ):
             connection.execute(f"PRAGMA {setting}")
-    except sqlite3.Error as error:
+    except _UNUSABLE as error:
         raise _translated(error, path) from None
     return connection
 
 
-def _translated(error: sqlite3.Error, path: str) -> CacheError:
+def _translated(error: Exception, path: str) -> CacheError:
     code = getattr(error, "sqlite_errorcode", 0)
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     if code in _NOT_WRITABLE:
