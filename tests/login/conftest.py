@@ -19,6 +19,7 @@ def host(machine: Machine) -> Iterator[Host]:
     """One machine for all tests of a module; each test has its own users. No variant is in force yet."""
     host = Host(machine)
     yield host
+    host.close()
     assert host.leaks() == []
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 import shlex
 import subprocess
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tests.lab import setup
 from tests.lab.code import STEP, code, left
+from tests.login.admin import Admin
 from tests.login.transactions import Transaction, transactions
 
 if TYPE_CHECKING:
@@ -49,7 +48,12 @@ class Host:
         self.machine = machine
         self.variant: Variant = "key-and-code"
         self.confidential: set[str] = set()
+        self._admin = Admin(machine)
         self._people = 0
+
+    def close(self) -> None:
+        """End what runs in the machine on the tests' behalf."""
+        self._admin.close()
 
     def use(self, variant: Variant) -> None:
         """Put a variant in force.
@@ -73,7 +77,8 @@ class Host:
 
     def enroll(self, person: Person, *, pending: bool = False, spent: int = -1, label: str = "") -> Person:
         """The same user with a (further) authenticator."""
-        secret = setup.enroll(self.machine, person.user, pending=True, label=label)
+        options = ["--label", label] if label else []
+        secret = str(self._admin.read("enroll", "--no-confirm", *options, person.name)["secret"])
         self.confidential |= spelled(secret)
         person = Person(self, person.user, secret)
         if not pending:
@@ -83,16 +88,12 @@ class Host:
     def confirm(self, person: Person, spent: int = -1) -> None:
         """Activate the pending authenticator; a step before the last one needs a wider window for the moment."""
         # Should the step end just now, the second line is what the first one was meant to be.
-        confirm = partial(
-            self.machine.run,
-            ["pam-totp", "confirm", person.name],
-            input=f"{person.code(spent)}\n{person.code(spent + 1)}\n",
-        )
+        typed = f"{person.code(spent)}\n{person.code(spent + 1)}\n"
         if spent == -1:
-            confirm()
+            self._admin.run("confirm", person.name, typed=typed)
         else:
             with self.config(f"window = {-spent}"):
-                confirm()
+                self._admin.run("confirm", person.name, typed=typed)
 
     @contextmanager
     def config(self, text: str) -> Iterator[None]:
@@ -105,7 +106,7 @@ class Host:
 
     def status(self, person: Person) -> Any:
         """What `pam-totp status --json` says of a user."""
-        return json.loads(self.machine.run(["pam-totp", "status", "--json", person.name]).stdout)[0]
+        return self._admin.read("status", person.name)[0]
 
     def guess(self, person: Person, *rhosts: str, auth_info: str = "") -> None:
         """Have a wrong code counted from each of these addresses (or from a public key), without sshd."""
@@ -115,7 +116,7 @@ class Host:
             assert (result.code, result.prompts) == ("PAM_AUTH_ERR", 1), result
 
     def unlock(self, person: Person) -> None:
-        """Run `pam-totp unlock`."""
+        """Run `pam-totp unlock`, the command itself."""
         self.machine.run(["pam-totp", "unlock", person.name])
 
     def decisions(self, since: int) -> list[dict[str, str]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import pytest
 
-from tests.login.host import Host, kinds, steady
+from tests.login.host import Host, kinds, spelled, steady
 
 pytestmark = pytest.mark.usefixtures("key_and_code")
 
@@ -106,9 +109,10 @@ def test_a_new_authenticator_counts_from_its_confirmation_on_and_the_old_one_unt
 def test_each_of_two_authenticators_lets_in(host: Host) -> None:
     phone = host.person()
     tablet = host.enroll(phone, label="tablet")
-    assert phone.log_in(tablet.code()).ok
+    code = tablet.code()
+    assert phone.log_in(code).ok
     assert phone.log_in(phone.code()).ok
-    assert not phone.log_in(tablet.code()).ok
+    assert not phone.log_in(code).ok
 
 
 def test_after_a_reset_the_user_is_not_asked(host: Host) -> None:
@@ -117,3 +121,21 @@ def test_after_a_reset_the_user_is_not_asked(host: Host) -> None:
     result = alice.log_in()
     assert result.ok
     assert kinds(result) == host.first_prompts
+
+
+def test_an_enrolment_at_the_terminal_counts_from_its_first_right_code_on(host: Host) -> None:
+    alice = host.person(enrolled=False)
+    with host.machine.terminal(["pam-totp", "enroll", "--qr", "ascii", alice.name]) as terminal:
+        terminal.expect(r"key  ([A-Z2-7 ]+)\r\n")
+        key = re.findall(r"key  ([A-Z2-7 ]+)\n", terminal.screen)[0].replace(" ", "")
+        host.confidential |= spelled(key)
+        alice = replace(alice, secret=key)
+        terminal.expect("Code from the app: ")
+        terminal.answer(alice.wrong())
+        terminal.expect("that code is wrong")
+        assert alice.log_in().ok
+        terminal.answer(alice.code())
+        terminal.expect("is enrolled")
+        assert terminal.wait() == 0
+    assert not alice.log_in().ok
+    assert alice.log_in(alice.code(1)).ok

@@ -93,6 +93,7 @@ def test_what_is_typed_at_the_wrong_prompt_is_never_logged(host: Host) -> None:
 def test_the_search_for_leaks_at_the_end_of_each_module_finds_codes_and_secrets(fresh_machine: Machine) -> None:
     host = Host(fresh_machine)
     alice = host.person()
+    host.close()
     words = [alice.code(), alice.secret, " ".join(re.findall("....", alice.secret)), alice.wrong()]
     assert host.leaks() == []
     for word in words:

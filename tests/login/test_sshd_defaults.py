@@ -22,6 +22,7 @@ def default_host(fresh_machine: Machine) -> Iterator[Host]:
     host = Host(fresh_machine)
     setup.use(fresh_machine, "key-and-code", relaxed=False)
     yield host
+    host.close()
     assert host.leaks() == []
 
 
