@@ -51,9 +51,9 @@ def full(pytestconfig: pytest.Config) -> bool:
     return bool(pytestconfig.getoption("full"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def rig(installed_root: Root) -> Iterator[Rig]:
-    """A machine with the package and the agent, for all tests of a module."""
+    """A machine with the package and the agent, for all tests; each starts with enrolments of its own."""
     from tests.lab.machine import Machine
 
     with Machine(installed_root) as machine, Rig(machine) as running:

@@ -47,7 +47,7 @@ class Rig:
 
     def __exit__(self, *_: object) -> None:
         if self._agent is not None:
-            self._agent.kill()
+            # At the end of its input it ends by itself; the machine takes care of the rest.
             self._agent.communicate()
 
     def __call__(self, module: str, function: str, **arguments: object) -> Any:
