@@ -136,6 +136,11 @@ class Accounts:
         Raises DamageError when rows and roster disagree or something does not open, CacheError with reason
         "uid-changed" when the record was made for another uid, NameServiceError when NSS must be asked and fails.
         """
+        # Rows and roster of one moment: between two reads an enrolment would look like damage.
+        with self._store.snapshot():
+            return self._find(user)
+
+    def _find(self, user: User) -> Account:
         row = self._store.account(user.name)
         if row is not None:
             account = self._open(row)
@@ -182,12 +187,13 @@ class Accounts:
 
     def get(self, name: str) -> Account | None:
         """The record under exactly this name, whatever NSS says; None where it is proven that there is none."""
-        row = self._store.account(name)
-        if row is not None:
-            return self._open(row)
-        if name in self._roster_names(name):
-            raise self._disagreement(name)
-        return None
+        with self._store.snapshot():
+            row = self._store.account(name)
+            if row is not None:
+                return self._open(row)
+            if name in self._roster_names(name):
+                raise self._disagreement(name)
+            return None
 
     def unreadable(self, name: str) -> Account:
         """The stand-in for a record that does not open: without authenticators, ready to be saved as removed.

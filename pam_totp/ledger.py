@@ -6,7 +6,8 @@ Pure: time comes in as a Moment, nothing is read or written. The limits are thos
 
 from __future__ import annotations
 
-import json
+# JSON by the C functions that the json module is made of: importing it compiles expressions that a login never uses.
+from _json import encode_basestring_ascii, make_encoder, make_scanner
 
 from pam_totp.errors import DamageError
 
@@ -106,7 +107,7 @@ class Ledger:
         """Read what ``encode`` wrote. Raises DamageError."""
         ledger = cls()
         try:
-            fields = json.loads(content)
+            fields, _ = _read_json(content.decode("ascii"), 0)
             ledger.seq = fields["seq"]
             ledger.marks = {key: Mark(*values) for key, values in fields["marks"].items()}
             ledger.row = fields["row"]
@@ -118,7 +119,7 @@ class Ledger:
             for name in _OPTIONAL:
                 if name in fields:
                     setattr(ledger, name, fields[name])
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, StopIteration, RecursionError):
             raise DamageError("an account's ledger is not readable: reset the user or restore a backup") from None
         return ledger
 
@@ -135,7 +136,7 @@ class Ledger:
             "last_success": self.last_success,
         }
         fields |= {name: value for name in _OPTIONAL if (value := getattr(self, name))}
-        content = json.dumps(fields, separators=(",", ":")).encode("ascii")
+        content = "".join(_write_json(fields, 0)).encode("ascii")
         return content + b" " * (-len(content) % _PAD)
 
     def merge(self, other: Ledger) -> Ledger:
@@ -198,9 +199,7 @@ class Ledger:
 
     def remember(self, token: str, seconds: int, now: Moment) -> None:
         """Do not ask this client again for so many seconds of this boot."""
-        kept = {
-            key: value for key, value in self.remembered.items() if key != token and now.since(value[0]) < value[1]
-        }
+        kept = {key: value for key, value in self.remembered.items() if key != token and now.since(value[0]) < value[1]}
         kept[token] = [now.stamp(), seconds]  # the last one, so it is the last to be forgotten
         self.remembered = dict(list(kept.items())[-MOST_REMEMBERED:])
 
@@ -259,6 +258,31 @@ class Ledger:
             for source in alike[:-MOST_SOURCES]:
                 del kept[source]
         self.sources = kept
+
+
+class _Plain:
+    """What the scanner wants to be told: JSON with nothing special."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = None
+    parse_float = float
+    parse_int = int
+    parse_constant = float
+
+
+_read_json = make_scanner(_Plain)  # type: ignore[arg-type]  # any object with these attributes
+_write_json = make_encoder(
+    None,
+    None,  # type: ignore[arg-type]  # never called: a ledger holds what JSON knows
+    encode_basestring_ascii,
+    None,
+    ":",
+    ",",
+    False,
+    False,
+    False,
+)
 
 
 def _pause(row: int) -> int:

@@ -28,7 +28,11 @@ _CODES = {
 
 def pam_sm_authenticate(pamh: Any, flags: int, argv: list[str]) -> Any:
     """Ask for and verify a code (design, section 4)."""
+    import gc
+
     del flags
+    # The interpreter ends with the transaction; looking for cycles in what is imported costs 1 ms and finds nothing.
+    gc.disable()
     try:
         return _authenticate(pamh, argv[1:])
     except BaseException as error:  # noqa: BLE001  # an exception that escaped would be judged by pam_python

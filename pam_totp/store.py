@@ -151,7 +151,11 @@ class Store:
 
     def transaction(self) -> _Transaction:
         """A context manager: commits durably on success, rolls back on any exception."""
-        return _Transaction(self)
+        return _Transaction(self, "BEGIN IMMEDIATE")
+
+    def snapshot(self) -> _Transaction:
+        """A context manager: what is read in it is of one moment, however others write meanwhile. Keep it short."""
+        return _Transaction(self, "BEGIN")
 
     def account(self, name: str) -> tuple[Any, ...] | None:
         """The row (name, uid, ledger) of ``name``."""
@@ -229,11 +233,12 @@ class Store:
 
 
 class _Transaction:
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, begin: str) -> None:
         self._store = store
+        self._begin = begin
 
     def __enter__(self) -> None:
-        self._store.execute("BEGIN IMMEDIATE")
+        self._store.execute(self._begin)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -36,6 +36,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     """Show; 3 where the cache is damaged."""
     moment = now()
     with Accounts(paths) as accounts:
+        accounts.check_key()
         if arguments.users:
             found = [_of(accounts, name) for name in arguments.users]
             problems = []
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
             problems = accounts.damage()
         if arguments.json:
             print(json.dumps([summary.fields(account, moment) for account in found], indent=2))
-        else:
+        elif found or not problems:
             _table(found, moment)
             for name in dict.fromkeys(account.name for account in found if arguments.users):
                 _refusals(accounts, name)
