@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 EXAMPLES = "/usr/share/doc/pam-totp/examples"
 # Seconds: what is computed in one step has to arrive in it.
 MARGIN = 2.0
-Variant = Literal["password-and-code", "key-and-code"]
+Variant = Literal["password-and-code", "key-and-code", "combined"]
 
 
 def use(machine: Machine, variant: Variant, *, relaxed: bool = True) -> None:

@@ -71,6 +71,28 @@ def test_without_a_password_the_key_is_demanded() -> None:
     assert Arguments(found[0].split()[4:]).first_factor == "publickey"
 
 
+def test_an_answer_is_split_before_the_password_and_its_code_verified_after_it() -> None:
+    found = lines("pam.d/sshd-combined")
+    assert found[:4] == [
+        "auth required pam_python.so pam_totp.py combined=split",
+        "@include common-auth",
+        "auth required pam_python.so pam_totp.py combined=verify",
+        "account required pam_python.so pam_totp.py combined=verify",
+    ]
+    assert found[4:] == lines("pam.d/sshd-password-and-code")[2:]
+    for line in (found[0], *found[2:4]):
+        Arguments(line.split()[4:])
+
+
+def test_with_one_answer_either_method_leads_through_pam_and_no_other_does() -> None:
+    assert lines("sshd_config.d/00-pam-totp-combined.conf") == [
+        "UsePAM yes",
+        "KbdInteractiveAuthentication yes",
+        "PasswordAuthentication yes",
+        "AuthenticationMethods keyboard-interactive:pam password",
+    ]
+
+
 def test_both_variants_are_the_same_after_authentication() -> None:
     password, key = (lines(f"pam.d/sshd-{variant}") for variant in VARIANTS)
     assert password[2:] == key[2:]

@@ -1,0 +1,195 @@
+"""Password and code in one answer, with real pam_unix, by sshd's `password` and `keyboard-interactive`."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.enrolment import screens
+from tests.enrolment.dialogue import CODE, finish, keep
+from tests.lab.pam import pamtester, service
+from tests.login.host import Host, Person, steady
+
+pytestmark = pytest.mark.usefixtures("combined")
+
+PROMPTS = {"keyboard-interactive": "Password and verification code: ", "password": "'s password: "}
+methods = pytest.mark.parametrize("method", PROMPTS)
+LINES = (
+    "auth required pam_python.so pam_totp.py combined=split",
+    "@include common-auth",
+    "auth required pam_python.so pam_totp.py combined=verify",
+    "account required pam_python.so pam_totp.py combined=verify",
+    "@include common-account",
+)
+
+
+@pytest.fixture(scope="module")
+def combined(host: Host) -> None:
+    """The example files for one answer, in force as they are."""
+    host.use("combined")
+
+
+def tried(person: Person, answer: str, method: str = "password") -> tuple[bool, list[str]]:
+    """Log in with one answer by a method: whether it got in, and the reasons that the module logged."""
+    host = person.host
+    mark = host.machine.mark()
+    options = ("-o", f"PreferredAuthentications={method}", "-o", "NumberOfPasswordPrompts=1")
+    with host.machine.ssh(person.user, *options) as session:
+        session.expect(PROMPTS[method])
+        session.answer(answer)
+        status = session.wait()
+    assert status in (0, 255)
+    return status == 0, [line["reason"] for line in host.decisions(mark)]
+
+
+def failures(person: Person) -> object:
+    return person.host.status(person)["failures"]
+
+
+@methods
+def test_password_and_code_let_in_once(host: Host, method: str) -> None:
+    alice = host.person()
+    answer = alice.user.password + alice.code()
+    assert tried(alice, answer, method) == (True, ["code"])
+    assert tried(alice, answer, method) == (False, ["spent-code"])
+    assert failures(alice) == 1
+
+
+@methods
+def test_a_wrong_password_uses_up_no_code_and_counts_for_nothing(host: Host, method: str) -> None:
+    alice = host.person()
+    for answer in (alice.code(), "wrong horse" + alice.code(), "wrong horse" + alice.wrong(), "wrong horse"):
+        assert tried(alice, answer, method) == (False, [])
+    assert failures(alice) == 0
+    assert tried(alice, alice.user.password + alice.code(), method)[0]
+
+
+@methods
+def test_a_right_password_alone_is_refused_and_a_wrong_code_counts(host: Host, method: str) -> None:
+    alice = host.person()
+    assert tried(alice, alice.user.password, method) == (False, ["malformed-code"])
+    assert failures(alice) == 0
+    assert tried(alice, alice.user.password + alice.wrong(), method) == (False, ["wrong-code"])
+    assert failures(alice) == 1
+
+
+def test_a_code_of_another_length_is_a_wrong_password(host: Host) -> None:
+    alice = host.person()
+    code = alice.code()
+    for digits in (code[:5], "0" + code, code + "0", f"{code[:3]} {code[3:]}", f"{code} "):
+        assert tried(alice, alice.user.password + digits) == (False, [])
+    assert failures(alice) == 0
+    assert tried(alice, alice.user.password + code)[0]
+
+
+@methods
+def test_whoever_is_not_enrolled_types_a_password_as_ever(host: Host, method: str) -> None:
+    bob = host.person(enrolled=False)
+    assert tried(bob, bob.user.password, method) == (True, ["not-enrolled"])
+    assert tried(bob, bob.user.password + "123456", method) == (False, [])
+
+
+def test_a_password_that_ends_in_digits(host: Host) -> None:
+    for password in ("hunter2", "hunter123456", "123456"):
+        name = f"ends-in-{password}"
+        bob = Person(host, host.machine.user(name, password=password, key=False), "")
+        assert tried(bob, password) == (True, ["not-enrolled"])
+        alice = host.enroll(bob)
+        without = (False, ["malformed-code"]) if password in ("hunter2", "123456") else (False, [])
+        assert tried(alice, password) == without
+        assert failures(alice) == 0
+        assert tried(alice, password + alice.code()) == (True, ["code"])
+
+
+def test_a_recovery_code_can_follow_the_password(host: Host) -> None:
+    alice = host.person()
+    codes = host.machine.run(["pam-totp", "recovery", alice.name]).stdout.split()
+    host.confidential |= set(codes)
+    assert tried(alice, alice.user.password + codes[0]) == (True, ["recovery-code"])
+    assert tried(alice, alice.user.password + codes[0]) == (False, ["wrong-recovery-code"])
+    assert tried(alice, "wrong horse" + codes[1]) == (False, [])
+    assert tried(alice, alice.user.password + codes[1].upper()) == (True, ["recovery-code"])
+
+
+def test_who_has_to_wait_is_refused_with_the_right_answer_but_not_with_a_recovery_code(host: Host) -> None:
+    alice = host.person()
+    codes = host.machine.run(["pam-totp", "recovery", alice.name]).stdout.split()
+    host.confidential |= set(codes)
+    for _ in range(3):
+        assert not tried(alice, alice.user.password + alice.wrong())[0]
+    assert tried(alice, alice.user.password + alice.code()) == (False, ["throttled"])
+    assert tried(alice, alice.user.password + codes[0]) == (True, ["recovery-code"])
+    assert tried(alice, alice.user.password + alice.code()) == (True, ["code"])
+
+
+def test_who_is_exempt_types_the_password_only(host: Host) -> None:
+    alice = host.person()
+    host.machine.run(["pam-totp", "exempt", alice.name, "--until", "2099-12-31", "--reason", "no phone"])
+    assert tried(alice, alice.user.password) == (True, ["exempt"])
+
+
+def test_a_user_enrols_after_the_password_where_the_client_can_ask_more(host: Host) -> None:
+    steady(4)
+    alice = host.person(enrolled=False)
+    with host.config('unenrolled = "enroll"'):
+        assert tried(alice, alice.user.password, "password") == (False, ["no-answer"])
+        with host.machine.ssh(alice.user, command="echo the login goes on") as session:
+            session.expect(PROMPTS["keyboard-interactive"])
+            session.answer(alice.user.password)
+            session.expect(CODE)
+            alice = keep(alice, screens.key(session.screen))
+            finish(alice, session)
+    assert tried(alice, alice.user.password + alice.code()) == (True, ["code"])
+
+
+def test_a_program_that_can_answer_one_question_only_copies_files(host: Host) -> None:
+    alice = host.person()
+    program = "/root/one-answer"
+    host.machine.write(program, f'#!/bin/sh\necho "{alice.user.password}$CODE"\n', mode=0o755)
+    host.machine.write("/root/batch", "mkdir by-a-program\n")
+    for method in PROMPTS:
+        argv = ["sftp", "-o", "BatchMode=no", "-b", "/root/batch", "-o", f"PreferredAuthentications={method}"]
+        env = {"SSH_ASKPASS": program, "SSH_ASKPASS_REQUIRE": "force", "CODE": alice.code(method == "password")}
+        host.machine.run([*argv, f"{alice}@127.0.0.1"], env=env)
+        host.machine.run(["rmdir", f"/home/{alice}/by-a-program"])
+
+
+def test_a_key_alone_gets_nobody_in(host: Host) -> None:
+    for person in (host.person(), host.person(enrolled=False)):
+        assert not host.machine.login(person.user, "-o", "PreferredAuthentications=publickey", key=True).ok
+
+
+# Without sshd: what the stack itself returns, as a VPN's plugin with PAP sees it.
+
+
+def test_any_service_can_have_one_answer(host: Host) -> None:
+    alice = host.person()
+    name = service(host.machine, *LINES, name="vpn")
+    phases = ("authenticate", "acct_mgmt")
+    right = pamtester(host.machine, name, alice.user, *phases, answers=[alice.user.password + alice.code()])
+    assert right.code == "PAM_SUCCESS"
+    wrong = pamtester(host.machine, name, alice.user, *phases, answers=[alice.user.password + alice.wrong()])
+    assert wrong.code == "PAM_AUTH_ERR"
+
+
+@pytest.mark.parametrize("missing", [2, 3])
+def test_without_one_of_the_lines_nobody_gets_in(host: Host, missing: int) -> None:
+    alice, bob = host.person(), host.person(enrolled=False)
+    name = service(host.machine, *LINES[:missing], *LINES[missing + 1 :], name="incomplete")
+    for person, answer in ((alice, alice.user.password + alice.code()), (bob, bob.user.password)):
+        mark = host.machine.mark()
+        result = pamtester(host.machine, name, person.user, "authenticate", "acct_mgmt", answers=[answer])
+        assert result.code == "PAM_SERVICE_ERR"
+        assert {line["outcome"] for line in host.decisions(mark)} == {"misconfigured"}
+
+
+def test_where_the_verifying_line_is_skipped_the_account_phase_refuses(host: Host) -> None:
+    alice = host.person()
+    skip = "auth [success=1 default=ignore] pam_permit.so"
+    permit = "auth required pam_permit.so"
+    name = service(host.machine, *LINES[:2], skip, LINES[2], permit, *LINES[3:], name="skipping")
+    mark = host.machine.mark()
+    answer = alice.user.password + alice.code()
+    assert pamtester(host.machine, name, alice.user, "authenticate", answers=[answer]).code == "PAM_SUCCESS"
+    both = pamtester(host.machine, name, alice.user, "authenticate", "acct_mgmt", answers=[answer])
+    assert both.code == "PAM_AUTH_ERR"
+    assert "reason=not-verified" in str(host.machine.log(mark)[-1])
