@@ -104,10 +104,13 @@ class Accounts:
     Every method raises CacheError (or a child) when something is missing, damaged or unsafe.
     """
 
-    def __init__(self, paths: Paths) -> None:
-        """Load the key and open the cache. Raises HostKeyError or CacheError."""
+    def __init__(self, paths: Paths, patience: float = store.BUSY_SECONDS) -> None:
+        """Load the key and open the cache, waiting for another's write to it for ``patience`` seconds at most.
+
+        Raises HostKeyError or CacheError.
+        """
         self._sealer: Sealer = keys.load(paths.key, paths.owner)
-        self._store = store.Store(paths.cache, paths.owner)
+        self._store = store.Store(paths.cache, paths.owner, patience)
         try:
             self._volatile = Volatile(paths.run, paths.owner)
         except BaseException:

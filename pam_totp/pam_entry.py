@@ -205,7 +205,8 @@ def _record(name: str, text: str) -> None:
     from pam_totp.paths import Paths
 
     try:
-        with Accounts(Paths()) as accounts:
+        # Whoever was refused has waited long enough, perhaps for this very lock.
+        with Accounts(Paths(), patience=1.0) as accounts:
             accounts.record_event(int(clock.now().wall), name, text)
     except PamTotpError:
         pass

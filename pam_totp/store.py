@@ -94,10 +94,10 @@ class Store:
     """One open connection. Use as a context manager; never keep one across a prompt.
 
     Opening raises CacheError: missing, unsafe, not a cache of ours, another schema version, unreadable.
-    Every method raises CacheError, and CacheReadOnlyError where the disk is full or read-only.
+    Every method raises CacheError, also when another process keeps a lock for more than ``patience`` seconds, and CacheReadOnlyError where the disk is full or read-only.
     """
 
-    def __init__(self, path: str, owner: int) -> None:
+    def __init__(self, path: str, owner: int, patience: float = BUSY_SECONDS) -> None:
         self._path = path
         try:
             files.check_parents(path, owner)
@@ -118,7 +118,7 @@ class Store:
             raise CacheError(f"the cache is not safe: {error}", "cache-unsafe") from None
         except OSError as error:
             raise CacheError(f"the cache {path} cannot be looked at: {error.strerror}") from None
-        self._connection = _connect(path)
+        self._connection = _connect(path, patience)
         try:
             found = (self._pragma("application_id"), self._pragma("user_version"))
         except CacheError:
@@ -260,11 +260,11 @@ class _Transaction:
             pass
 
 
-def _connect(path: str) -> sqlite3.Connection:
+def _connect(path: str, patience: float = BUSY_SECONDS) -> sqlite3.Connection:
     try:
         # mode=rw never creates a file; on a read-only disk SQLite opens for reading by itself.
         quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-        connection = sqlite3.connect(f"file:{quoted}?mode=rw", uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+        connection = sqlite3.connect(f"file:{quoted}?mode=rw", uri=True, timeout=patience, isolation_level=None)
         for setting in (
             "journal_mode = PERSIST",
             "synchronous = FULL",
