@@ -141,51 +141,45 @@ class Accounts:
         """
         # Rows and roster of one moment: between two reads an enrolment would look like damage.
         with self._store.snapshot():
-            return self._find(user)
+            account, others = self._look_up(user)
+        if account is not None and account.active:
+            return account
+        # A record that counts for nothing yet must not hide another name's that does. NSS is asked outside the snapshot:
+        # it may take its time, in which nobody could write.
+        for other in others:
+            owner = exists(other.name) if other.active else None
+            if owner is not None and owner.uid == user.uid:
+                other.note = f"alias of {other.name}"
+                return other
+        return self._without_record(user, account, others)
 
-    def _find(self, user: User) -> Account:
+    def _look_up(self, user: User) -> tuple[Account | None, list[Account]]:
+        """The record of this name; and, unless that one is active, those of the same uid under other names."""
         row = self._store.account(user.name)
-        if row is not None:
-            account = self._open(row)
-            if account.authenticators and account.uid != user.uid:
-                raise CacheError(
-                    f"{user.name} was enrolled with uid {account.uid} and now has {user.uid}: "
-                    f"if this is the same person, run pam-totp reset {user.name} and enrol again",
-                    "uid-changed",
-                )
-            if account.active:
-                return account
-            # A record that counts for nothing yet must not hide another name's that does.
-            return self._find_alias(user) or self._without_record(user, account)
-        if user.name in self._roster_names(user.name):
+        account = None if row is None else self._open(row)
+        if account is None and user.name in self._roster_names(user.name):
             raise self._disagreement(user.name)
-        return self._find_alias(user) or self._without_record(user, None)
-
-    def _find_alias(self, user: User) -> Account | None:
-        """The enrolled account of another name that still is the same user; None where that is proven not to be."""
+        if account is not None and account.authenticators and account.uid != user.uid:
+            raise CacheError(
+                f"{user.name} was enrolled with uid {account.uid} and now has {user.uid}: "
+                f"if this is the same person, run pam-totp reset {user.name} and enrol again",
+                "uid-changed",
+            )
+        if account is not None and account.active:
+            return account, []
         rows = self._store.accounts_with(user.uid)
         if {row[0] for row in rows} != set(self._roster_uid(user.uid)):
             raise self._disagreement(f"uid {user.uid}")
-        for row in rows:
-            if row[0] == user.name:
-                continue
-            account = self._open(row)
-            if not account.active:
-                continue
-            owner = exists(account.name)
-            if owner is not None and owner.uid == user.uid:
-                account.note = f"alias of {account.name}"
-                return account
-        return None
+        return account, [self._open(row) for row in rows if row[0] != user.name]
 
-    def _without_record(self, user: User, account: Account | None) -> Account:
+    def _without_record(self, user: User, account: Account | None, others: list[Account]) -> Account:
         if account is not None and account.uid == user.uid:
             return account
         if account is not None:
             # Nothing was enrolled: what is noted there was about the name's former owner.
             return Account(user.name, user.uid, [], account.ledger.cleared(), "the uid changed")
-        stale = [row[0] for row in self._store.accounts_with(user.uid)]
-        note = f"stale record of {', '.join(stale)} with the same uid" if stale else ""
+        names = ", ".join(other.name for other in others)
+        note = f"stale record of {names} with the same uid" if names else ""
         return Account(user.name, user.uid, [], self._remembered(user.name, Ledger()), note)
 
     def get(self, name: str) -> Account | None:
