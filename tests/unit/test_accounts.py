@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pam_totp import accounts as module
+from pam_totp import users
 from pam_totp.accounts import ACTIVE, PENDING, Account, Accounts, Authenticator
 from pam_totp.errors import CacheError, CacheReadOnlyError, ChargeError, DamageError, HostKeyError, NameServiceError
 from pam_totp.ledger import Ledger
@@ -242,6 +243,22 @@ def test_where_nss_does_not_answer_nobody_counts_as_stale(
 
     monkeypatch.setattr(module, "exists", fail)
     refused(host, User("newcomer", ALICE.uid), NameServiceError)
+
+
+def test_nss_may_take_its_time_and_keeps_nobody_from_writing(
+    host: Host, passwd: Passwd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.enroll()
+    secret = host.enroll(BOB)
+    passwd.add("alias", ALICE.uid)
+
+    def slow(name: str) -> User | None:
+        assert host.login("bob", host.code(secret)).reason == "code"
+        return users.exists(name)
+
+    monkeypatch.setattr("pam_totp.store.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(module, "exists", slow)
+    assert host.account(ALIAS).name == "alice"
 
 
 def test_spelling_is_nothing_that_un_enrols(host: Host) -> None:

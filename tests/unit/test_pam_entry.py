@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import inspect
 import os
 import sys
@@ -19,7 +20,7 @@ from tests.unit.host import ALICE, HERE, STEP, Host
 from tests.unit.pamh import NOT_TEXT, PAM_ERROR, Pamh, Raises
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 SCRIPT = "pam_totp.py"
 KEY = {"SSH_AUTH_INFO_0": "publickey ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGQq\n"}
@@ -36,12 +37,13 @@ Journal = list[tuple[int, str]]
 
 
 @pytest.fixture(autouse=True)
-def here(host: Host, monkeypatch: pytest.MonkeyPatch) -> Host:
+def here(host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     """The host whose files and clock the hooks use."""
     names = inspect.getfullargspec(Paths.__init__).args[1:]
     monkeypatch.setattr(Paths.__init__, "__defaults__", tuple(getattr(host.paths, name) for name in names))
     monkeypatch.setattr(clock, "now", host.now)
-    return host
+    yield host
+    gc.enable()  # a hook turns it off: its interpreter ends with the login, this one does not
 
 
 def authenticate(pamh: Pamh, *words: str) -> object:
