@@ -1,0 +1,247 @@
+"""Rules over real logins, and that `pam-totp explain` has said before what then happens."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pexpect
+import pytest
+
+from tests.enrolment.dialogue import CODE, INVITATION, started
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.lab.machine import Completed
+    from tests.login.host import Host, Person
+
+pytestmark = pytest.mark.usefixtures("key_and_code")
+
+CONFIG = "/etc/pam-totp/config.toml"
+SKIP = 'mfa = "skip"'
+HERE, THERE = "127.0.0.1", "127.0.7.1"
+
+
+@pytest.fixture(autouse=True)
+def none(host: Host) -> Iterator[None]:
+    """No configuration before and after each test."""
+    yield
+    host.machine.run(["rm", "-f", CONFIG])
+
+
+def configure(host: Host, *tables: str, general: str = "") -> None:
+    host.machine.write(CONFIG, "\n".join([general, *(f"[[rule]]\n{table}" for table in tables)]))
+
+
+def met(person: Person, *, source: str = HERE, key: str = "") -> str:
+    """What a login meets, in the words of explain's JSON; nothing is answered."""
+    machine = person.host.machine
+    with machine.ssh(person.user, "-o", "NumberOfPasswordPrompts=1", key=key or True, source=source) as session:
+        questions = {"Verification code: ": "ask", CODE: "enroll", INVITATION: "invite"}
+        which = int(session._child.expect([*questions, pexpect.EOF]))
+        if which < len(questions):
+            return list(questions.values())[which]
+        return "refuse" if session.wait() else "skip"
+
+
+def explain(person: Person, *options: str) -> Any:
+    """What `pam-totp explain --json` says."""
+    return json.loads(person.host.machine.run(["pam-totp", "explain", person.name, "--json", *options]).stdout)
+
+
+def happens(person: Person, *, source: str = HERE, key: str = "") -> tuple[str, int | None]:
+    """What a login meets and which rule decides it: foretold by explain, seen at the login, and in the log."""
+    file = f"/root/.ssh/{key or person}"
+    certified = person.host.machine.run(["test", "-e", f"{file}-cert.pub"], check=False).returncode == 0
+    told = explain(person, "--rhost", source, "--key", f"{file}-cert.pub" if certified else f"{file}.pub")
+    mark = person.host.machine.mark()
+    action = met(person, source=source, key=key)
+    assert action == told["action"]
+    lines = person.host.decisions(mark)
+    if action in ("skip", "refuse"):
+        assert [line["reason"] for line in lines] == [told["reason"]]
+    return action, told["rule"]
+
+
+def test_users_are_named(host: Host) -> None:
+    alice, bob = host.person(), host.person()
+    configure(host, f'users = ["{alice}", "nobody"]\n{SKIP}')
+    assert happens(alice) == ("skip", 1)
+    assert happens(bob) == ("ask", None)
+
+
+def test_groups_are_those_of_the_name_service_whatever_it_is(host: Host) -> None:
+    local, directory, none = host.person(), host.person(), host.person()
+    host.machine.sh(
+        """
+        groupadd local-group && usermod -aG local-group "$1"
+        sed -i 's/^group:.*/group: files extrausers/' /etc/nsswitch.conf
+        printf 'directory-group:x:5000:%s\\n' "$2" >/var/lib/extrausers/group
+        """,
+        local.name,
+        directory.name,
+    )
+    configure(host, f'groups = ["directory-group"]\n{SKIP}', f'groups = ["local-group", "other"]\n{SKIP}')
+    assert happens(directory) == ("skip", 1)
+    assert happens(local) == ("skip", 2)
+    assert happens(none) == ("ask", None)
+    configure(host, f'groups = ["{none}"]\n{SKIP}')  # the primary group
+    assert happens(none) == ("skip", 1)
+
+
+def test_a_service_is_named(host: Host) -> None:
+    alice = host.person()
+    configure(host, f'services = ["vpn"]\n{SKIP}', f'services = ["sshd", "sftp"]\n{SKIP}')
+    assert happens(alice) == ("skip", 2)
+    assert explain(alice, "--service", "vpn")["rule"] == 1
+    assert explain(alice, "--service", "cron")["rule"] is None
+
+
+def test_networks_of_both_families_are_named(host: Host) -> None:
+    alice = host.person()
+    configure(host, f'networks = ["127.0.7.0/24", "fd00:7::/32"]\n{SKIP}')
+    assert happens(alice, source="127.0.7.9") == ("skip", 1)
+    assert happens(alice, source="127.0.8.9") == ("ask", None)
+    assert happens(alice, source="fd00:7::9") == ("skip", 1)
+    assert happens(alice, source="fd00:8::9") == ("ask", None)
+
+
+def test_a_client_that_sshd_reports_by_name_is_in_no_network(host: Host) -> None:
+    alice = host.person()
+    configure(host, f'networks = ["0.0.0.0/0", "::/0"]\n{SKIP}')
+    assert happens(alice) == ("skip", 1)
+    host.machine.sshd.drop_in("10-names", "UseDNS yes\n")
+    host.machine.sshd.reload()
+    mark = host.machine.mark()
+    assert met(alice) == "ask"
+    host.machine.sshd.remove("10-names")
+    host.machine.sshd.reload()
+    assert explain(alice, "--rhost", "localhost")["action"] == "ask"
+    assert not [line for line in host.decisions(mark) if line["outcome"] == "skipped"]
+
+
+def test_keys_are_named_by_fingerprint_or_as_certificates_or_all(host: Host) -> None:
+    alice, bob = host.person(), host.person()
+    host.machine.sh(
+        """
+        ssh-keygen -q -t ed25519 -N '' -f /root/ca && cp /root/ca.pub /etc/ssh/authorities
+        ssh-keygen -q -t ed25519 -N '' -f "/root/.ssh/$1-certified"
+        ssh-keygen -q -s /root/ca -I laptop -n "$1" "/root/.ssh/$1-certified.pub"
+        """,
+        alice.name,
+    )
+    host.machine.sshd.drop_in("10-authorities", "TrustedUserCAKeys /etc/ssh/authorities\n")
+    host.machine.sshd.reload()
+    fingerprint = host.machine.run(["ssh-keygen", "-l", "-f", f"/root/.ssh/{alice}.pub"]).stdout.split()[1]
+    configure(host, f'keys = ["{fingerprint}"]\n{SKIP}', f'keys = ["certificate"]\n{SKIP}')
+    assert happens(alice) == ("skip", 1)
+    assert happens(alice, key=f"{alice}-certified") == ("skip", 2)
+    assert happens(bob) == ("ask", None)
+    configure(host, f'keys = ["any"]\n{SKIP}')
+    assert happens(bob) == ("skip", 1)
+    assert explain(bob)["action"] == "ask"
+
+
+def test_who_has_just_enrolled_is_told_from_others(host: Host) -> None:
+    alice, bob = host.person(), host.person(enrolled=False)
+    configure(host, f'enrolled_within = "1h"\n{SKIP}', general='unenrolled = "deny"')
+    assert happens(alice) == ("skip", 1)
+    assert happens(bob) == ("refuse", None)
+
+
+def test_the_first_rule_that_matches_decides(host: Host) -> None:
+    alice, bob = host.person(), host.person()
+    configure(host, f'users = ["{alice}"]\nnetworks = ["{THERE}"]', f'networks = ["127.0.0.0/8"]\n{SKIP}')
+    assert happens(alice, source=THERE) == ("ask", 1)
+    assert happens(alice) == ("skip", 2)
+    assert happens(bob, source=THERE) == ("skip", 2)
+
+
+@pytest.mark.parametrize(
+    ("word", "action"),
+    [("skip", "skip"), ("enroll", "enroll"), ("invite", "refuse"), ("deny", "refuse"), ("deadline", "skip")],
+)
+def test_a_rule_says_what_becomes_of_who_is_not_enrolled(host: Host, word: str, action: str) -> None:
+    bob = host.person(enrolled=False)
+    configure(host, f'users = ["{bob}"]\nunenrolled = "{word}"', general='unenrolled = "deny"')
+    assert happens(bob) == (action, 1)
+    if word == "invite":
+        host.confidential.add(host.machine.run(["pam-totp", "invite", bob.name]).stdout.strip())
+        assert happens(bob) == ("invite", 1)
+
+
+def test_explain_agrees_about_waits_exemptions_and_what_is_remembered(host: Host) -> None:
+    alice, bob = host.person(), host.person()
+    configure(host, general='remember = "1h"')
+    assert alice.log_in(alice.code()).ok
+    assert happens(alice) == ("skip", None)
+    assert explain(alice, "--rhost", HERE)["reason"] == "enrolled"
+    for _ in range(3):
+        assert not bob.log_in(bob.wrong()).ok
+    assert happens(bob) == ("refuse", None)
+    host.machine.run(["pam-totp", "exempt", bob.name, "--until", "2099-12-31", "--reason", "no phone"])
+    assert happens(bob) == ("skip", None)
+    assert explain(bob)["fact"] == "exempt until 2099-12-31 23:59 UTC: no phone"
+
+
+def test_explain_says_it_to_people_as_well_and_changes_nothing(host: Host) -> None:
+    alice = host.person()
+    configure(
+        host, f'users = ["{alice}"]\nnetworks = ["192.0.2.0/24"]\n{SKIP}', 'groups = ["sudo"]\nunenrolled = "deny"'
+    )
+    before = host.machine.run(["sha256sum", "/var/lib/pam-totp/cache.db"]).stdout
+    said = host.machine.run(["pam-totp", "explain", alice.name, "--rhost", "192.0.2.7"]).stdout
+    assert said == (
+        f"{alice} is not asked for a code (rule)\n"
+        "  rule: number 1\n"
+        "  fact: state active, authenticators: phone\n"
+        "  rule 1: users match; networks match\n"
+        "  rule 2: groups do not match\n"
+    )
+    assert host.machine.run(["sha256sum", "/var/lib/pam-totp/cache.db"]).stdout == before
+
+
+def checked(host: Host) -> Completed:
+    return host.machine.run(["pam-totp", "config", "check"], check=False)
+
+
+def test_overlaps_and_rules_that_are_never_reached_are_reported(host: Host) -> None:
+    configure(host, 'users = ["a"]', 'groups = ["b"]\nunenrolled = "deny"', 'users = ["a"]\nservices = ["sshd"]')
+    done = checked(host)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.splitlines() == [
+        "rules 1 and 2 overlap: where both match, rule 1 decides",
+        "rule 3 is never reached: rule 1 takes every login that it could match",
+    ]
+    configure(host, 'users = ["a"]', 'users = ["b"]\nunenrolled = "deny"')
+    done = checked(host)
+    assert (done.returncode, done.stdout) == (0, f"{CONFIG}: good (2 rules)\n")
+
+
+def test_a_mistake_is_named_and_nobody_gets_in_until_it_is_mended(host: Host) -> None:
+    alice = host.person()
+    configure(host, 'user = ["a"]')
+    done = checked(host)
+    assert done.returncode == 3
+    assert "[[rule]] number 1: unknown key 'user'" in done.stderr
+    mark = host.machine.mark()
+    assert met(alice) == "refuse"
+    assert [line["outcome"] for line in host.decisions(mark)] == ["misconfigured"]
+
+
+def test_a_client_in_batch_mode_never_asks_pam_so_sshd_must_let_it_in(host: Host) -> None:
+    backup = host.person(enrolled=False)
+    configure(host, f'users = ["{backup}"]\n{SKIP}')
+    batch = ["ssh", "-o", "BatchMode=yes", "-i", f"/root/.ssh/{backup}", f"{backup}@127.0.0.1", "echo in"]
+    with started(backup) as session:
+        assert session.wait() == 0
+    assert host.machine.run(batch, check=False).returncode == 255
+    match = f"Match User {backup} Address 127.0.0.1\n    AuthenticationMethods publickey\n"
+    host.machine.sshd.drop_in("00-backup", match)
+    host.machine.sshd.reload()
+    try:
+        assert host.machine.run(batch).stdout == "in\n"
+    finally:
+        host.machine.sshd.remove("00-backup")
+        host.machine.sshd.reload()
