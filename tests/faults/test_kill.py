@@ -32,7 +32,7 @@ def test_a_recovery_code_of_a_killed_login_works_once(rig: Rig, full: bool, tall
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_killed_command_is_done_or_not_done(name: str, rig: Rig, full: bool, tally: Callable[..., None]) -> None:
-    done = rig("kill", "command", name=name, every=1 if full else 16)
+    done = rig("kill", "command", name=name, every=1 if full else 40)
     assert not done["problems"], "\n".join(done["problems"])
     assert done["cases"] >= 50
     tally(done["cases"])

@@ -96,7 +96,7 @@ def command(name: str, every: int) -> Result:
         host.put_back(kept)
         pid = os.fork()
         if pid == 0:
-            _become(argv, typed(secrets[-1]))
+            become(argv, typed(secrets[-1]))
         result = _traced(pid, call, lambda: _ended(pid))
         if call is None and not behind(host.View("alice")):
             raise AssertionError(f"{name} did not do its work: {host.View('alice')}")
@@ -126,9 +126,14 @@ def _traced(pid: int, call: trace.Call | None, wait: Callable[[], int]) -> tuple
     return [], ended[0]
 
 
-def _become(argv: list[str], typed: str) -> None:
-    """Stop, and then be the command."""
+def become(argv: list[str], typed: str) -> None:
+    """Stop, and then be the command; does not return."""
     os.kill(os.getpid(), signal.SIGSTOP)
+    be(argv, typed)
+
+
+def be(argv: list[str], typed: str) -> None:
+    """Be the command; does not return."""
     sys.stdin = io.StringIO(typed)
     try:
         os._exit(cli.main(argv))

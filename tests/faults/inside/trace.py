@@ -24,7 +24,7 @@ CHANGING = {
 
 def resumed(pid: int, options: list[str], wait: Callable[[], object]) -> None:
     """Let a stopped process go on under strace; `wait` returns when it has ended."""
-    while _state(pid) != "T":
+    while state(pid) != "T":
         time.sleep(0.0002)
     command = ["strace", "-f", "-p", str(pid), *options]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8") as tracer:
@@ -38,7 +38,8 @@ def resumed(pid: int, options: list[str], wait: Callable[[], object]) -> None:
         wait()
 
 
-def _state(pid: int) -> str:
+def state(pid: int) -> str:
+    """The state of a process as one letter (proc(5)): R, S, D, T, t, Z."""
     with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
         return file.read().rpartition(")")[2].split()[0]
 
