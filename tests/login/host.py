@@ -160,6 +160,25 @@ class Person:
         self.host.confidential.add(found)
         return found
 
+    def elsewhere(self) -> dict[str, str]:
+        """How to log in from another source: with another key of this user, or from another address."""
+        if self.host.variant == "password-and-code":
+            return {"source": "127.0.0.9"}
+        self.host.machine.sh(
+            """
+            test -e "/root/.ssh/$1-laptop" || ssh-keygen -q -t ed25519 -N '' -f "/root/.ssh/$1-laptop"
+            cat "/root/.ssh/$1-laptop.pub" >>"/home/$1/.ssh/authorized_keys"
+            """,
+            self.name,
+        )
+        return {"key": f"{self}-laptop"}
+
+    def fail(self, times: int = 3) -> None:
+        """Have wrong codes counted from where this user logs in from."""
+        key = self.host.machine.read(f"/home/{self}/.ssh/authorized_keys").split()[:2]
+        by_key = self.host.variant == "key-and-code"
+        self.host.guess(self, *["127.0.0.1"] * times, auth_info=" ".join(["publickey", *key]) if by_key else "")
+
     def log_in(
         self,
         answer: str | None = None,

@@ -134,9 +134,7 @@ def test_who_is_locked_gets_auth_err_without_a_prompt(host: Host) -> None:
     assert "this account is locked" in result.screen
 
 
-@pytest.mark.parametrize(
-    "info", [None, "", "password\n", "publickey\n", "publickey ssh-ed25519\n", "hostbased ssh-ed25519 AAAA\n"]
-)
+@pytest.mark.parametrize("info", [None, "", "publickey ssh-ed25519\n", "hostbased ssh-ed25519 AAAA\n"])
 def test_without_a_public_key_everybody_gets_auth_err_before_anything_else_is_looked_at(
     host: Host, info: str | None
 ) -> None:
@@ -173,7 +171,7 @@ def test_who_is_not_asked_by_decision_returns_ignore(host: Host, pending: bool) 
 # -- PAM_USER_UNKNOWN
 
 
-@pytest.mark.parametrize("name", [UNKNOWN, "..", "a/b", "root:x", "x" * 300, "ROOT", "-1", "0", "naïve"])
+@pytest.mark.parametrize("name", [UNKNOWN, "..", "a/b", "root:x", "x" * 300, "0", "naïve"])
 def test_a_name_that_nss_does_not_know_returns_user_unknown_and_leaves_no_trace(host: Host, name: str) -> None:
     script = "find /var/lib/pam-totp /run/pam-totp -type f -exec sha256sum {} + | sort"
     before = host.machine.sh(script).stdout
