@@ -168,6 +168,16 @@ def test_who_is_not_asked_by_decision_returns_ignore(host: Host, pending: bool) 
     assert not asked(result)
 
 
+def test_who_is_exempt_returns_ignore_until_the_exemption_ends(host: Host) -> None:
+    alice = host.person()
+    host.machine.run(["pam-totp", "exempt", alice.name, "--until", "2099-12-31", "--reason", "new phone"])
+    result = attempt(host, alice)
+    assert result.code == "PAM_IGNORE"
+    assert not asked(result)
+    host.machine.run(["pam-totp", "exempt", alice.name, "--end"])
+    assert attempt(host, alice, alice.code()).code == "PAM_SUCCESS"
+
+
 # -- PAM_USER_UNKNOWN
 
 
@@ -291,6 +301,15 @@ def test_an_attempt_that_can_be_charged_nowhere_returns_authinfo_unavail_whether
     assert [result.code for result in results] == ["PAM_AUTHINFO_UNAVAIL"] * 2
     assert results[0].screen == results[1].screen
     assert attempt(host, alice, code).code == "PAM_SUCCESS"
+
+
+def test_a_recovery_code_that_cannot_be_spent_durably_returns_authinfo_unavail_and_stays_good(host: Host) -> None:
+    alice = host.person()
+    code = host.machine.run(["pam-totp", "recovery", alice.name]).stdout.split()[0]
+    host.confidential |= {code, code.replace("-", "")}
+    with read_only(host):
+        assert attempt(host, alice, code).code == "PAM_AUTHINFO_UNAVAIL"
+    assert [attempt(host, alice, code).code for _ in range(2)] == ["PAM_SUCCESS", "PAM_AUTH_ERR"]
 
 
 # -- PAM_SERVICE_ERR
