@@ -62,3 +62,12 @@ def test_a_crowd_beyond_max_startups_leaves_sshd_in_order(door: Rig, full: bool,
         f"slowest ({suite})": f"{done['slowest']:.1f} s",
     }
     tally(done["cases"], done["in"], **figures)
+
+
+@pytest.mark.row("environment")
+def test_what_is_in_sshds_own_environment_is_not_run(door: Rig, tally: Callable[..., None]) -> None:
+    done = door("door", "environments")
+    door.machine.sshd.restart()
+    print(done["seen"])
+    assert not done["problems"], "\n".join(done["problems"])
+    tally(done["cases"], done["pam"])

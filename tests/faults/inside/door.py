@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pam_totp.accounts import Accounts
-from tests.faults.inside import host
+from tests.faults.inside import host, hostile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -217,10 +217,10 @@ def crowd(count: int) -> dict[str, object]:
     if _processes("[listener]") != [listener]:
         problems.append("sshd is another")
     last = users[count]
-    if _finished(_client(last, host.code(secrets[last], host.step_now()))) != 0:
+    code = host.code(secrets[last], host.step_now())
+    if _finished(_client(last, code)) != 0:
         problems.append("the login afterwards is refused")
-    again = _finished(_client(last, host.code(secrets[last], host.step_now())))
-    if again == 0:
+    if _finished(_client(last, code)) == 0:
         problems.append("and with the same code it works again")
     return {
         "cases": count,
@@ -230,3 +230,63 @@ def crowd(count: int) -> dict[str, object]:
         "rate": len(took) / elapsed if elapsed else 0.0,
         "problems": problems,
     }
+
+
+# What somebody might have in the environment when starting sshd by hand; all of it points to `hostile.EVIL`.
+ENVIRONMENTS = {
+    "PATH": {"PATH": f"{hostile.EVIL}/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+    "PYTHONPATH": {"PYTHONPATH": hostile.EVIL},
+    "PYTHONHOME": {"PYTHONHOME": hostile.EVIL},
+    "PYTHONSTARTUP and the like": {
+        "PYTHONSTARTUP": f"{hostile.EVIL}/os.py",
+        "PYTHONINSPECT": "1",
+        "PYTHONOPTIMIZE": "2",
+        "PYTHONBREAKPOINT": "os.system",
+        "PYTHONUSERBASE": hostile.EVIL,
+        "PYTHONPLATLIBDIR": "evil",
+        "PYTHONIOENCODING": "utf-16",
+        "PYTHONMALLOC": "debug",
+        "PYTHONWARNINGS": "error",
+    },
+    "LD_LIBRARY_PATH": {"LD_LIBRARY_PATH": hostile.EVIL},
+    "LD_PRELOAD": {"LD_PRELOAD": f"{hostile.EVIL}/none.so", "LD_AUDIT": f"{hostile.EVIL}/none.so"},
+    "locale and others": {
+        "LC_ALL": "tr_TR",
+        "TZ": "../../etc/shadow",
+        "HOME": hostile.EVIL,
+        "IFS": "/",
+        "MALLOC_PERTURB_": "1",
+    },
+}
+
+
+def environments() -> dict[str, object]:
+    """sshd started with each of them: a wrong code never gets in, and nothing of what they point to is run."""
+    hostile.make_evil()
+    user = "door0"
+    secret = host.enrolled(user)
+    kept = host.keep()
+    problems = []
+    seen = {}
+    for what, environment in ENVIRONMENTS.items():
+        host.put_back(kept)
+        _restarted({"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **environment})
+        if _finished(_client(user, host.wrong(secret, host.step_now()))) == 0:
+            problems.append(f"{what}: a wrong code gets in")
+        code = host.code(secret, host.step_now())
+        seen[what] = _finished(_client(user, code))
+        if seen[what] == 0 and _finished(_client(user, code)) == 0:
+            problems.append(f"{what}: the same code gets in twice")
+        if os.path.exists(hostile.STOLEN):
+            with open(hostile.STOLEN, encoding="ascii") as file:
+                problems.append(f"{what}: run was {file.read()}")
+            os.unlink(hostile.STOLEN)
+    return {"cases": len(ENVIRONMENTS), "pam": 3 * len(ENVIRONMENTS), "seen": seen, "problems": problems}
+
+
+def _restarted(environment: dict[str, str]) -> None:
+    for pid in _processes("[listener]"):
+        os.kill(pid, signal.SIGTERM)
+    _until(lambda: not _processes("[listener]"))
+    subprocess.run(["/usr/sbin/sshd"], env=environment, check=True)
+    _until(lambda: _processes("[listener]"))

@@ -9,6 +9,7 @@
  *     gate HEX    the same, but it waits for "go" first         child PID
  *     go          let all that wait go at once                  gone
  *     wait        until a child has ended                       end PID exit CODE | end PID signal NUMBER
+ *     close MASK  later children close descriptor 0, 1 and 2   closed
  *     hold        go on to the prompt and stand still there     held | done CODE
  *
  * A child's exit code is what pam_authenticate returned. Before "hold" children begin with pam_authenticate, afterwards
@@ -25,7 +26,7 @@
 
 static pam_handle_t *pamh;
 static char *answer; /* in a child: what it was given */
-static int child, holding;
+static int child, holding, closing;
 static int gate[2];
 
 static void serve(void);
@@ -77,6 +78,9 @@ static void start(const char *how, const char *text)
     child = 1;
     answer = strdup(text);
     close(gate[1]);
+    for (int i = 0; i < 3; i++)
+        if (closing & 1 << i)
+            close(i);
     if (strcmp(how, "stop") == 0)
         raise(SIGSTOP);
     if (strcmp(how, "gate") == 0) {
@@ -107,6 +111,9 @@ static void serve(void)
             close(gate[0]);
             status = pipe(gate);
             puts(status ? "failed" : "gone");
+        } else if (strcmp(word, "close") == 0) {
+            closing = atoi(strtok_r(NULL, " \n", &rest));
+            puts("closed");
         } else if (strcmp(word, "wait") == 0) {
             pid_t pid = wait(&status);
             if (WIFEXITED(status))

@@ -15,6 +15,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 PROGRAM = "/run/lab/holder"
 SERVICE = "lab"
 KILLED = -9
+# In the place of an answer: a conversation that fails.
+REFUSED = b"!"
 
 
 class NotHeldError(Exception):
@@ -54,7 +56,12 @@ class Holder:
     def start(self, answer: str | bytes | None, how: str = "fork") -> int:
         """Go on with an answer (None: there is none) in a process of its own; return its pid. `how`: see holder.c."""
         data = answer.encode() if isinstance(answer, str) else answer
-        return int(self._ask(f"{how} {'-' if data is None else data.hex()}")[1])
+        text = "-" if data is None else "!" if data is REFUSED else data.hex()
+        return int(self._ask(f"{how} {text}")[1])
+
+    def close(self, descriptors: Iterable[int]) -> None:
+        """Let those that start from now on be without some of standard input, output and error."""
+        self._ask(f"close {sum(1 << number for number in descriptors)}")
 
     def go(self) -> None:
         """Let all go that wait."""
