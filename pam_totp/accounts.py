@@ -144,8 +144,8 @@ class Accounts:
             account, others = self._look_up(user)
         if account is not None and account.active:
             return account
-        # A record that counts for nothing yet must not hide another name's that does. NSS is asked outside the snapshot:
-        # it may take its time, in which nobody could write.
+        # A record that counts for nothing yet must not hide another name's that does. NSS is asked outside the
+        # snapshot: it may take its time, in which nobody could write.
         for other in others:
             owner = exists(other.name) if other.active else None
             if owner is not None and owner.uid == user.uid:
