@@ -23,6 +23,7 @@ TALLY = "reliability"
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker."""
     config.addinivalue_line("markers", "row(key): which row of the reliability table a test belongs to")
+    config.addinivalue_line("markers", "section(title): which section of docs/recovery.md a test tries")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -74,7 +75,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             tally = tallies.setdefault(key, Tally())
             tally.seconds += report.duration
             tally.failed += outcome in ("failed", "error")
-            if report.when == "call":
+            if report.when == "teardown":
                 tally.suites |= {suite} - {""}
                 for name, entry in report.user_properties:
                     if name == TALLY and isinstance(entry, dict):
