@@ -94,7 +94,8 @@ class Store:
     """One open connection. Use as a context manager; never keep one across a prompt.
 
     Opening raises CacheError: missing, unsafe, not a cache of ours, another schema version, unreadable.
-    Every method raises CacheError, also when another process keeps a lock for more than ``patience`` seconds, and CacheReadOnlyError where the disk is full or read-only.
+    Every method raises CacheError, also when another process keeps a lock for more than ``patience`` seconds, and
+    CacheReadOnlyError where the disk is full or read-only.
     """
 
     def __init__(self, path: str, owner: int, patience: float = BUSY_SECONDS) -> None:
