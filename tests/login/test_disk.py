@@ -163,7 +163,7 @@ def test_where_an_attempt_can_be_recorded_nowhere_a_right_code_looks_like_a_wron
     assert not alice.log_in(alice.wrong()).ok
     assert not bob.log_in(bob.wrong()).ok
     mark = host.machine.mark()
-    with trouble(host), host.machine.tmpfs(RUN, size="64k"):
+    with trouble(host), host.machine.tmpfs(RUN, size="2m"):
         host.machine.sh(FILL, RUN)
         right, wrong = alice.log_in(code), bob.log_in(bob.wrong())
     assert not right.ok

@@ -295,7 +295,7 @@ def test_an_attempt_that_can_be_charged_nowhere_returns_authinfo_unavail_whether
 ) -> None:
     alice = host.person()
     code, wrong = alice.code(), alice.wrong()
-    with read_only(host), host.machine.tmpfs("/run/pam-totp", size="64k"):
+    with read_only(host), host.machine.tmpfs("/run/pam-totp", size="2m"):
         host.machine.sh("dd if=/dev/zero of=/run/pam-totp/fill bs=4k 2>&1", check=False)
         results = [attempt(host, alice, answer) for answer in (code, wrong)]
     assert [result.code for result in results] == ["PAM_AUTHINFO_UNAVAIL"] * 2
