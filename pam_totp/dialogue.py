@@ -105,16 +105,17 @@ def show_recovery_codes(this: Attempt, name: str, codes: list[str]) -> None:
     prompt = (
         "These are your recovery codes, for the day your phone is gone.\n"
         "Each works once, in the place of a code. They are not shown again:\n\n"
-        f"{lines}\n\nWrite them down, then press Enter: "
+        f"{lines}\n\nWrite them down, then type yes: "
     )
     for _ in range(TRIES):
         answer = this.talk.ask(prompt, echo=True)
         if answer is None:
             return
-        if not answer.strip():
+        if answer.strip().lower() in ("yes", "y"):
             break
-        # A client that answers every question with a stored password has shown them to nobody.
-        prompt = "Once you have written them down, just press Enter: "
+        # A client whose terminal went away answers with nothing, and one that answers every question with a stored
+        # password has shown them to nobody.
+        prompt = "Once you have written them down, type yes: "
     else:
         return
     try:

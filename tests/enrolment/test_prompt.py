@@ -124,7 +124,7 @@ def test_recovery_codes_that_were_not_acknowledged_are_issued_anew_at_the_next_l
         assert screens.told(session.screen, alice) == screens.kept("recovery-codes-anew")
         session.answer("what?")
         session.expect(ENTER)
-        session.answer("")
+        session.answer("yes")
         session.expect(GOES_ON)
         assert session.wait() == 0
     assert not set(first) & set(second)
@@ -214,7 +214,7 @@ def test_it_works_in_sftp(host: Host) -> None:
         alice = shown(alice, session)
         session.answer(alice.code(-1))
         take(host, session)
-        session.answer("")
+        session.answer("yes")
         session.expect("sftp> ")
         session.answer("bye")
         assert session.wait() == 0

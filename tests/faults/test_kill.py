@@ -17,14 +17,14 @@ COMMANDS = ("enroll", "enroll again", "confirm", "confirm again", "reset", "reco
 
 
 def test_a_killed_login_is_charged_or_not_and_never_a_success(rig: Rig, full: bool, tally: Callable[..., None]) -> None:
-    done = rig("kill", "login", every=1 if full else 8)
+    done = rig("kill", "login", every=1 if full else 6)
     assert not done["problems"], "\n".join(done["problems"])
     assert done["cases"] >= 50
     tally(done["cases"], done["cases"])
 
 
 def test_a_recovery_code_of_a_killed_login_works_once(rig: Rig, full: bool, tally: Callable[..., None]) -> None:
-    done = rig("kill", "recovery", every=1 if full else 8)
+    done = rig("kill", "recovery", every=1 if full else 6)
     assert not done["problems"], "\n".join(done["problems"])
     assert done["cases"] >= 50
     tally(done["cases"], done["cases"])

@@ -18,7 +18,7 @@ KEY = re.compile(r"  key  ((?:[A-Z2-7]{4} ){7}[A-Z2-7]{4})")
 RECOVERY_CODE = re.compile(r"\b[a-km-np-z2-9]{5}-[a-km-np-z2-9]{5}\b")
 CODE_OF_THE_APP = "Code from the app: "
 CODE = "Verification code: "
-ENTER = "press Enter: "
+ENTER = "type yes: "
 
 
 class Service:
@@ -76,6 +76,6 @@ def enrolled(person: Person, *words: str, code: str = "", steps: int = -1) -> tu
         person = scanned(person, session.screen)
         session.answer(person.code(steps))
         if session.expect(ENTER, "is set up") == 0:
-            session.answer("")
+            session.answer("yes")
         assert session.wait() == 0, session.screen
         return person, recovery_codes(person, session.screen)

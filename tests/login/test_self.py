@@ -115,7 +115,7 @@ def test_a_code_used_here_is_spent_at_logins_and_the_other_way_round(host: Host)
     steady(5)
     alice = host.person()
     code = alice.code()
-    assert visit(alice, "recovery", answers=(code, "")).returncode == 0
+    assert visit(alice, "recovery", answers=(code, "yes")).returncode == 0
     assert not alice.log_in(code).ok
     host.unlock(alice)
     assert alice.log_in(alice.code(1)).ok
@@ -175,9 +175,9 @@ def test_re_enrolment_keeps_the_old_authenticator_until_the_new_one_is_confirmed
         new = scanned(alice, session.screen)
         assert alice.log_in(alice.code(1)).ok
         session.answer(new.code(-1))
-        session.expect("press Enter: ")
+        session.expect("type yes: ")
         recovery_codes(new, session.screen)
-        session.answer("")
+        session.answer("yes")
         assert session.wait() == 0
     assert labels(alice) == ["phone"]
     assert new.log_in(new.code()).ok
@@ -189,9 +189,9 @@ def test_new_recovery_codes_void_the_old(host: Host) -> None:
     with terminal(alice, "recovery") as session:
         session.expect(CODE)
         session.answer(alice.code())
-        session.expect("press Enter: ")
+        session.expect("type yes: ")
         new = recovery_codes(alice, session.screen)
-        session.answer("")
+        session.answer("yes")
         assert session.wait() == 0
     assert not alice.log_in(old[0]).ok
     assert alice.log_in(new[0]).ok
@@ -218,9 +218,9 @@ def test_a_first_enrolment_obeys_the_policy(host: Host) -> None:
             session.expect(CODE_OF_THE_APP)
             alice = scanned(alice, session.screen)
             session.answer(alice.code(-1))
-            session.expect("press Enter: ")
+            session.expect("type yes: ")
             recovery_codes(alice, session.screen)
-            session.answer("")
+            session.answer("yes")
             assert session.wait() == 0
         assert alice.log_in(alice.code()).ok
 

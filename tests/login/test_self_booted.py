@@ -78,8 +78,8 @@ def test_a_user_enrols_in_the_hardened_service_and_it_is_logged(booted: Booted) 
         session.expect(CODE_OF_THE_APP)
         secret = KEY.findall(session.screen)[-1].replace(" ", "")
         session.answer(code(secret))
-        session.expect("press Enter: ")
-        session.answer("")
+        session.expect("type yes: ")
+        session.answer("yes")
         assert session.wait() == 0
     assert status(booted, "alice").stdout.startswith("alice: active\n")
     assert booted.run(["pam-totp", "status", "alice"]).returncode == 0

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("quick_hash")
 
 DAY = 86_400
-ENTER = ""
+ENTER = "yes"
 
 
 @pytest.fixture(autouse=True)
@@ -293,9 +293,9 @@ def test_codes_that_were_not_acknowledged_are_issued_anew_at_the_next_login(
     assert log_in(host, second[0], rhost=ELSEWHERE)[0].reason == "recovery-code"
 
 
-def test_an_answer_that_is_more_than_enter_is_asked_again(host: Host) -> None:
-    _, talk = log_in(host, 0, "stored password", " ")
-    assert talk.echoed[-1] == "Once you have written them down, just press Enter: "
+def test_an_answer_other_than_yes_is_asked_again(host: Host) -> None:
+    _, talk = log_in(host, 0, "stored password", "", " Yes ")
+    assert talk.echoed[-1] == "Once you have written them down, type yes: "
     assert shown(host)
 
 

@@ -74,7 +74,7 @@ def actions(journal: Journal) -> list[str]:
 
 
 def test_a_first_enrolment_takes_the_first_code_and_hands_out_recovery_codes(host: Host, journal: Journal) -> None:
-    result, talk = enroll(host, 0, "")
+    result, talk = enroll(host, 0, "yes")
     assert result == 0
     assert labels(host) == ["phone"]
     assert talk.asked == []
@@ -86,13 +86,13 @@ def test_a_first_enrolment_takes_the_first_code_and_hands_out_recovery_codes(hos
 
 
 def test_the_code_that_confirms_is_spent(host: Host) -> None:
-    _, talk = enroll(host, 0, "")
+    _, talk = enroll(host, 0, "yes")
     assert host.login("alice", host.code(talk.secret)).reason == "spent-code"
     assert host.login("alice", host.code(talk.secret, 1)).reason == "code"
 
 
 def test_a_wrong_code_is_explained_and_asked_for_again(host: Host) -> None:
-    result, talk = enroll(host, "nonsense", "000000", 10, -1, "")
+    result, talk = enroll(host, "nonsense", "000000", 10, -1, "yes")
     assert result == 0
     assert "A code has six digits." in talk.said
     assert "That code is wrong." in talk.said
@@ -125,7 +125,7 @@ def test_a_key_that_somebody_else_has_seen_is_never_shown_again(host: Host) -> N
     """Whoever was in the user's session before may have begun an enrolment, and noted the key."""
     pending = host.enroll(state=PENDING)
     _, first = enroll(host, None)
-    _, second = enroll(host, 0, "")
+    _, second = enroll(host, 0, "yes")
     assert len({pending, first.secret, second.secret}) == 3
     assert [each.secret for each in host.account().authenticators] == [second.secret]
 
@@ -135,7 +135,7 @@ def test_recovery_codes_that_were_not_acknowledged_are_issued_anew_at_the_next_l
     assert result == 0
     assert recovery.due(host.account().ledger)
     host.later(STEP)
-    assert host.login("alice", host.code(talk.secret), "").reason == "code"
+    assert host.login("alice", host.code(talk.secret), "yes").reason == "code"
     assert not recovery.due(host.account().ledger)
 
 
@@ -233,7 +233,7 @@ def test_one_with_the_same_label_is_replaced_when_the_new_one_is_confirmed(host:
     enroll(host, host.code(phone), None)
     assert host.account().active[0].secret == phone
     host.later(STEP)
-    result, talk = enroll(host, host.code(phone), 0, "")
+    result, talk = enroll(host, host.code(phone), 0, "yes")
     assert result == 0
     assert [each.secret for each in host.account().active] == [talk.secret]
 
@@ -244,7 +244,7 @@ def test_five_are_the_most_and_are_told_before_a_code_is_asked_for(host: Host) -
     result, talk = enroll(host, label="f")
     assert result == 1
     assert talk.told == ["You have 5 authenticators, which is the most: remove one first."]
-    assert enroll(host, host.code(phone), 0, "", label="e")[0] == 0
+    assert enroll(host, host.code(phone), 0, "yes", label="e")[0] == 0
     assert labels(host) == list("abcde")
 
 
@@ -360,7 +360,7 @@ def test_who_needs_an_invitation_is_asked_for_it_and_it_works_once(host: Host, j
     assert "reason=wrong-invitation" in journal[-1][1]
     result, talk = enroll(host, invitation, None)
     assert "  key  " in talk.said
-    result, talk = enroll(host, invitation, 0, "")
+    result, talk = enroll(host, invitation, 0, "yes")
     assert result == 0
     assert talk.asked[0].endswith("Invitation code: ")
     host.change(lambda account: account.authenticators.clear())
@@ -371,7 +371,7 @@ def test_an_invitation_is_asked_for_during_an_exemption_too(host: Host) -> None:
     host.configure('unenrolled = "invite"\n')
     invitation = invite(host)
     exempt(host)
-    assert enroll(host, invitation, 0, "")[0] == 0
+    assert enroll(host, invitation, 0, "yes")[0] == 0
 
 
 def test_guessing_invitations_has_to_wait(host: Host) -> None:
@@ -403,11 +403,11 @@ def shown_codes(talk: Visitor) -> list[str]:
 
 def test_new_recovery_codes_take_a_code_and_void_the_old(host: Host, journal: Journal) -> None:
     phone = host.enroll()
-    result, first = issue(host, host.code(phone), "")
+    result, first = issue(host, host.code(phone), "yes")
     assert result == 0
     assert len(shown_codes(first)) == 10
     host.later(STEP)
-    _, second = issue(host, host.code(phone), "")
+    _, second = issue(host, host.code(phone), "yes")
     assert host.login("alice", shown_codes(first)[0]).reason == "wrong-recovery-code"
     assert host.login("alice", shown_codes(second)[0]).reason == "recovery-code"
     assert actions(journal) == ['pam-totp: user=alice action=self-recovery by=alice detail="10 new codes"'] * 2
@@ -612,9 +612,9 @@ def test_the_status_asks_for_nothing_and_changes_nothing(host: Host, journal: Jo
 
 
 def test_no_secret_and_no_code_is_logged(host: Host, journal: Journal) -> None:
-    _, talk = enroll(host, 0, "")
+    _, talk = enroll(host, 0, "yes")
     host.later(STEP)
-    _, other = issue(host, host.code(talk.secret), "")
+    _, other = issue(host, host.code(talk.secret), "yes")
     host.later(STEP)
     remove(host, host.code(talk.secret))
     text = "\n".join(line for _, line in journal)

@@ -186,7 +186,7 @@ EDITS = (
     "UPDATE authenticator SET created = created + 1 WHERE name = 'alice'",
     "UPDATE authenticator SET id = '0000000000000000' WHERE name = 'alice'",
     "UPDATE authenticator SET secret = x'00' WHERE name = 'alice'",
-    "UPDATE authenticator SET secret = (SELECT max(secret) FROM authenticator)",
+    "UPDATE authenticator SET secret = (SELECT secret FROM authenticator WHERE name = 'bob') WHERE name = 'alice'",
     f"INSERT INTO authenticator SELECT 'aa', {COLUMNS} FROM authenticator WHERE name = 'alice'",
     "UPDATE roster SET entries = (SELECT entries FROM roster WHERE bucket = 0)",
     "UPDATE roster SET entries = x''",

@@ -156,7 +156,9 @@ def _in_files(secrets: dict[str, bytes], codes: dict[str, bytes]) -> list[str]:
 def _after_reset(markers: dict[str, bytes]) -> list[str]:
     """After a reset nothing of the sealed record is left in the cache, in free pages neither."""
     connection = sqlite3.connect(host.PATHS.cache)
-    rows = connection.execute("SELECT secret FROM authenticator UNION SELECT ledger FROM account").fetchall()
+    rows = connection.execute(
+        "SELECT secret FROM authenticator WHERE name = 'alice' UNION SELECT ledger FROM account WHERE name = 'alice'"
+    ).fetchall()
     connection.close()
     subprocess.run(["pam-totp", "reset", "alice", "--yes"], check=True, capture_output=True)
     with open(host.PATHS.cache, "rb") as file:

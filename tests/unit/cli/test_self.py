@@ -127,7 +127,7 @@ def test_the_status_is_shown(command: Command, host: Host) -> None:
 @pytest.mark.usefixtures("service")
 def test_answers_come_from_standard_input_a_line_each(command: Command, host: Host) -> None:
     secret = host.enroll(ME)
-    ran = command("self", "recovery", piped=f"{host.code(secret)}\n\n")
+    ran = command("self", "recovery", piped=f"{host.code(secret)}\nyes\n")
     assert ran.code == 0
     assert ran.out.startswith("Verification code: ")
     assert len(re.findall(r"\b[a-z2-9]{5}-[a-z2-9]{5}\b", ran.out)) == 10
