@@ -13,6 +13,9 @@ import os
 from pam_totp import files
 from pam_totp.errors import CacheError, CacheReadOnlyError
 
+# There has been one schema so far. Whoever makes the second also writes its migration, which the package runs when it
+# is configured (debian/postinst): in one transaction that ends with PRAGMA user_version, so that a login sees either
+# schema, and one that is not of its version is refused below.
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x5054_4F54
 BUCKETS = 512

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.lab import cache
+from tests.lab import cache, recording
 from tests.lab.code import code, wrong
 from tests.lab.machine import Machine, MachineError
-from tests.lab.package import BuildError, deb, installed
+from tests.lab.package import CHECKOUT, BuildError, deb, installed
 from tests.lab.roots import SUITES, RootError
-from tests.lab.setup import EXAMPLES, confirm, enroll
+from tests.lab.setup import EXAMPLES, confirm
 from tests.lab.sources import NoSourcesError, own_suite
 from tests.lab.ssh import SessionError
 
@@ -44,13 +45,19 @@ def main() -> int:
     """Run the demo. The exit status is 0 if every login went as it should, 1 if not or if the demo could not run."""
     parser = argparse.ArgumentParser(prog="./run demo", description="Show real logins in a throwaway Debian.")
     parser.add_argument("--suite", choices=SUITES, default=own_suite(), help="default: this machine's own")
-    suite = parser.parse_args().suite
+    parser.add_argument("--pictures", action="store_true", help="draw docs/*.svg anew, from real sessions, instead")
+    arguments = parser.parse_args()
+    suite = arguments.suite
     paint = Paint()
     try:
         package = deb()
         root = installed(suite, package)
         with Machine(root) as machine:
             cache.say(f"{RELEASES[suite]} ({suite}) is up, with {package.name} installed in it")
+            if arguments.pictures:
+                for picture in recording.draw(machine):
+                    print(picture.relative_to(CHECKOUT))
+                return 0
             right = show(machine, paint)
     except (BuildError, MachineError, NoSourcesError, RootError, SessionError, subprocess.SubprocessError) as error:
         print(f"demo: {error}", file=sys.stderr)
@@ -72,7 +79,9 @@ def show(machine: Machine, paint: Paint) -> bool:
     print(f"\n{paint.dim('/etc/pam.d/sshd, after @include common-auth:')}\n  {LINE}\n", flush=True)
 
     mark = machine.mark()
-    right = [paint.show(number, login, machine) for number, login in enumerate(logins(machine, alice, bob), start=1)]
+    right = [
+        paint.show(number, login, machine) for number, login in enumerate(logins(machine, alice, bob, paint), start=1)
+    ]
 
     print(paint.dim("what the log says (authpriv):"))
     for record in machine.log(mark):
@@ -83,11 +92,11 @@ def show(machine: Machine, paint: Paint) -> bool:
     return all(right)
 
 
-def logins(machine: Machine, alice: User, bob: User) -> Iterator[Login]:
+def logins(machine: Machine, alice: User, bob: User, paint: Paint) -> Iterator[Login]:
     """The logins. Each is carried out before the next one is asked for: in between, alice's enrolment goes on."""
     yield Login("bob has not enrolled", bob, None, asked=False, ok=True)
 
-    secret = enroll(machine, alice, pending=True)
+    secret = enroll(machine, alice, paint)
     yield Login(
         "alice has been given a key, and has not confirmed it with a code yet", alice, None, asked=False, ok=True
     )
@@ -99,6 +108,16 @@ def logins(machine: Machine, alice: User, bob: User) -> Iterator[Login]:
     )
     yield Login("somebody who looked over her shoulder types the same code again", alice, right, asked=True, ok=False)
     yield Login("somebody who knows her password guesses a code", alice, wrong(secret), asked=True, ok=False)
+
+
+def enroll(machine: Machine, user: User, paint: Paint) -> str:
+    """Enrol a user as an administrator does, and show it; the secret in base32, pending."""
+    style = "utf8" if sys.stdout.encoding.lower() == "utf-8" else "ascii"
+    command = ["pam-totp", "enroll", str(user), "--no-confirm"]
+    print(f"  {paint.dim(time.strftime('%H:%M:%S'))} # {' '.join(command)}")
+    shown = machine.run([*command, "--qr", style]).stdout
+    print("".join(f"           {line}".rstrip() + "\n" for line in shown.splitlines()))
+    return str(re.findall(r"[?&]secret=([A-Z2-7]+)", shown)[-1])
 
 
 class Paint:

@@ -112,6 +112,15 @@ class Machine(Client):
             command += ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--reset-env"]
         return command + [str(word) for word in argv]
 
+    def around(self, *namespaces: str) -> list[str]:
+        """The beginning of a command line that runs a program of the host in some of the machine's namespaces."""
+        return ["nsenter", "--target", str(self._pid), *namespaces, "--"]
+
+    @property
+    def seen_from_outside(self) -> str:
+        """The machine's root as the host, or a program `around` it, sees it."""
+        return f"/proc/{self._pid}/root"
+
     def terminal(
         self, argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, timeout: float = 30
     ) -> Session:

@@ -7,14 +7,17 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.lab import cache
-from tests.lab.machine import Machine
 from tests.lab.roots import Root, root
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DIST = CHECKOUT / "dist"
-SOURCES = ("pyproject.toml", "README.md", "config", "debian", "docs", "pam_totp")
+SOURCES = ("LICENSE", "pyproject.toml", "README.md", "config", "debian", "docs", "pam_totp")
 
 
 # The distribution's own programs build it, whatever else is on this machine.
@@ -40,13 +43,12 @@ def deb() -> Path:
         for old in DIST.glob("*.deb"):
             old.unlink()
         with tempfile.TemporaryDirectory(prefix="pam-totp-build-") as directory:
-            _build(files, Path(directory))
-        found = sorted(DIST.glob("pam-totp_*_all.deb"))
-        if len(found) != 1:
-            raise BuildError(f"the build left {len(found)} packages named pam-totp")
+            cache.say("building the package")
+            package = DIST / build(Path(directory)).name
+            shutil.copy(Path(directory, package.name), DIST)
         kept.write_text(key, encoding="ascii")
         _give_to_owner(*DIST.iterdir())
-        return found[0]
+        return package
 
 
 def installed(suite: str, package: Path) -> Root:
@@ -72,17 +74,22 @@ def _content(file: Path) -> tuple[str, bytes]:
     return f"{file} {path.stat().st_mode:o}", path.read_bytes()
 
 
-def _build(files: list[Path], directory: Path) -> None:
-    cache.say("building the package")
-    tree = directory / "pam-totp"
-    for file in files:
+def copy(tree: Path) -> None:
+    """Copy what the package is made of."""
+    for file in _files():
         (tree / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(CHECKOUT / file, tree / file)
+
+
+def build(directory: Path, environment: Mapping[str, str] = ENVIRONMENT) -> Path:
+    """Build the package in `directory` and return it. Raises BuildError."""
+    tree = directory / "pam-totp"
+    copy(tree)
     command = ["dpkg-buildpackage", "--build=binary", "--unsigned-source", "--unsigned-changes"]
     done = subprocess.run(
         command,
         cwd=tree,
-        env=ENVIRONMENT,
+        env=environment,
         check=False,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -90,11 +97,16 @@ def _build(files: list[Path], directory: Path) -> None:
     )
     if done.returncode:
         raise BuildError(f"dpkg-buildpackage failed ({done.returncode}):\n{done.stdout.decode(errors='replace')}")
-    for package in directory.glob("*.deb"):
-        shutil.copy(package, DIST)
+    found = sorted(directory.glob("pam-totp_*_all.deb"))
+    if len(found) != 1:
+        raise BuildError(f"the build left {len(found)} packages named pam-totp")
+    return found[0]
 
 
 def _install(base: Root, package: Path, directory: Path) -> None:
+    # Not needed, nor are the packages that it needs, for `./run deb`.
+    from tests.lab.machine import Machine
+
     cache.say(f"installing {package.name} in {base.suite} with apt")
     work = directory.with_name(directory.name + ".work")
     shutil.rmtree(work, ignore_errors=True)

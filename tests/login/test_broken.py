@@ -61,6 +61,12 @@ FAULTS = {
     "cache of something else": cache(
         'rm "$DB" && (umask 77; sqlite3 "$DB" "CREATE TABLE account (name)")', PUT_BACK, "cache-version"
     ),
+    "cache of a newer version": cache(
+        'sqlite3 "$DB" "PRAGMA user_version = 2"',
+        'sqlite3 "$DB" "PRAGMA user_version = 1"',
+        "cache-version",
+        "upgrade the package",
+    ),
     "cache readable by others": cache('chmod 644 "$DB"', 'chmod 600 "$DB"', "cache-unsafe", "chmod go="),
     "cache of another owner": cache('chown nobody "$DB"', 'chown root "$DB"', "cache-unsafe", "chown root"),
     "cache directory open to others": cache(

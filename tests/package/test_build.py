@@ -1,0 +1,84 @@
+"""The package and the wheel as they are built: twice the same, by each suite's tools, and to lintian's liking."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lab import package
+from tests.lab.machine import Machine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.lab.roots import Root
+
+# Every tag there is, from pedantic to error.
+LINTIAN = ("lintian", "--allow-root", "--pedantic", "--display-info", "--display-experimental")
+# debian/control says why.
+EXPLAINED: dict[str, tuple[str, ...]] = {
+    "bookworm": (),
+    "trixie": ("--suppress-tags=out-of-date-standards-version",),
+}
+# Another time zone, language and home, and another directory, is what differs from the build that `deb` is from.
+ELSEWHERE = {**package.ENVIRONMENT, "TZ": "Pacific/Kiritimati", "LANG": "C", "HOME": "/elsewhere", "USER": "nobody"}
+
+
+@pytest.fixture(scope="module")
+def workshop(workshop_root: Root, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A machine of the suite with the sources in /root/pam-totp."""
+    tree = tmp_path_factory.mktemp("sources") / "pam-totp"
+    package.copy(tree)
+    archive = subprocess.check_output(["tar", "-C", tree.parent, "-c", "pam-totp"])
+    with Machine(workshop_root) as machine:
+        machine.write("/root/sources.tar", archive)
+        machine.sh("tar -C /root -xf /root/sources.tar")
+        yield machine
+
+
+def test_a_second_build_is_the_same_to_the_byte(deb: Path, tmp_path: Path) -> None:
+    again = package.build(tmp_path, ELSEWHERE)
+    assert again.name == deb.name
+    assert again.read_bytes() == deb.read_bytes()
+
+
+def test_lintian_finds_nothing(deb: Path) -> None:
+    said = subprocess.run([*LINTIAN, deb], check=False, stdout=subprocess.PIPE, encoding="utf-8")
+    assert (said.returncode, said.stdout) == (0, "")
+
+
+@pytest.mark.full
+def test_each_suite_builds_it_and_its_lintian_finds_nothing(workshop: Machine) -> None:
+    workshop.sh("cd /root/pam-totp && dpkg-buildpackage --unsigned-source --unsigned-changes", timeout=180)
+    said = workshop.sh('"$@" /root/*.changes', *LINTIAN, *EXPLAINED[workshop.suite], check=False, timeout=120)
+    assert (said.returncode, said.stdout) == (0, "")
+
+
+@pytest.mark.full
+def test_run_deb_needs_no_more_than_it_installs(workshop: Machine) -> None:
+    # The workshop has what `run` says is for building, and not what the lab needs: pexpect, for one.
+    assert workshop.run(["/usr/bin/python3", "-c", "import pexpect"], check=False).returncode == 1
+    lab = subprocess.check_output(["tar", "-C", package.CHECKOUT, "-c", "tests/__init__.py", "tests/lab"])
+    workshop.write("/root/lab.tar", lab)
+    workshop.sh(
+        'mkdir /root/lab && tar -C /root/lab -xf /root/lab.tar && cd /root/lab && python3 -c "import tests.lab.package"'
+    )
+
+
+@pytest.mark.full
+def test_pip_makes_the_command_from_the_checkout(workshop: Machine) -> None:
+    script = """
+        set -e
+        python3 -m venv --system-site-packages /root/venv
+        cp -r /root/pam-totp /root/wheel
+        # Debian's PyNaCl needs less than its own metadata ask for.
+        /root/venv/bin/pip install --no-index --no-build-isolation --no-deps -v /root/wheel 2>&1
+        /root/venv/bin/python -c 'import nacl.bindings, pyotp, segno'
+        /root/venv/bin/pam-totp --version
+    """
+    said = workshop.sh(script, timeout=120).stdout
+    assert "SetuptoolsDeprecationWarning" not in said
+    assert "0.1.0" in said.splitlines()[-1]
