@@ -185,7 +185,8 @@ def _nothing(_: bytes) -> str:
 
 
 def _code(secret: bytes) -> str:
-    return host.code(secret, host.step_now() - 1) + "\n"
+    # Of now: good for another half minute, should the next step begin before it is read.
+    return host.code(secret, host.step_now()) + "\n"
 
 
 def _is(active: int, pending: int, row: int | None = None) -> Callable[[View], bool]:
