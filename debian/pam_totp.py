@@ -1,11 +1,25 @@
-"""What the PAM line names. It is compiled anew at every login, so everything else is in the byte-compiled package."""
+"""What the PAM line names. It is compiled anew at every load, so everything else is in the byte-compiled package."""
 
-# ruff: noqa: INP001, F401 - a script, in which pam_python.so looks up the six functions
-from pam_totp.pam_entry import (
-    pam_sm_acct_mgmt,
-    pam_sm_authenticate,
-    pam_sm_chauthtok,
-    pam_sm_close_session,
-    pam_sm_open_session,
-    pam_sm_setcred,
-)
+# A script, in which pam_python.so looks up the six functions; annotations would cost each load, and nobody reads them.
+# ruff: noqa: INP001, ANN001, ANN201, ANN202, ARG001
+
+
+def pam_sm_setcred(pamh, flags, argv):
+    """There are no credentials to set. PAM calls this for every ``auth`` line, so it must not deny."""
+    return pamh.PAM_IGNORE
+
+
+def _in_package(name):
+    def hook(pamh, flags, argv):
+        from pam_totp import pam_entry
+
+        return getattr(pam_entry, name)(pamh, flags, argv)
+
+    return hook
+
+
+pam_sm_authenticate = _in_package("pam_sm_authenticate")
+pam_sm_acct_mgmt = _in_package("pam_sm_acct_mgmt")
+pam_sm_open_session = _in_package("pam_sm_open_session")
+pam_sm_close_session = _in_package("pam_sm_close_session")
+pam_sm_chauthtok = _in_package("pam_sm_chauthtok")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import enum
-
 from pam_totp import publickeys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Literal
 
     from pam_totp.accounts import Account, Accounts
     from pam_totp.config import Config
@@ -18,18 +17,8 @@ if TYPE_CHECKING:
     from pam_totp.users import User
 
     Clock = Callable[[], Moment]
-
-
-class Verdict(enum.Enum):
-    """How an attempt ends. Only ACCEPTED and SKIPPED let anybody in."""
-
-    ACCEPTED = "accepted"
-    SKIPPED = "skipped"
-    REFUSED = "refused"
-    UNKNOWN_USER = "unknown-user"
-    NO_ANSWER = "no-answer"
-    UNAVAILABLE = "unavailable"
-    MISCONFIGURED = "misconfigured"
+    # How an attempt ends. Only "accepted" and "skipped" let anybody in.
+    Verdict = Literal["accepted", "skipped", "refused", "unknown-user", "no-answer", "unavailable", "misconfigured"]
 
 
 class Outcome:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pam_totp import enroll as enrolment
 from pam_totp import otp, policy, recovery
 from pam_totp.accounts import Accounts
-from pam_totp.attempt import Outcome, Verdict, duration, joined
+from pam_totp.attempt import Outcome, duration, joined
 from pam_totp.errors import PamTotpError
 
 TRIES = 5
@@ -65,14 +65,14 @@ def show_until_confirmed(
     for _ in range(TRIES):
         answer = this.talk.ask(prompt, echo=True)
         if answer is None:
-            return Outcome(Verdict.NO_ANSWER, "no-answer", "enrolment not finished", account.name), []
+            return Outcome("no-answer", "no-answer", "enrolment not finished", account.name), []
         problem, codes = _confirm(this, answer, ready)
         if problem == CHANGED:
-            return Outcome(Verdict.REFUSED, "changed-meanwhile", "enrolment not finished", account.name, problem), []
+            return Outcome("refused", "changed-meanwhile", "enrolment not finished", account.name, problem), []
         if not problem:
-            return Outcome(Verdict.ACCEPTED, "enrolled", account.note, account.name), codes
+            return Outcome("accepted", "enrolled", account.note, account.name), codes
         prompt = f"{problem}\n{CODE_PROMPT}"
-    return Outcome(Verdict.REFUSED, "not-confirmed", f"{TRIES} wrong codes at enrolment", account.name), []
+    return Outcome("refused", "not-confirmed", f"{TRIES} wrong codes at enrolment", account.name), []
 
 
 def hand_out_recovery_codes(this: Attempt, name: str) -> None:
@@ -133,21 +133,21 @@ def check_invitation(this: Attempt, account: Account, facts: Facts) -> Outcome |
     """Ask for the invitation code, and charge a wrong one. None where it is right. Raises CacheError."""
     answer = this.talk.ask(f"{REQUIRED}\nTo set it up you need an invitation.\n{INVITATION_PROMPT}")
     if answer is None:
-        return Outcome(Verdict.NO_ANSWER, "no-answer", "", account.name)
+        return Outcome("no-answer", "no-answer", "", account.name)
     if recovery.parse(answer) is None:
-        return Outcome(Verdict.REFUSED, "malformed-invitation", account.note, account.name, NOT_INVITED)
+        return Outcome("refused", "malformed-invitation", account.note, account.name, NOT_INVITED)
     with Accounts(this.paths) as accounts, accounts.lock(account.name):
         account = accounts.find(this.user)
         now = this.clock()
         decision = policy.first_enrolment(account, this.config, facts, now)
-        if account.active or decision.action is not policy.Action.INVITE:
-            return Outcome(Verdict.REFUSED, "changed-meanwhile", "log in again", account.name)
+        if account.active or decision.action != "invite":
+            return Outcome("refused", "changed-meanwhile", "log in again", account.name)
         if accounts.invitation_matches(account, answer):
             return None
         account.ledger.fail(facts.source, this.request.rhost, now, this.config.lock_after)
         accounts.charge(account, now)
     detail = joined(f"{account.ledger.row} wrong in a row", account.note)
-    return Outcome(Verdict.REFUSED, "wrong-invitation", detail, account.name, NOT_INVITED)
+    return Outcome("refused", "wrong-invitation", detail, account.name, NOT_INVITED)
 
 
 def _pending(this: Attempt) -> Authenticator:

@@ -29,12 +29,12 @@ def decision(request: Request, outcome: Outcome) -> str:
         user=request.user or "-",
         service=request.service or "-",
         rhost=request.rhost or "-",
-        outcome=outcome.verdict.value,
+        outcome=outcome.verdict,
         reason=outcome.reason,
         detail=outcome.detail,
     )
-    good = outcome.verdict.value in ("accepted", "skipped")
-    broken = outcome.verdict.value in ("unavailable", "misconfigured")
+    good = outcome.verdict in ("accepted", "skipped")
+    broken = outcome.verdict in ("unavailable", "misconfigured")
     priority = INFO if good and not outcome.detail else ERROR if broken else NOTICE
     send(priority, f"pam_totp({request.service or '-'}:auth)", text)
     return text

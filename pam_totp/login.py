@@ -12,9 +12,8 @@ import os
 from pam_totp import config as configuration
 from pam_totp import otp, policy, recovery, users
 from pam_totp.accounts import Accounts
-from pam_totp.attempt import Attempt, Conversation, Outcome, Request, Verdict, duration, joined
+from pam_totp.attempt import Attempt, Conversation, Outcome, Request, duration, joined
 from pam_totp.errors import ConfigError, PamTotpError
-from pam_totp.policy import Action
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ __all__ = [
     "Conversation",
     "Outcome",
     "Request",
-    "Verdict",
     "ask",
     "attempt",
     "diagnose",
@@ -50,14 +48,14 @@ def attempt(request: Request, arguments: Arguments, paths: Paths, clock: Clock, 
     try:
         if arguments.first_factor == "publickey" and not request.public_keys:
             return Outcome(
-                Verdict.REFUSED,
+                "refused",
                 "no-public-key",
                 "sshd saw no public key in this login: set AuthenticationMethods publickey,keyboard-interactive:pam",
             )
         config = configuration.load(paths.config, paths.owner)
         user = users.find(request.user)
         if user is None:
-            return Outcome(Verdict.UNKNOWN_USER, "unknown-user")
+            return Outcome("unknown-user", "unknown-user")
         name = user.name
         outcome = _attempt(Attempt(user, request, config, paths, clock, talk))
     except PamTotpError as error:
@@ -69,8 +67,8 @@ def attempt(request: Request, arguments: Arguments, paths: Paths, clock: Clock, 
 
 def outcome_of(error: PamTotpError, name: str = "") -> Outcome:
     """How an attempt ends that met an error: it lets nobody in."""
-    verdict = Verdict.MISCONFIGURED if isinstance(error, ConfigError) else Verdict.UNAVAILABLE
-    return Outcome(verdict, error.reason, str(error), name)
+    misconfigured = isinstance(error, ConfigError)
+    return Outcome("misconfigured" if misconfigured else "unavailable", error.reason, str(error), name)
 
 
 def split(answer: str, request: Request, paths: Paths, clock: Clock) -> tuple[str, str | None]:
@@ -90,7 +88,7 @@ def split(answer: str, request: Request, paths: Paths, clock: Clock) -> tuple[st
     with Accounts(paths) as accounts:
         account = accounts.find(user)
         decision = policy.decide(account, config, this.facts(account, accounts), clock())
-    if not account.active or decision.action is Action.SKIP:
+    if not account.active or decision.action == "skip":
         return answer, None
     for parse, size in ((recovery.parse, recovery.SHOWN_LENGTH), (otp.parse, otp.DIGITS)):
         if len(answer) > size and parse(answer[-size:]) is not None:
@@ -103,17 +101,17 @@ def _attempt(this: Attempt) -> Outcome:
         account = accounts.find(this.user)
         facts = this.facts(account, accounts)
         decision = policy.decide(account, this.config, facts, this.clock())
-    if decision.action is Action.SKIP:
+    if decision.action == "skip":
         return _skipped(this, decision, account)
-    if decision.action is Action.REFUSE:
+    if decision.action == "refuse":
         return refusal(decision, account)
-    if decision.action in (Action.ENROLL, Action.INVITE):
+    if decision.action in ("enroll", "invite"):
         from pam_totp import dialogue
 
-        return dialogue.enroll(this, account, facts, invited=decision.action is Action.INVITE)
+        return dialogue.enroll(this, account, facts, invited=decision.action == "invite")
 
     outcome = ask(this, account, facts, decision)
-    if outcome.verdict is Verdict.ACCEPTED and account.ledger.recovery and not account.ledger.recovery["shown"]:
+    if outcome.verdict == "accepted" and account.ledger.recovery and not account.ledger.recovery["shown"]:
         from pam_totp import dialogue
 
         dialogue.hand_out_recovery_codes(this, account.name)
@@ -124,14 +122,14 @@ def ask(this: Attempt, account: Account, facts: Facts, decision: Decision) -> Ou
     """Ask for a code or, where the decision says so, for a recovery code; evaluate it, and charge it."""
     # Nothing is open and nothing locked while the user types: sshd may kill this process at any moment of it.
     prompt = this.config.prompt
-    if decision.action is Action.ASK_RECOVERY:
+    if decision.action == "ask-recovery":
         prompt = f"{_hold(decision)} Or type a recovery code.\n{RECOVERY_PROMPT}"
     answer = this.talk.ask(prompt)
     if answer is None:
-        return Outcome(Verdict.NO_ANSWER, "no-answer", account.note, account.name)
+        return Outcome("no-answer", "no-answer", account.note, account.name)
     code, recovery_code = otp.parse(answer), recovery.parse(answer)
     if code is None and recovery_code is None:
-        return Outcome(Verdict.REFUSED, "malformed-code", account.note, account.name, NOT_ACCEPTED)
+        return Outcome("refused", "malformed-code", account.note, account.name, NOT_ACCEPTED)
     return _evaluate(this, account.name, facts, code, recovery_code, decision.remember)
 
 
@@ -148,15 +146,15 @@ def _evaluate(
         if not account.active or account.name != name:
             # The record went away while the user typed, or another one took its place, which this lock does not hold.
             # Asked is asked: a race lets nobody in.
-            return Outcome(Verdict.REFUSED, "changed-meanwhile", "log in again", name, NOT_ACCEPTED)
+            return Outcome("refused", "changed-meanwhile", "log in again", name, NOT_ACCEPTED)
         decision = policy.demand(account, facts, now)
-        if code is not None and decision.action is not Action.ASK:
+        if code is not None and decision.action != "ask":
             return refusal(decision, account)
         if code is not None:
             outcome = _verify(this, account, facts, code, now)
         else:
             outcome = _verify_recovery(this, account, facts, accounts, recovery_code or "", now)
-        accepted = outcome.verdict is Verdict.ACCEPTED
+        accepted = outcome.verdict == "accepted"
         if accepted and remember and facts.client:
             account.ledger.remember(facts.client, remember, now)
         if not accounts.charge(account, now, durably=accepted and code is None):
@@ -174,7 +172,7 @@ def _verify(this: Attempt, account: Account, facts: Facts, code: str, now: Momen
         mark.spend(step, now_step, this.config.max_drift)
         message = _failures_since(ledger.unseen, ledger.unseen_from)
         ledger.succeed(facts.source, now)
-        return Outcome(Verdict.ACCEPTED, "code", account.note, account.name, message)
+        return Outcome("accepted", "code", account.note, account.name, message)
     reason, detail = diagnose(account, code, now_step)
     return _failure(this, account, facts, now, reason, detail)
 
@@ -191,13 +189,13 @@ def _verify_recovery(
     ledger.succeed(facts.source, now)
     left = recovery.left(ledger)
     message = f"{failures}\n{_codes_left(this, left)}".lstrip()
-    return Outcome(Verdict.ACCEPTED, "recovery-code", joined(f"{left} left", account.note), account.name, message)
+    return Outcome("accepted", "recovery-code", joined(f"{left} left", account.note), account.name, message)
 
 
 def _failure(this: Attempt, account: Account, facts: Facts, now: Moment, reason: str, detail: str) -> Outcome:
     account.ledger.fail(facts.source, this.request.rhost, now, this.config.lock_after)
     detail = joined(detail, f"{account.ledger.row} wrong in a row", account.note)
-    return Outcome(Verdict.REFUSED, reason, detail, account.name, NOT_ACCEPTED)
+    return Outcome("refused", reason, detail, account.name, NOT_ACCEPTED)
 
 
 def match(account: Account, code: str, now_step: int, config: Config) -> tuple[Mark, int] | None:
@@ -231,7 +229,7 @@ def diagnose(account: Account, code: str, now_step: int) -> tuple[str, str]:
 
 
 def _skipped(this: Attempt, decision: Decision, account: Account) -> Outcome:
-    outcome = Outcome(Verdict.SKIPPED, decision.reason, account.note, account.name)
+    outcome = Outcome("skipped", decision.reason, account.note, account.name)
     if decision.reason == "exempt" and account.ledger.exemption is not None:
         outcome.add_detail(f"reason given: {account.ledger.exemption[1]}")
     elif decision.reason == "rule" and decision.rule is not None:
@@ -271,7 +269,7 @@ def refusal(decision: Decision, account: Account) -> Outcome:
     else:
         detail = f"pam-totp enroll {account.name} sets it up"
         message = "A verification code is required here and not set up for you. Ask your administrator to enrol you."
-    return Outcome(Verdict.REFUSED, decision.reason, joined(detail, account.note), account.name, message)
+    return Outcome("refused", decision.reason, joined(detail, account.note), account.name, message)
 
 
 def _hold(decision: Decision) -> str:

@@ -1,7 +1,8 @@
 """The hooks that pam_python calls. Glue only: conversation, clock, and Outcome -> PAM code from one table.
 
-Nothing is imported at module level: sshd loads this file a second time for ``setcred``, which must cost nothing
-beyond the interpreter. Whatever happens, the answer is one of PAM's named constants, and anything unforeseen denies.
+``setcred`` is in the script that the PAM line names (debian/pam_totp.py): there it costs nothing beyond the
+interpreter, which sshd loads a second time for it. Whatever happens here, the answer is one of PAM's named constants,
+and anything unforeseen denies.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pam_totp.attempt import Conversation, Outcome, Request
+    from pam_totp.attempt import Conversation, Outcome, Request, Verdict
 
 COMBINED_PROMPT = "Password and verification code: "
 
 # The only way to a PAM code. A verdict that is missing here denies.
-_CODES = {
+_CODES: dict[Verdict, str] = {
     "accepted": "PAM_SUCCESS",
     "skipped": "PAM_IGNORE",
     "refused": "PAM_AUTH_ERR",
@@ -37,12 +38,6 @@ def pam_sm_authenticate(pamh: Any, flags: int, argv: list[str]) -> Any:
         return _authenticate(pamh, argv[1:])
     except BaseException as error:  # noqa: BLE001  # an exception that escaped would be judged by pam_python
         return _failed(pamh, error)
-
-
-def pam_sm_setcred(pamh: Any, flags: int, argv: list[str]) -> Any:
-    """There are no credentials to set. PAM calls this for every ``auth`` line, so it must not deny."""
-    del flags, argv
-    return pamh.PAM_IGNORE
 
 
 def pam_sm_acct_mgmt(pamh: Any, flags: int, argv: list[str]) -> Any:
@@ -92,12 +87,12 @@ def _authenticate(pamh: Any, words: list[str]) -> Any:
             talk = _kept_code(pamh, talk)
         outcome = login.attempt(request, arguments, Paths(), clock.now, talk)
     except UnicodeError:
-        outcome = login.Outcome(login.Verdict.UNKNOWN_USER, "unknown-user", "the name or the host is not UTF-8")
+        outcome = login.Outcome("unknown-user", "unknown-user", "the name or the host is not UTF-8")
     except pamh.exception:
-        outcome = login.Outcome(login.Verdict.NO_ANSWER, "no-answer", "no user name")
+        outcome = login.Outcome("no-answer", "no-answer", "no user name")
     except PamTotpError as error:
         outcome = login.outcome_of(error)
-    if outcome.verdict in (login.Verdict.ACCEPTED, login.Verdict.SKIPPED):
+    if outcome.verdict in ("accepted", "skipped"):
         pamh.module.pam_totp_verified = True
     return _finish(pamh, request, outcome)
 
@@ -105,13 +100,12 @@ def _authenticate(pamh: Any, words: list[str]) -> Any:
 def _finish(pamh: Any, request: Request, outcome: Outcome) -> Any:
     """Log an outcome, keep a refusal for ``pam-totp status``, and turn it into a PAM code."""
     from pam_totp import log
-    from pam_totp.attempt import Verdict
 
     text = log.decision(request, outcome)
-    good = outcome.verdict in (Verdict.ACCEPTED, Verdict.SKIPPED)
+    good = outcome.verdict in ("accepted", "skipped")
     if not good and outcome.account:
         _record(outcome.account, text)
-    return getattr(pamh, _CODES[outcome.verdict.value])
+    return getattr(pamh, _CODES[outcome.verdict])
 
 
 def _talk(pamh: Any) -> Conversation:
@@ -148,7 +142,7 @@ def _split(pamh: Any, request: Request, talk: Conversation) -> Any:
     stack.require_verification(request.service, Paths())
     answer = talk.ask(COMBINED_PROMPT)
     if answer is None:
-        return _finish(pamh, request, login.Outcome(login.Verdict.NO_ANSWER, "no-answer"))
+        return _finish(pamh, request, login.Outcome("no-answer", "no-answer"))
     pamh.authtok, pamh.module.pam_totp_code = login.split(answer, request, Paths(), clock.now)
     pamh.module.pam_totp_verified = False
     return pamh.PAM_IGNORE

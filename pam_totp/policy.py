@@ -5,27 +5,19 @@ The order is the policy: an exemption, then the first rule that matches, then th
 
 from __future__ import annotations
 
-import enum
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Literal
 
     from pam_totp.accounts import Account
     from pam_totp.config import Config, Rule
     from pam_totp.ledger import Moment
     from pam_totp.publickeys import PublicKey
 
-
-class Action(enum.Enum):
-    """What to do with a login. Only SKIP lets anybody in without a code."""
-
-    ASK = "ask"
-    ASK_RECOVERY = "ask-recovery"  # waiting or locked: only a recovery code is looked at
-    SKIP = "skip"
-    ENROLL = "enroll"
-    INVITE = "invite"
-    REFUSE = "refuse"
+    # What to do with a login. Only "skip" lets anybody in without a code; "ask-recovery", for who is waiting or locked,
+    # looks at a recovery code only.
+    Action = Literal["ask", "ask-recovery", "skip", "enroll", "invite", "refuse"]
 
 
 class Decision:
@@ -73,8 +65,8 @@ def decide(account: Account, config: Config, facts: Facts, now: Moment) -> Decis
     rule = next((each for each in config.rules if matches(each, account, facts, now)), None)
     remember = config.remember if rule is None or rule.remember is None else rule.remember
     decision = _decide(account, config, rule, facts, now)
-    if decision.action is Action.ASK and facts.client and account.ledger.remembers(facts.client, remember, now):
-        decision = Decision(Action.SKIP, "remembered")
+    if decision.action == "ask" and facts.client and account.ledger.remembers(facts.client, remember, now):
+        decision = Decision("skip", "remembered")
     decision.rule = rule
     decision.remember = remember
     return decision
@@ -82,9 +74,9 @@ def decide(account: Account, config: Config, facts: Facts, now: Moment) -> Decis
 
 def _decide(account: Account, config: Config, rule: Rule | None, facts: Facts, now: Moment) -> Decision:
     if account.ledger.exempt(now):
-        return Decision(Action.SKIP, "exempt")
+        return Decision("skip", "exempt")
     if rule is not None and rule.mfa == "skip":
-        return Decision(Action.SKIP, "rule")
+        return Decision("skip", "rule")
     if not account.active:
         return _unenrolled(account, config, _word(config, rule), facts, now)
     return demand(account, facts, now)
@@ -96,9 +88,9 @@ def demand(account: Account, facts: Facts, now: Moment) -> Decision:
     wait = ledger.wait(facts.source, now)
     if ledger.locked or wait:
         recoverable = bool(ledger.recovery and ledger.recovery["hashes"])
-        action = Action.ASK_RECOVERY if recoverable else Action.REFUSE
+        action: Action = "ask-recovery" if recoverable else "refuse"
         return Decision(action, "locked") if ledger.locked else Decision(action, "throttled", wait)
-    return Decision(Action.ASK, "enrolled")
+    return Decision("ask", "enrolled")
 
 
 def first_enrolment(account: Account, config: Config, facts: Facts, now: Moment) -> Decision:
@@ -133,23 +125,23 @@ def _unenrolled(account: Account, config: Config, unenrolled: str, facts: Facts,
     if unenrolled == "deadline":
         seconds = account.ledger.grace_left(now, config.enrollment.period)
         if seconds:
-            return Decision(Action.SKIP, "grace", seconds)
+            return Decision("skip", "grace", seconds)
         unenrolled = config.enrollment.after
     if unenrolled == "skip":
-        return Decision(Action.SKIP, state)
+        return Decision("skip", state)
     if unenrolled == "deny":
-        return Decision(Action.REFUSE, state)
+        return Decision("refuse", state)
     if unenrolled == "enroll":
-        return Decision(Action.ENROLL, state)
+        return Decision("enroll", state)
     if account.ledger.locked:
-        return Decision(Action.REFUSE, "locked")
+        return Decision("refuse", "locked")
     wait = account.ledger.wait(facts.source, now)
     if wait:
-        return Decision(Action.REFUSE, "throttled", wait)
+        return Decision("refuse", "throttled", wait)
     invitation = account.ledger.invitation
     if invitation is None or now.wall >= invitation[1]:
-        return Decision(Action.REFUSE, "not-invited")
-    return Decision(Action.INVITE, state)
+        return Decision("refuse", "not-invited")
+    return Decision("invite", state)
 
 
 def matches(rule: Rule, account: Account, facts: Facts, now: Moment) -> bool:

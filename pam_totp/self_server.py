@@ -13,7 +13,7 @@ import sys
 from pam_totp import clock, log, login, self_service, users, wire
 from pam_totp import config as configuration
 from pam_totp import enroll as enrolment
-from pam_totp.attempt import Conversation, Outcome, Request, Verdict
+from pam_totp.attempt import Conversation, Outcome, Request
 from pam_totp.errors import LockTimeoutError, PamTotpError, UsageError, WireError
 from pam_totp.paths import Paths
 from pam_totp.volatile import Volatile
@@ -56,7 +56,7 @@ def serve(connection: socket.socket, paths: Paths, now: Clock) -> None:
         try:
             code = _serve(connection, channel, request, paths, now)
         except WireError as error:
-            log.decision(request, Outcome(Verdict.REFUSED, error.reason, str(error)))
+            log.decision(request, Outcome("refused", error.reason, str(error)))
             return
         except UsageError as error:
             channel.send(tell=str(error))
@@ -76,13 +76,13 @@ def _serve(connection: socket.socket, channel: wire.Channel, request: Request, p
     uid = peer(connection)
     user = _user(uid)
     if user is None:
-        log.decision(request, Outcome(Verdict.REFUSED, "no-login", f"uid {uid}"))
+        log.decision(request, Outcome("refused", "no-login", f"uid {uid}"))
         channel.send(tell="This is for users with a login shell.")
         return 1
     request.user = user.name
     slot = _slot(paths, uid)
     if slot is None:
-        log.decision(request, Outcome(Verdict.REFUSED, "too-many-connections"))
+        log.decision(request, Outcome("refused", "too-many-connections"))
         channel.send(tell=f"You have {CONNECTIONS} of these open already: finish one first.")
         return 1
     with slot:

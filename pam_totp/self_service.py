@@ -12,7 +12,7 @@ import json
 from pam_totp import dialogue, log, login, policy, recovery, summary
 from pam_totp import enroll as enrolment
 from pam_totp.accounts import MOST_AUTHENTICATORS, Accounts, Authenticator
-from pam_totp.attempt import Attempt, Outcome, Verdict, duration
+from pam_totp.attempt import Attempt, Outcome, duration
 from pam_totp.errors import CacheError
 
 # What the log calls it, and whom wrong codes are charged to.
@@ -81,7 +81,7 @@ def enroll(this: Visit, label: str) -> int:
         return True
 
     outcome, codes = dialogue.show_until_confirmed(this, account, shown, "", ready)
-    if outcome.verdict is not Verdict.ACCEPTED:
+    if outcome.verdict != "accepted":
         this.talk.tell(outcome.message or "That was not the right code either. Nothing was changed.")
         return 1
     _record(this, account, "self-enroll", f"label {label}")
@@ -141,10 +141,10 @@ def remove(this: Visit, label: str | None) -> int:
 
 
 def _first_step(decision: Decision, account: Account) -> str:
-    if decision.action is policy.Action.REFUSE:
+    if decision.action == "refuse":
         return login.refusal(decision, account).message
     within = f", within {duration(decision.seconds)}" if decision.reason == "grace" else ""
-    invited = ", with your invitation" if decision.action is policy.Action.INVITE else ""
+    invited = ", with your invitation" if decision.action == "invite" else ""
     return f"To set up an authenticator app{within}{invited}: pam-totp self enroll"
 
 
@@ -161,7 +161,7 @@ def _active(account: Account) -> set[str]:
 def _proven(this: Visit, account: Account, facts: Facts) -> bool:
     """Whether the user has typed a good code, or recovery code; it is charged either way."""
     decision = policy.demand(account, facts, this.clock())
-    if decision.action is policy.Action.REFUSE:
+    if decision.action == "refuse":
         return _told(this, login.refusal(decision, account))
     return _told(this, login.ask(this, account, facts, decision))
 
@@ -169,9 +169,9 @@ def _proven(this: Visit, account: Account, facts: Facts) -> bool:
 def _admitted(this: Visit, account: Account, facts: Facts) -> bool:
     """Whether the user may enrol for the first time, which at most takes an invitation."""
     decision = policy.first_enrolment(account, this.config, facts, this.clock())
-    if decision.action is policy.Action.REFUSE:
+    if decision.action == "refuse":
         return _told(this, login.refusal(decision, account))
-    if decision.action is policy.Action.INVITE:
+    if decision.action == "invite":
         outcome = dialogue.check_invitation(this, account, facts)
         return outcome is None or _told(this, outcome)
     return True
@@ -180,7 +180,7 @@ def _admitted(this: Visit, account: Account, facts: Facts) -> bool:
 def _told(this: Visit, outcome: Outcome) -> bool:
     """Log how asking for a code ended, tell the user, and say whether the code was good."""
     text = log.decision(this.request, outcome)
-    good = outcome.verdict is Verdict.ACCEPTED
+    good = outcome.verdict == "accepted"
     if not good:
         try:
             with Accounts(this.paths) as accounts:

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from pam_totp.policy import Decision
 
 _WORDS = {
-    policy.Action.ASK: "is asked for a code",
-    policy.Action.ASK_RECOVERY: "must wait; only a recovery code is looked at",
-    policy.Action.SKIP: "is not asked for a code",
-    policy.Action.ENROLL: "enrols at the prompt",
-    policy.Action.INVITE: "enrols at the prompt, with an invitation code",
-    policy.Action.REFUSE: "is refused",
+    "ask": "is asked for a code",
+    "ask-recovery": "must wait; only a recovery code is looked at",
+    "skip": "is not asked for a code",
+    "enroll": "enrols at the prompt",
+    "invite": "enrols at the prompt, with an invitation code",
+    "refuse": "is refused",
 }
 
 
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
             "user": user.name,
             "service": arguments.service,
             "rhost": arguments.rhost or None,
-            "action": decision.action.value,
+            "action": decision.action,
             "reason": decision.reason,
             "rule": decision.rule.number if decision.rule else None,
             "fact": fact,

@@ -176,7 +176,7 @@ class Host:
         outcome = login.attempt(request, Arguments(list(arguments)), self.paths, self.now, talk)
         talk.end()
         assert talk.told == ([outcome.message] if outcome.message else [])
-        assert outcome.verdict.value in VERDICTS
+        assert outcome.verdict in VERDICTS
         for answer in answers:
             if isinstance(answer, str) and len(answer) >= otp.DIGITS:
                 assert answer not in f"{outcome.reason} {outcome.detail} {outcome.message}"

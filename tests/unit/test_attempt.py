@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pam_totp import users
-from pam_totp.attempt import Conversation, Outcome, Request, Verdict, duration, joined, network
+from pam_totp.attempt import Conversation, Outcome, Request, duration, joined, network
 from tests.unit.host import ALICE, HERE, Host
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def test_a_duration_is_told_in_the_unit_that_matters_and_never_too_short(seconds
 
 def test_details_are_joined_without_the_empty_ones() -> None:
     assert joined("one", "", "two") == "one; two"
-    outcome = Outcome(Verdict.REFUSED, "wrong-code")
+    outcome = Outcome("refused", "wrong-code")
     for text in ("", "one", "two"):
         outcome.add_detail(text)
     assert outcome.detail == "one; two"

@@ -6,15 +6,17 @@ import ast
 import gc
 import inspect
 import os
+import runpy
 import sys
 import syslog
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pam_totp import clock, login, pam_entry
 from pam_totp.accounts import ACTIVE
-from pam_totp.attempt import Outcome, Verdict
+from pam_totp.attempt import Outcome
 from pam_totp.paths import Paths
 from tests.unit.host import ALICE, HERE, STEP, Host
 from tests.unit.pamh import NOT_TEXT, PAM_ERROR, Pamh, Raises
@@ -22,16 +24,19 @@ from tests.unit.pamh import NOT_TEXT, PAM_ERROR, Pamh, Raises
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from pam_totp.attempt import Verdict
+
 SCRIPT = "pam_totp.py"
+CHECKOUT = Path(__file__).parents[2]
 KEY = {"SSH_AUTH_INFO_0": "publickey ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGQq\n"}
-CODES = {
-    Verdict.ACCEPTED: Pamh.PAM_SUCCESS,
-    Verdict.SKIPPED: Pamh.PAM_IGNORE,
-    Verdict.REFUSED: Pamh.PAM_AUTH_ERR,
-    Verdict.UNKNOWN_USER: Pamh.PAM_USER_UNKNOWN,
-    Verdict.NO_ANSWER: Pamh.PAM_CONV_ERR,
-    Verdict.UNAVAILABLE: Pamh.PAM_AUTHINFO_UNAVAIL,
-    Verdict.MISCONFIGURED: Pamh.PAM_SERVICE_ERR,
+CODES: dict[Verdict, int] = {
+    "accepted": Pamh.PAM_SUCCESS,
+    "skipped": Pamh.PAM_IGNORE,
+    "refused": Pamh.PAM_AUTH_ERR,
+    "unknown-user": Pamh.PAM_USER_UNKNOWN,
+    "no-answer": Pamh.PAM_CONV_ERR,
+    "unavailable": Pamh.PAM_AUTHINFO_UNAVAIL,
+    "misconfigured": Pamh.PAM_SERVICE_ERR,
 }
 Journal = list[tuple[int, str]]
 
@@ -156,24 +161,21 @@ def test_the_user_is_told_of_wrong_codes_after_a_success(host: Host) -> None:
 # Outcomes and codes
 
 
-@pytest.mark.parametrize("verdict", Verdict)
+@pytest.mark.parametrize("verdict", CODES)
 def test_every_verdict_has_its_code_and_only_two_let_anybody_in(
     verdict: Verdict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     end_with(monkeypatch, lambda: Outcome(verdict, "reason"))
     assert authenticate(Pamh()) == CODES[verdict]
-    assert (CODES[verdict] in (Pamh.PAM_SUCCESS, Pamh.PAM_IGNORE)) == (verdict in (Verdict.ACCEPTED, Verdict.SKIPPED))
+    assert (CODES[verdict] in (Pamh.PAM_SUCCESS, Pamh.PAM_IGNORE)) == (verdict in ("accepted", "skipped"))
 
 
 def test_a_verdict_without_a_code_denies(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Unforeseen:
-        value = "unforeseen"
-
-    end_with(monkeypatch, lambda: Outcome(Unforeseen(), "reason"))  # type: ignore[arg-type]  # that is the point
+    end_with(monkeypatch, lambda: Outcome("unforeseen", "reason"))  # type: ignore[arg-type]  # that is the point
     assert authenticate(Pamh()) == Pamh.PAM_SERVICE_ERR
 
 
-@pytest.mark.parametrize("nothing", [None, True, 0, "accepted", Verdict.ACCEPTED])
+@pytest.mark.parametrize("nothing", [None, True, 0, "accepted", "PAM_SUCCESS"])
 def test_what_is_no_outcome_denies(nothing: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(login, "attempt", lambda *_: nothing)
     assert authenticate(Pamh()) == Pamh.PAM_SERVICE_ERR
@@ -182,15 +184,15 @@ def test_what_is_no_outcome_denies(nothing: object, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("verdict", "detail", "priority"),
     [
-        (Verdict.ACCEPTED, "", syslog.LOG_INFO),
-        (Verdict.SKIPPED, "", syslog.LOG_INFO),
-        (Verdict.ACCEPTED, "recorded in /run only", syslog.LOG_NOTICE),
-        (Verdict.SKIPPED, "stale record", syslog.LOG_NOTICE),
-        (Verdict.REFUSED, "", syslog.LOG_NOTICE),
-        (Verdict.UNKNOWN_USER, "", syslog.LOG_NOTICE),
-        (Verdict.NO_ANSWER, "", syslog.LOG_NOTICE),
-        (Verdict.UNAVAILABLE, "", syslog.LOG_ERR),
-        (Verdict.MISCONFIGURED, "", syslog.LOG_ERR),
+        ("accepted", "", syslog.LOG_INFO),
+        ("skipped", "", syslog.LOG_INFO),
+        ("accepted", "recorded in /run only", syslog.LOG_NOTICE),
+        ("skipped", "stale record", syslog.LOG_NOTICE),
+        ("refused", "", syslog.LOG_NOTICE),
+        ("unknown-user", "", syslog.LOG_NOTICE),
+        ("no-answer", "", syslog.LOG_NOTICE),
+        ("unavailable", "", syslog.LOG_ERR),
+        ("misconfigured", "", syslog.LOG_ERR),
     ],
 )
 def test_what_needs_an_administrator_has_a_higher_priority(
@@ -242,7 +244,7 @@ def test_an_exception_while_logging_denies_also_what_was_accepted(
 
 def test_a_refusal_that_cannot_be_kept_is_a_refusal(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.enroll()
-    end_with(monkeypatch, lambda: Outcome(Verdict.REFUSED, "wrong-code", account="alice"))
+    end_with(monkeypatch, lambda: Outcome("refused", "wrong-code", account="alice"))
     os.chmod(host.paths.cache, 0o666)
     assert authenticate(Pamh()) == Pamh.PAM_AUTH_ERR
 
@@ -357,11 +359,36 @@ def test_a_line_in_the_wrong_place_denies_and_says_so(
     assert hook(Pamh(), 0, argv) == Pamh.PAM_SERVICE_ERR
 
 
-def test_setcred_neither_denies_nor_grants_and_does_nothing(journal: Journal) -> None:
+# The script that the PAM line names
+
+
+@pytest.fixture
+def script() -> dict[str, Callable[..., object]]:
+    """What is in it, as pam_python finds it."""
+    return runpy.run_path(str(CHECKOUT / "debian" / SCRIPT))
+
+
+def test_setcred_neither_denies_nor_grants_and_does_nothing(
+    script: dict[str, Callable[..., object]], journal: Journal
+) -> None:
     before = set(sys.modules)
-    assert pam_entry.pam_sm_setcred(Pamh(NOT_TEXT, service=NOT_TEXT), 0, [SCRIPT]) == Pamh.PAM_IGNORE
+    assert script["pam_sm_setcred"](Pamh(NOT_TEXT, service=NOT_TEXT), 0, [SCRIPT]) == Pamh.PAM_IGNORE
     assert set(sys.modules) == before
     assert journal == []
+
+
+@pytest.mark.parametrize("name", [name for name in vars(pam_entry) if name.startswith("pam_sm_")])
+def test_every_other_hook_is_the_package_s(
+    name: str, script: dict[str, Callable[..., object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pam_entry, name, lambda *arguments: (name, arguments))
+    assert script[name]("pamh", 1, ["argv"]) == (name, ("pamh", 1, ["argv"]))
+
+
+def test_the_script_has_all_hooks_that_pam_can_call(script: dict[str, Callable[..., object]]) -> None:
+    found = {name for name in script if name.startswith("pam_sm_")}
+    hooks = ("authenticate", "setcred", "acct_mgmt", "open_session", "close_session", "chauthtok")
+    assert found == {f"pam_sm_{name}" for name in hooks}
 
 
 def test_success_is_named_in_one_place_only() -> None:
