@@ -54,7 +54,8 @@ class Sealer:
 
         Raises DamageError, the same for every cause.
         """
-        if isinstance(sealed, bytes) and sealed[:1] == _VERSION:
+        # A rotted type in the cache makes bytes or a number of what was text.
+        if isinstance(sealed, bytes) and sealed[:1] == _VERSION and all(isinstance(part, str) for part in context):
             nonce, ciphertext = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
             if len(ciphertext) >= _TAG_BYTES:
                 data = self._associated_data(context)

@@ -58,6 +58,12 @@ def test_what_was_never_sealed_does_not_open(value: object) -> None:
         SEALER.open(value, "place")
 
 
+@pytest.mark.parametrize("part", [b"place", 5, None])
+def test_it_does_not_open_where_its_place_is_no_text(part: object) -> None:
+    with pytest.raises(DamageError):
+        SEALER.open(SEALER.seal(b"content", "place"), part)  # type: ignore[arg-type]  # what a rotted type makes of it
+
+
 def test_the_same_content_is_never_sealed_alike() -> None:
     assert len({SEALER.seal(b"content", "place")[:25] for _ in range(1000)}) == 1000
 
