@@ -13,6 +13,8 @@ from pam_totp.accounts import Accounts
 from pam_totp.cli import common
 from pam_totp.clock import now
 
+GONE = "nothing is pending any more: it was confirmed or removed meanwhile, see pam-totp status"
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
@@ -39,7 +41,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
 
 
 def ask_until_right(user: User, paths: Paths, config: Config) -> int:
-    """Ask for codes until one activates the pending authenticator or there is no further line."""
+    """Ask for codes until one activates the pending authenticator, nothing is pending, or there is no further line."""
     while True:
         answer = common.read_code("Code from the app: ")
         if answer is None:
@@ -51,6 +53,8 @@ def ask_until_right(user: User, paths: Paths, config: Config) -> int:
             print(f"{user.name} is enrolled: the next login asks for a code.")
             return 0
         print(f"pam-totp: {problem}", file=sys.stderr)
+        if problem == GONE:
+            return 1
 
 
 def _try(user: User, paths: Paths, config: Config, code: str) -> str | None:
@@ -62,7 +66,7 @@ def _try(user: User, paths: Paths, config: Config, code: str) -> str | None:
             common.record("confirm", account, "active")
             return None
         if account.pending is None:
-            return "nothing is pending any more"
+            return GONE
         seconds = enroll.seconds_off(account, code, now_step)
     if seconds is None:
         return "that code is wrong: take the one the app shows now"

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pam_totp import cli
-from pam_totp.accounts import PENDING
+from pam_totp.accounts import ACTIVE, PENDING
 from tests.unit.cli.conftest import CTRL_C
 from tests.unit.host import ALICE
 
 if TYPE_CHECKING:
+    from pam_totp.accounts import Account
     from tests.unit.cli.conftest import Command
     from tests.unit.host import Host
 
@@ -76,20 +77,27 @@ def test_where_nothing_is_pending_the_answer_is_no(enrolled: bool, command: Comm
     assert "nothing is pending for alice: run pam-totp enroll alice" in ran.err
 
 
-def test_what_is_reset_while_the_code_is_typed_is_not_confirmed(
-    command: Command, host: Host, secret: bytes, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("verb", ["confirm", "enroll"])
+@pytest.mark.parametrize("state", ["none", "active"])
+def test_what_is_confirmed_or_reset_while_the_code_is_typed_ends_the_questions(
+    state: str, verb: str, command: Command, host: Host, secret: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def type_slowly(_: str) -> str | None:
-        if host.account().empty:
-            return None
-        host.change(lambda account: account.authenticators.clear())
+    def elsewhere(account: Account) -> None:
+        if state == "active":
+            account.authenticators[0].state = ACTIVE
+        else:
+            account.authenticators.clear()
+
+    def type_slowly(_: str) -> str:
+        assert host.account().pending is not None, "asked although nothing is pending"
+        host.change(elsewhere)
         return host.code(secret)
 
     monkeypatch.setattr("pam_totp.cli.common.read_code", type_slowly)
-    ran = command("confirm", "alice")
-    assert ran.code == 1
-    assert "nothing is pending any more" in ran.err
-    assert host.account().empty
+    ran = command(verb, "alice")
+    gone = "nothing is pending any more: it was confirmed or removed meanwhile, see pam-totp status"
+    assert (ran.code, ran.err) == (1, f"pam-totp: {gone}\n")
+    assert host.account().state == state
 
 
 def test_a_user_unknown_to_nss_is_refused(command: Command) -> None:
