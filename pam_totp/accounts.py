@@ -178,9 +178,13 @@ class Accounts:
         if account is not None:
             # Nothing was enrolled: what is noted there was about the name's former owner.
             return Account(user.name, user.uid, [], account.ledger.cleared(), "the uid changed")
-        names = ", ".join(other.name for other in others)
-        note = f"stale record of {names} with the same uid" if names else ""
-        return Account(user.name, user.uid, [], self._remembered(user.name, Ledger()), note)
+        # NSS was asked whose the active ones are, and they are stale; of the others nobody knows, and nobody needs to.
+        notes = []
+        for word, active in (("stale", True), ("inactive", False)):
+            names = ", ".join(other.name for other in others if bool(other.active) is active)
+            if names:
+                notes.append(f"{word} record of {names} with the same uid")
+        return Account(user.name, user.uid, [], self._remembered(user.name, Ledger()), "; ".join(notes))
 
     def get(self, name: str) -> Account | None:
         """The record under exactly this name, whatever NSS says; None where it is proven that there is none."""

@@ -203,6 +203,30 @@ def test_a_record_whose_owner_is_gone_or_has_another_uid_is_stale(now: int | Non
     assert account.note == "stale record of alice with the same uid"
 
 
+def test_a_record_that_is_not_active_is_not_called_stale_and_nobody_asks_nss_for_its_owner(
+    host: Host, passwd: Passwd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def exists(name: str) -> User | None:
+        asked.append(name)
+        return users.exists(name)
+
+    monkeypatch.setattr(module, "exists", exists)
+    passwd.add("alias", ALICE.uid)
+    put(host, ALICE, PENDING)
+    account = host.account(ALIAS)
+    assert (account.name, account.authenticators) == ("alias", [])
+    assert account.note == "inactive record of alice with the same uid"
+    host.change(lambda account: setattr(account.ledger, "exemption", [int(host.wall) + 1000, "travels"]), ALIAS)
+    assert host.account(User("third", ALICE.uid)).note == "inactive record of alias, alice with the same uid"
+    assert asked == []
+    put(host, User("gone", ALICE.uid), ACTIVE)
+    account = host.account(User("third", ALICE.uid))
+    assert account.note == "stale record of gone with the same uid; inactive record of alias, alice with the same uid"
+    assert asked == ["gone"]
+
+
 def test_a_newcomer_can_be_enrolled_beside_a_stale_record(host: Host, passwd: Passwd) -> None:
     host.enroll()
     del passwd["alice"]
