@@ -110,3 +110,36 @@ def test_where_policy_says_deny_a_user_who_is_not_enrolled_is_told_what_to_do(ho
     assert kinds(result) == host.first_prompts
     assert "Ask your administrator to enrol you." in result.screen
     assert bob.log_in().ok
+
+
+def shown_by(host: Host, command: str | None) -> str:
+    """The screen of a login of somebody new who is not enrolled: with a command, or with a shell."""
+    user = host.person(enrolled=False).user
+    by_key = host.variant == "key-and-code"
+    with host.machine.ssh(user, command=command, key=by_key) as ssh:
+        if not by_key:
+            ssh.expect("Password: ")
+            ssh.answer(user.password)
+        if command is None:
+            ssh.expect(r"\$ ")
+            ssh.answer("exit")
+        assert ssh.wait() == 0
+        return ssh.screen
+
+
+def test_sshd_repeats_what_is_told_after_the_last_question_as_it_does_for_every_module(host: Host) -> None:
+    stack = host.machine.read("/etc/pam.d/sshd")
+    host.machine.write("/etc/echoed", "pam_echo was here")
+    host.machine.sh("sed -i '/^auth.*pam_python.so/a auth optional pam_echo.so file=/etc/echoed' /etc/pam.d/sshd")
+    mark = host.machine.mark()
+    try:
+        with host.config('unenrolled = "deadline"'):
+            by_command, by_shell = shown_by(host, "true"), shown_by(host, None)
+    finally:
+        host.machine.write("/etc/pam.d/sshd", stack)
+    assert [line["reason"] for line in host.decisions(mark)] == ["grace", "grace"]
+    told = "A verification code will be required here: set it up within 7 days"
+    assert (by_command.count(told), by_command.count("pam_echo was here")) == (1, 1)
+    # Before the login and after it (OpenSSH's bug 3481): when sshd shows the first, nobody knows yet whether the second
+    # will come, and whoever runs commands only sees no other.
+    assert (by_shell.count(told), by_shell.count("pam_echo was here")) == (2, 2)
