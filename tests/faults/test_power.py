@@ -18,10 +18,11 @@ COMMANDS = ("enroll", "confirm", "confirm again", "reset", "recovery", "unlock")
 
 
 def test_a_login_is_charged_or_not_and_stays_charged(rig: Rig, full: bool, tally: Callable[..., None]) -> None:
-    done = rig("power", "login", variants=200 if full else 10, seed=1)
+    done = rig("power", "login", variants=200 if full else 10, seed=1, pam_every=10)
     assert not done["problems"], "\n".join(done["problems"])
     assert all(done["seen"].values())
-    tally(done["cases"], 1)
+    assert done["pam"] >= (200 if full else 10)
+    tally(done["cases"], done["pam"])
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pam_totp.errors import PamTotpError
 from tests.faults.inside import host, kill, trace
 from tests.faults.inside.holder import Holder
+from tests.faults.inside.holder import login as pam_login
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -121,10 +122,11 @@ def _part(write: Write, source: random.Random) -> tuple[int, int | None]:
     return (0, middle) if source.random() < 0.5 else (middle, None)
 
 
-def login(variants: int, seed: int, synced: bool = True) -> dict[str, object]:
+def login(variants: int, seed: int, synced: bool = True, pam_every: int = 0) -> dict[str, object]:
     """A login: its step is spent or not, and spent for certain once everything is written.
 
-    Not `synced`: as if it never synced the journal, to see that this would be found.
+    Not `synced`: as if it never synced the journal, to see that this would be found. Each `pam_every`-th state is
+    logged in to by the real module: with the code again, and with the next one.
     """
     secret = host.enrolled("alice")
     kept = host.keep()
@@ -138,8 +140,16 @@ def login(variants: int, seed: int, synced: bool = True) -> dict[str, object]:
     def unspent(view: View) -> bool:
         return max(view.marks.values()) == step - 1
 
+    def through_pam(view: View) -> list[str]:
+        problems = []
+        if spent(view) and pam_login("alice", host.code(secret, step)) != host.AUTH_ERR:
+            problems.append("the spent code is not refused")
+        if pam_login("alice", host.code(secret, host.step_now() + 1)) != host.SUCCESS:
+            problems.append("the next code is not accepted")
+        return problems
+
     events = [event for event in recorded(lines) if synced or event != f"{host.PATHS.cache}-journal"]
-    return _judged(kept, events, unspent, spent, variants, seed)
+    return _judged(kept, events, unspent, spent, variants, seed, through_pam, pam_every)
 
 
 def command(name: str, variants: int, seed: int) -> dict[str, object]:
@@ -165,10 +175,13 @@ def _judged(
     behind: Callable[[View], bool],
     variants: int,
     seed: int,
+    through_pam: Callable[[View], list[str]] = lambda _: [],
+    pam_every: int = 0,
 ) -> dict[str, object]:
     files = {path: content for path, (_, content) in kept.items() if path.startswith(DIRECTORY + "/")}
     problems: list[str] = []
     seen = {"old": 0, "new": 0}
+    pam = 0
     for name, committed, content in states(files, events, variants, random.Random(seed)):
         host.put_back({**kept, **{path: (0o600, data) for path, data in content.items()}})
         for file in os.listdir(host.PATHS.run):
@@ -182,5 +195,8 @@ def _judged(
         seen["new" if is_new else "old"] += 1
         if view.damage or not (is_new or before(view)) or (committed and not is_new):
             problems.append(f"{name}: {view}")
+        elif pam_every and sum(seen.values()) % pam_every == 0:
+            problems += [f"{name}: {problem}" for problem in through_pam(view)]
+            pam += 1
     host.put_back(kept)
-    return {"cases": sum(seen.values()), "events": len(events), "seen": seen, "problems": problems[:20]}
+    return {"cases": sum(seen.values()), "pam": pam, "events": len(events), "seen": seen, "problems": problems[:20]}
