@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     Result = dict[str, object]
 
 ERRORS = ("ENOSPC", "EDQUOT", "EIO", "EROFS", "EMFILE", "ENOMEM")
+# How a transaction ends in which Python does not even start: with the code of pam_python's own look-up, or with the
+# whole process, whose exit status looks like PAM_OPEN_ERR here. No hook of ours returns either.
+NO_MODULE_DATA, ENDED_BY_PYTHON = 18, 1
 # Where the log line itself is what fails, it cannot be there.
-# What pam_python returns where Python did not even start: the code of its own look-up, which no hook of ours returns.
-NO_MODULE_DATA = 18
 LOGGING = {"socket", "connect", "sendto", "getpid"}
 
 
@@ -47,7 +48,7 @@ def login(held: bool, every: int, shift: int, everything: bool) -> Result:
             problems += [f"{what}: {verdict(ended[0])}: {each}" for each in _wrong(secret, step, ended[0])]
             # A transaction that can open nothing at all any more finds neither the module nor the log's code; and
             # pam_python, which fails before it has loaded the module, denies and does not always say why.
-            reached = (held or not onwards) and ended[0] != NO_MODULE_DATA
+            reached = (held or not onwards) and ended[0] not in (NO_MODULE_DATA, ENDED_BY_PYTHON)
             if ended[0] > 0 and not logged and call[0] not in LOGGING and reached:
                 problems.append(f"{what}: {verdict(ended[0])} is not logged")
     return {"calls": len(calls), "cases": len(cases), "seen": seen, "problems": problems}
