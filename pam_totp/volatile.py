@@ -16,7 +16,7 @@ from pam_totp.errors import CacheError, LockTimeoutError
 LOCK_SECONDS = 10.0
 _LIMIT = 1 << 20
 _FASTEST_POLL = 0.002
-_SLOWEST_POLL = 0.030
+_SLOWEST_POLL = 0.080
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
