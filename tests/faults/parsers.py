@@ -1,69 +1,67 @@
-"""What is read from disk, each with a function that tries one input, for test_parsers.py and fuzzing.py.
+"""Everything that is read from disk, each with a function that tries one input. fuzzing.py makes up the inputs.
 
-An input is tried as a host would meet it: as a file or a row of an installation of its own. What is wrong with it may
-be said by an error of this package only; and whatever it is, nobody who is enrolled gets in with a wrong code or without
-being asked.
+An input is tried as a host would meet it, in a file or a row of an installation of its own. What is wrong with it may be
+said by an error of the package only; and whatever it is, nobody who is enrolled gets in unasked or with a wrong code.
 """
 
 from __future__ import annotations
 
-import argparse
-import io
-import itertools
 import os
 import pwd
 import random
 import re
+import shutil
 import sqlite3
 import struct
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from argparse import Namespace
+from binascii import b2a_base64
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from io import StringIO
 from typing import TYPE_CHECKING
 from unittest import mock
 
 from pam_totp import config as configuration
-from pam_totp import keys, otp, policy, publickeys, recovery, self_server, stack, store, summary, volatile
-from pam_totp.accounts import ACTIVE, PENDING, Account, Accounts, Authenticator, _context, seal_bucket
-from pam_totp.cli import explain, status
-from pam_totp.errors import CacheError, ConfigError, DamageError, HostKeyError, PamTotpError, UsageError
+from pam_totp import keys, otp, policy, publickeys, recovery, self_server, stack, store, summary
+from pam_totp.accounts import ACTIVE, PENDING, Account, Accounts, Authenticator, _context
+from pam_totp.cli import explain, reset, status
+from pam_totp.errors import ConfigError, DamageError, HostKeyError, PamTotpError, UsageError
 from pam_totp.ledger import Ledger
-from pam_totp.login import Verdict
-from pam_totp.policy import Action, Facts
-from tests.faults.inside.host import attempt, wrong
+from pam_totp.policy import Facts
+from pam_totp.seal import Sealer
+from pam_totp.users import User
+from tests.faults.inside.host import attempt, let_in, wrong
 from tests.unit.host import ALICE, BOB, HERE, Host
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from pam_totp.seal import Sealer
-
-    Try = Callable[[bytes], object]
-    # What starts the fuzzing, as the package itself writes it, and what tries an input.
-    Target = tuple[list[bytes], Try]
-
-KEY_LINE = "AAAAC3NzaC1lZDI1NTE5AAAAIIsdnGF5gcR1sCEBcKLqr3wAHOPYmMP4XUFNBdAZVBMH"
-CERTIFICATE = "ssh-ed25519-cert-v01@openssh.com"
+    # What the fuzzing starts from, as the package itself would write or read it, and what tries an input.
+    Target = tuple[list[bytes], Callable[[bytes], None]]
 
 
-@contextmanager
-def always_the_same() -> Iterator[None]:
-    """Two users, few roster buckets and events, the same key each time: an input alone then says what happens."""
-    users = {each.name: _entry(each.name, each.uid) for each in (ALICE, BOB)}
-    uids = {each.uid: users[each.name] for each in (ALICE, BOB)}
-    with (
-        mock.patch.object(os, "urandom", random.Random(0).randbytes),
-        mock.patch.object(pwd, "getpwnam", users.__getitem__),
-        mock.patch.object(pwd, "getpwuid", uids.__getitem__),
-        mock.patch.object(store, "BUCKETS", 1),
-        mock.patch.object(store, "EVENTS", 2),
+HOT = bytes.fromhex("d9d505f920a163d7")  # how a journal begins that SQLite plays back
+
+
+def be_always_the_same() -> None:
+    """Two users, one roster bucket, two events, and the same key each time: an input alone says what happens."""
+    users = {user.name: pwd.struct_passwd((user.name, "x", user.uid, 0, "", "/", "/bin/sh")) for user in (ALICE, BOB)}
+    for module, name, instead in (
+        (os, "urandom", random.Random(0).randbytes),
+        (pwd, "getpwnam", users.__getitem__),
+        (pwd, "getpwuid", {entry.pw_uid: entry for entry in users.values()}.__getitem__),
+        (store, "BUCKETS", 1),
+        (store, "EVENTS", 2),
+        (Sealer, "slow_hash", _quick_hash),
     ):
-        yield
+        setattr(module, name, instead)
 
 
-def _entry(name: str, uid: int) -> pwd.struct_passwd:
-    return pwd.struct_passwd((name, "x", uid, uid, "", f"/home/{name}", "/bin/sh"))
+def _quick_hash(_: Sealer, text: str, salt: bytes) -> bytes:
+    _expect(len(salt) == 16, "libsodium would read beyond the end of a shorter salt")
+    return text.encode().ljust(16)[:16]
 
 
-# Files of one parser
+# Files
 
 
 def key(root: str) -> Target:
@@ -73,7 +71,7 @@ def key(root: str) -> Target:
     def read(data: bytes) -> None:
         _write(host.paths.key, data)
         with suppress(HostKeyError):
-            keys.load(host.paths.key, host.paths.owner).seal(b"", "")
+            keys.load(host.paths.key, host.paths.owner)
 
     return [_read(host.paths.key)], read
 
@@ -104,51 +102,47 @@ enrolled_within = "2d"
 remember = "never"
 unenrolled = "deny"
 """
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIsdnGF5gcR1sCEBcKLqr3wAHOPYmMP4XUFNBdAZVBMH"
 
 
 def config(root: str) -> Target:
-    """config.toml, and a decision by what it says."""
+    """config.toml, and what it decides for somebody who is enrolled."""
     host = Host(root)
-    phone = Authenticator("1", ACTIVE, "phone", "local", int(host.wall), b"")
-    enrolled = Account(ALICE.name, ALICE.uid, [phone], Ledger())
+    enrolled = _account(ACTIVE, Ledger())
     facts = Facts(ALICE.name, f"net:{HERE}", "sshd", HERE)
-    facts.keys = publickeys.parse(f"publickey ssh-ed25519 {KEY_LINE}")
+    facts.keys = publickeys.parse(f"publickey {KEY}")
 
     def read(data: bytes) -> None:
         _write(host.paths.config, data)
-        try:
+        with suppress(ConfigError):
             found = configuration.load(host.paths.config, host.paths.owner)
-        except ConfigError:
-            return
-        decision = policy.decide(enrolled, found, facts, host.now())
-        _expect(decision.action is Action.ASK or any(rule.mfa == "skip" for rule in found.rules), decision.reason)
-        policy.required(found, facts)
+            decision = policy.decide(enrolled, found, facts, host.now())
+            _expect(decision.action == "ask" or any(rule.mfa == "skip" for rule in found.rules), "not asked")
 
-    return [CONFIG, *CONFIG.splitlines()], read
+    return [CONFIG], read
 
 
-def pam_stack(root: str) -> Target:
-    """The file of a service in /etc/pam.d."""
+def services(root: str) -> Target:
+    """A service's file in /etc/pam.d."""
     host = Host(root)
-    path = f"{host.paths.services}/sshd"
     os.makedirs(host.paths.services)
 
     def read(data: bytes) -> None:
-        _write(path, data)
+        _write(f"{host.paths.services}/sshd", data)
         with suppress(ConfigError):
             stack.require_verification("sshd", host.paths)
-            _expect(data.count(b"combined=verify") > 1, "a stack without verification is good")
+            _expect(data.count(b"combined=verify") > 1, "a stack that verifies nothing is good")
 
-    whole = (
+    lines = (
         b"auth required pam_python.so pam_totp.py combined=split\n@include common-auth\n"
         b"auth required pam_python.so \\\n  pam_totp.py combined=verify # twice\n"
         b"account required pam_python.so /lib/security/pam_totp.py combined=verify\n"
     )
-    return [whole, *whole.splitlines(keepends=True)], read
+    return [lines], read
 
 
 def shells(root: str) -> Target:
-    """/etc/shells, by which the self-service knows who may log in."""
+    """/etc/shells, by which the self-service knows who can log in."""
     path = f"{root}/shells"
 
     def read(data: bytes) -> None:
@@ -157,104 +151,320 @@ def shells(root: str) -> Target:
             user = self_server._user(ALICE.uid)
         _expect(user is None or b"/bin/sh" in data, "a shell that is not listed is good")
 
-    return [b"# shells\n/bin/sh\n/usr/bin/bash\n", b"/bin/false\n"], read
+    return [b"# shells\n/bin/sh\n/usr/bin/bash\n"], read
 
 
 def public_key(root: str) -> Target:
-    """The .pub file of `pam-totp explain --key`: keys and certificates."""
+    """The key or certificate that `pam-totp explain` is given."""
     path = f"{root}/key.pub"
 
     def read(data: bytes) -> None:
         _write(path, data)
-        try:
-            auth_info = explain._auth_info(path)
-        except UsageError:
-            return
-        for each in publickeys.parse(auth_info):
-            _expect(bool(each.identity()) and each.fingerprint().startswith("SHA256:"), "no identity")
+        with suppress(UsageError):
+            for each in publickeys.parse(explain._auth_info(path)):
+                _expect(bool(each.identity()), "no identity")
+                _expect(each.fingerprint().startswith("SHA256:"), "no fingerprint")
 
-    fields = [CERTIFICATE.encode(), b"nonce", b"key", bytes(12), b"id", b"alice", bytes(16), b"", b"", b"", b"ca"]
-    blob = b"".join(each if set(each) == {0} else len(each).to_bytes(4, "big") + each for each in fields)
-    certificate = f"{CERTIFICATE} {_base64(blob)} alice@example\n"
-    return [f"ssh-ed25519 {KEY_LINE} alice\n".encode(), certificate.encode()], read
+    kind = b"ssh-ed25519-cert-v01@openssh.com"
+    before, after = (kind, b"nonce", b"key"), (b"", b"", b"", b"authority")
+    blob = _fields(*before) + bytes(8 + 4) + _fields(b"id", b"alice") + bytes(8 + 8) + _fields(*after)
+    return [KEY.encode(), kind + b" " + b2a_base64(blob)], read
 
 
-# What is behind a seal
+def _fields(*fields: bytes) -> bytes:
+    return b"".join(len(field).to_bytes(4, "big") + field for field in fields)
+
+
+# What is sealed. Whoever has the key can seal anything, and so can an older or a newer version of the package.
 
 
 def ledger(root: str) -> Target:
     """An account's ledger, and all that is done with one."""
     host = Host(root)
-    seeds = [each.encode().rstrip() for each in _ledgers(host)]
+    accounts = host.accounts()
 
     def read(data: bytes) -> None:
         with suppress(DamageError):
-            Ledger.decode(Ledger.decode(data).encode())
-            for use in (_look_at, _change):
-                use(Ledger.decode(data).merge(Ledger()), host)
-                use(Ledger().merge(Ledger.decode(data)), host)
+            for merge in (lambda one: one, Ledger().merge):
+                _look_at(accounts, merge(Ledger.decode(data)), host)
+                _change(accounts, merge(Ledger.decode(data)), host)
 
-    return seeds, read
+    return [each.encode() for each in _ledgers(host)], read
 
 
 def _ledgers(host: Host) -> list[Ledger]:
-    """Ledgers of all that can be noted in one."""
-    sealer = host.sealer()
+    """Ledgers with everything that can be noted in one."""
     tried, granted = Ledger(), Ledger()
-    tried.mark("0011223344556677").spend(56_666_667, 56_666_666, 10)
+    tried.mark("0011223344556677").spend(otp.step_at(host.wall) + 1, otp.step_at(host.wall), 10)
     tried.succeed("key:00ff", host.now())
-    for source in ("net:192.0.2.7", "net:2001:db8:0:0::/64"):
-        for _ in range(4):
-            tried.fail(source, "192.0.2.7", host.now(), 100)
+    for _ in range(4):
+        tried.fail("net:192.0.2.7", "192.0.2.7", host.now(), 100)
     tried.remember("ff00", 3600, host.now())
-    with mock.patch.object(recovery, "COUNT", 2):
-        recovery.issue(tried, sealer)
+    recovery.issue(tried, host.sealer())
     granted.exemption = [int(host.wall) + 60, "on a ship"]
     granted.grace = [host.now().stamp(), 60]
-    granted.invitation = [sealer.token("invitation"), int(host.wall) + 60]
+    granted.invitation = [host.sealer().token("invitation"), int(host.wall) + 60]
     granted.locked = True
     return [Ledger(), tried, granted]
 
 
-def _look_at(ledger: Ledger, host: Host) -> None:
-    now, settings, facts = host.now(), configuration.Config(), Facts(ALICE.name, "net:192.0.2.7")
-    settings.unenrolled = "deadline"
+def _account(state: str, ledger: Ledger) -> Account:
+    return Account(ALICE.name, ALICE.uid, [Authenticator("0011", state, "phone", "local", 0, b"")], ledger)
+
+
+def _look_at(accounts: Accounts, ledger: Ledger, host: Host) -> None:
+    """All that logins and commands read in it."""
+    settings, facts, now = configuration.Config(), Facts(ALICE.name, "net:192.0.2.7"), host.now()
+    facts.client = "ff00"
+    settings.remember = 60
     for state in (ACTIVE, PENDING):
-        phone = Authenticator("0011223344556677", state, "phone", "local", int(host.wall), b"")
-        account = Account(ALICE.name, ALICE.uid, [phone], ledger)
-        policy.decide(account, settings, facts, now)
-        policy.first_enrolment(account, settings, facts, now)
+        account = _account(state, ledger)
+        for settings.unenrolled in ("deadline", "invite"):
+            policy.decide(account, settings, facts, now)
+            policy.demand(account, facts, now)
+            policy.first_enrolment(account, settings, facts, now)
+        accounts.invitation_matches(account, "abcde-fghjk")
         summary.fields(account, now)
         status._row(account, now)
-        explain._fact(policy.Decision(Action.SKIP, "exempt"), account)
-        ledger.remembers("ff00", 60, now)
-        Accounts.invitation_matches(_Quick(), account, "abcde-fghjk")
-
-
-def _change(ledger: Ledger, host: Host) -> None:
-    now, step = host.now(), otp.step_at(host.wall)
+        explain._fact(policy.Decision("skip", "exempt"), account)
     recovery.due(ledger)
     recovery.left(ledger)
-    recovery.holds(ledger, "abcde-fghjk", _Quick())
-    recovery.spend(ledger, "abcdefghjk", _Quick())
-    ledger.mark("0011223344556677").spend(step, step, 10)
+
+
+def _change(accounts: Accounts, ledger: Ledger, host: Host) -> None:
+    """All that they change in it."""
+    account, now, step = _account(ACTIVE, ledger), host.now(), otp.step_at(host.wall)
+    ledger.fail("net:192.0.2.7", "192.0.2.7", now, 100)
+    accounts.acknowledge_recovery_codes(account, ["abcde-fghjk"])
+    accounts.spend_recovery_code(account, "abcdefghjk")
+    ledger.mark("0011").spend(step, step, 10)
     ledger.forget_marks(set())
-    ledger.fail("net:192.0.2.7", "", now, 100)
+    ledger.succeed("net:192.0.2.7", now)
     ledger.remember("00ff", 60, now)
     ledger.unlock(step, 1)
-    ledger.succeed("net:192.0.2.7", now)
     Ledger.decode(ledger.cleared().encode())
 
 
-class _Quick(Accounts):
-    """A sealer and accounts, as far as they hash, without what that costs."""
+def record(root: str) -> Target:
+    """The sealed ledger and secret of a record, and the ledger's copy in /run: what is behind the seal, and raw bytes."""
+    here = Installation(root)
+    host, sealer = here.host, here.host.sealer()
+    phone = host.account().active[0]
+    context = _context(ALICE.name, ALICE.uid, phone.identifier, ACTIVE, phone.label, phone.source, phone.created)
 
-    def __init__(self) -> None:
-        pass
+    def read(data: bytes) -> None:
+        here.put_back()
+        where, content = data[:1], data[1:]
+        if where in b"LR":
+            content = sealer.seal(content, "ledger", ALICE.name)
+        elif where == b"S":
+            content = sealer.seal(content, *context)
+        if where in b"Rr":
+            os.makedirs(host.paths.run, mode=0o700)
+            _write(f"{host.paths.run}/{sealer.token(ALICE.name)}", content)
+        elif where in b"Ss":
+            here.sql("UPDATE authenticator SET secret = ? WHERE name = 'alice'", content)
+        else:
+            here.sql("UPDATE account SET ledger = ? WHERE name = 'alice'", content)
+        # Only what opens can say that somebody is exempt.
+        here.judge(exempt=where in b"LR", secret=data[1:] if where == b"S" else b"")
 
-    def token(self, text: str) -> str:
-        return f"{len(text):032}"
+    ledgers = [each.encode() for each in _ledgers(host)]
+    sealed = sealer.seal(ledgers[0], "ledger", ALICE.name)
+    seeds = [where + each for where in (b"L", b"R") for each in ledgers]
+    return [*seeds, b"l" + sealed, b"r" + sealed, b"S" + phone.secret, b"s" + sealer.seal(phone.secret, *context)], read
 
-    def slow_hash(self, text: str, salt: bytes) -> bytes:
-        _expect(len(salt) == 16, "a salt of another size would be read beyond its end")
-        return bytes(16)
+
+def roster(root: str) -> Target:
+    """The roster, by which somebody is known to have no record."""
+    here = Installation(root)
+    sealer = here.host.sealer()
+
+    def read(data: bytes) -> None:
+        here.put_back()
+        here.sql("UPDATE roster SET entries = ?", sealer.seal(data, "roster", "0"))
+        here.judge()
+
+    content = sealer.open(here.sql("SELECT entries FROM roster")[0][0], "roster", "0")
+    return [content], read
+
+
+# The cache file. Parts of it, or all of it, were changed by another program, or have rotted.
+
+
+def rows(root: str) -> Target:
+    """Values of any type in any column."""
+    columns = re.compile(r" (TEXT|INTEGER|BLOB)( NOT NULL| PRIMARY KEY)| STRICT")
+    with mock.patch.object(store, "_SCHEMA", columns.sub("", store._SCHEMA)):
+        here = Installation(root)
+    names = [
+        (table, column)
+        for table in ("account", "authenticator", "roster", "event")
+        for _, column, *_ in here.sql(f"PRAGMA table_info({table})")
+    ]
+
+    def read(data: bytes) -> None:
+        here.put_back()
+        while data:
+            head, data = data[:4].ljust(4, b"\0"), data[4:]
+            where, which, kind, size = head
+            value, data = data[:size], data[size:]
+            table, column = names[where % len(names)]
+            # The last of the rows: alice's too, where there are several.
+            rowid = f"(SELECT rowid FROM {table} ORDER BY rowid LIMIT 1 OFFSET {which % 3})"
+            expression = "CAST(? AS TEXT)" if kind % 5 == 4 else "?"
+            with suppress(sqlite3.IntegrityError):  # there is such a name or number already
+                here.sql(f"UPDATE {table} SET {column} = {expression} WHERE rowid = {rowid}", _value(kind, value))
+        here.judge()
+
+    seeds = [
+        bytes((where, which, kind, 8)) + b"16777216" for where in range(len(names)) for which in (0, 1) for kind in range(5)
+    ]
+    return seeds, read
+
+
+def _value(kind: int, data: bytes) -> object:
+    kinds: list[Callable[[], object]] = [
+        lambda: None,
+        lambda: int.from_bytes(data[:8], "big", signed=True),
+        lambda: struct.unpack(">d", data[:8].ljust(8, b"\0"))[0],
+        lambda: data,
+        lambda: data,  # becomes text, UTF-8 or not
+    ]
+    return kinds[kind % len(kinds)]()
+
+
+def cache(root: str) -> Target:
+    """Bytes of the file."""
+    return _edited(Installation(root), hot=False)
+
+
+def journal(root: str) -> Target:
+    """Bytes of the file and of a journal that a killed login has left, which SQLite plays back."""
+    return _edited(Installation(root), hot=True)
+
+
+def _edited(here: Installation, hot: bool) -> Target:
+    if hot:
+        here.interrupt()
+    files = here.files
+    whole = b"".join(files.values())
+
+    def read(data: bytes) -> None:
+        edited = bytearray(whole)
+        while data:
+            place, size = int.from_bytes(data[:3], "big") % len(whole), int.from_bytes(data[3:4], "big") % 16
+            new, data = data[4 : 4 + size], data[4 + size :]
+            edited[place : place + len(new)] = new
+        start = 0
+        for path, content in files.items():
+            here.files[path] = bytes(edited[start : start + len(content)])
+            start += len(content)
+        here.put_back()
+        here.judge()
+
+    # The borders of pages and of what is in them say how all the rest is read.
+    return [place.to_bytes(3, "big") + b"\4" + whole[place : place + 4] for place in range(0, len(whole), 512)], read
+
+
+class Installation:
+    """A host on which alice is enrolled and bob has a key shown, and which can be put back as it is now."""
+
+    def __init__(self, root: str) -> None:
+        self.host = host = Host(root)
+        secret = host.enroll(ALICE)
+        host.enroll(BOB, state=PENDING)
+        with host.accounts() as accounts:
+            accounts.record_event(int(host.wall), ALICE.name, "wrong-code")
+        self.sql("PRAGMA page_size = 1024")
+        self.sql("VACUUM")
+        self.wrong = wrong(secret, otp.step_at(host.wall))
+        self._keep()
+
+    def _keep(self) -> None:
+        paths = (self.host.paths.cache, f"{self.host.paths.cache}-journal")
+        self.files = {path: _read(path) for path in paths if os.path.exists(path)}
+
+    def put_back(self) -> None:
+        """As it was, with nothing in /run."""
+        shutil.rmtree(self.host.paths.run, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            os.unlink(f"{self.host.paths.cache}-journal")
+        for path, content in self.files.items():
+            _write(path, content)
+
+    def sql(self, statement: str, *values: object) -> list[tuple[object, ...]]:
+        """What somebody with the sqlite3 tool can do."""
+        connection = sqlite3.connect(self.host.paths.cache, isolation_level=None)
+        try:
+            connection.execute("PRAGMA synchronous = OFF")
+            return connection.execute(statement, values).fetchall()
+        finally:
+            connection.close()
+
+    def interrupt(self) -> None:
+        """Leave the cache as it is in the middle of a commit, with the journal that undoes it."""
+        connection = sqlite3.connect(self.host.paths.cache, isolation_level=None)
+        for statement in (
+            "PRAGMA journal_mode = PERSIST",
+            "PRAGMA cache_size = 1",
+            "BEGIN",
+            "UPDATE authenticator SET state = 'none', secret = zeroblob(4000)",
+            "UPDATE account SET ledger = zeroblob(4000)",
+            "UPDATE roster SET entries = zeroblob(4000)",
+        ):
+            connection.execute(statement)
+        self._keep()
+        connection.close()
+        _expect(self.files[f"{self.host.paths.cache}-journal"][:8] == HOT, "the journal is not hot")
+
+    def judge(self, exempt: bool = False, secret: bytes = b"") -> None:
+        """A wrong code lets nobody in; and the commands say what is wrong, and mend it, instead of breaking."""
+        host = self.host
+        code = wrong(secret, otp.step_at(host.wall)) if secret else self.wrong
+        for user in (ALICE, BOB):
+            outcome = attempt(user.name, code, moment=host.now(), rhost=HERE, paths=host.paths)
+            unasked = outcome.verdict == "skipped" and (user is BOB or (exempt and outcome.reason == "exempt"))
+            _expect(not let_in(outcome) or unasked, f"{user.name} gets in: {outcome.reason}")
+        with suppress(PamTotpError), host.accounts() as accounts:
+            accounts.find(User("alias", ALICE.uid))
+        for names, json in ((), True), ((ALICE.name,), False):
+            with suppress(PamTotpError), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+                status.run(Namespace(users=names, json=json), host.paths)
+        with suppress(PamTotpError), host.accounts() as accounts:
+            accounts.record_event(int(host.wall), ALICE.name, "wrong-code")
+        with suppress(PamTotpError), host.accounts() as accounts:
+            account = reset._removed(accounts, ALICE.name, None)
+            if account is not None:
+                accounts.save(account)
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _write(path: str, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+    os.chmod(path, 0o600)
+
+
+def _expect(holds: bool, what: str) -> None:
+    if not holds:
+        raise AssertionError(what)
+
+
+TARGETS: dict[str, Callable[[str], Target]] = {
+    "key": key,
+    "config": config,
+    "services": services,
+    "shells": shells,
+    "public-key": public_key,
+    "ledger": ledger,
+    "record": record,
+    "roster": roster,
+    "rows": rows,
+    "cache": cache,
+    "journal": journal,
+}

@@ -1,0 +1,60 @@
+"""Fuzzes one parser with coverage guidance: python -m tests.faults.fuzzing TARGET SECONDS. With atheris, see fuzz.txt.
+
+An input that was found is tried again by python -m tests.faults.fuzzing TARGET BASE64, for which any Python will do.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import sys
+import tempfile
+
+LONGEST = 4096  # bytes of an input
+
+
+def fuzz(name: str, seconds: int, directory: str) -> None:
+    """Try inputs for so long. Ends the process: with 0 where nothing was found."""
+    import atheris
+
+    with atheris.instrument_imports(include=["pam_totp", "tomllib"]):
+        from tests.faults import parsers
+
+        parsers.be_always_the_same()
+        seeds, read = parsers.TARGETS[name](directory)
+        for seed in seeds:  # what is imported late is imported now
+            read(seed)
+
+    def tried(data: bytes) -> None:
+        try:
+            read(data)
+        except BaseException:
+            print(f"again with: {name} {base64.b64encode(data).decode('ascii')}", file=sys.stderr)
+            raise
+
+    corpus = f"{directory}/corpus"
+    os.mkdir(corpus)
+    for number, seed in enumerate(seeds):
+        with open(f"{corpus}/{number}", "wb") as file:
+            file.write(seed)
+    options = (f"-max_total_time={seconds}", f"-max_len={LONGEST}", f"-artifact_prefix={directory}/")
+    atheris.Setup([sys.argv[0], *options, "-print_final_stats=1", corpus], tried)
+    atheris.Fuzz()
+
+
+def again(name: str, data: bytes, directory: str) -> None:
+    """Try one input."""
+    from tests.faults import parsers
+
+    parsers.be_always_the_same()
+    _, read = parsers.TARGETS[name](directory)
+    read(data)
+
+
+if __name__ == "__main__":
+    target, what = sys.argv[1:]
+    with tempfile.TemporaryDirectory(prefix="pam-totp-") as root:
+        if what.isdecimal():
+            fuzz(target, int(what), root)
+        else:
+            again(target, base64.b64decode(what), root)
