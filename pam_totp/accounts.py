@@ -204,12 +204,15 @@ class Accounts:
         """
         entry = self._roster_names(name).get(name)
         row = self._store.account(name)
-        uid = row[1] if row else 0
+        try:
+            uid = int(entry.partition(" ")[0]) if entry is not None else row[1] if row else 0
+        except ValueError:
+            raise self._disagreement(name) from None
         try:
             ledger = self._remembered(name, Ledger()).cleared()
         except CacheError:
             ledger = Ledger()
-        return Account(name, uid if entry is None else int(entry.partition(" ")[0]), [], ledger)
+        return Account(name, uid, [], ledger)
 
     def listed(self, name: str) -> bool:
         """Whether there should be a record of this name, even if it is gone."""
@@ -377,11 +380,13 @@ class Accounts:
         return found
 
     def _open(self, row: tuple[Any, ...]) -> Account:
-        name, uid, sealed_ledger = row
+        name = row[0]
         authenticators = []
         try:
+            name, uid, sealed_ledger = _typed(row, str, int, bytes)
             ledger = Ledger.decode(self._sealer.open(sealed_ledger, "ledger", name))
-            for identifier, state, label, source, created, sealed in self._store.authenticators(name):
+            for each in self._store.authenticators(name):
+                identifier, state, label, source, created, sealed = _typed(each, str, str, str, str, int, bytes)
                 context = _context(name, uid, identifier, state, label, source, created)
                 secret = self._sealer.open(sealed, *context)
                 authenticators.append(Authenticator(identifier, state, label, source, created, secret))
@@ -413,8 +418,11 @@ class Accounts:
     # The roster. A bucket is lines of "key TAB value"; keys are "n:" and a name, "u:" and a uid.
 
     def _bucket(self, number: int) -> dict[str, str]:
-        content = self._sealer.open(self._store.bucket(number), "roster", str(number)).decode("utf-8")
-        return dict(line.split("\t") for line in content.split("\n") if line)
+        content = self._sealer.open(self._store.bucket(number), "roster", str(number))
+        try:
+            return dict(line.split("\t") for line in content.decode("utf-8").split("\n") if line)
+        except ValueError:  # UnicodeError is one
+            raise _not_readable(number) from None
 
     def _entry_of(self, key: str) -> str | None:
         # Searched as bytes: with a million users a bucket holds thousands of lines, and a login reads only one.
@@ -424,7 +432,10 @@ class Accounts:
         if start < 0:
             return None
         start = content.index(b"\t", start) + 1
-        return content[start : content.index(b"\n", start)].decode("utf-8")
+        try:
+            return content[start : content.index(b"\n", start)].decode("utf-8")
+        except ValueError:
+            raise _not_readable(number) from None
 
     def _roster_names(self, name: str) -> dict[str, str]:
         entry = self._entry_of(f"n:{name}")
@@ -466,6 +477,17 @@ def seal_bucket(sealer: Sealer, number: int, entries: dict[str, str]) -> bytes:
     """One roster bucket with these entries, sealed."""
     content = "".join(f"{key}\t{value}\n" for key, value in sorted(entries.items()))
     return sealer.seal(content.encode("utf-8"), "roster", str(number))
+
+
+def _not_readable(number: int) -> DamageError:
+    return DamageError(f"roster bucket {number} is not readable: restore a backup")
+
+
+def _typed(row: tuple[Any, ...], *types: type) -> tuple[Any, ...]:
+    # The schema holds for what SQLite writes. A value that rots, or that a program edits, can become one of another type.
+    if tuple(map(type, row)) != types:
+        raise DamageError("a row holds a value of another type than it should")
+    return row
 
 
 def _bucket_of(key: str) -> int:

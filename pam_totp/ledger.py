@@ -22,14 +22,16 @@ MOST_RECENT = 64
 LEAN_TO_LEARN = 3
 MOST_OLD_MARKS = 8
 MOST_REMEMBERED = 16
-_OPTIONAL = ("recovery", "exemption", "grace", "invitation", "remembered")
 _PAD = 512
+_HEXADECIMAL = frozenset("0123456789abcdef")
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     Stamp = list[Any]
+    Check = Callable[[Any], bool]
 
 
 class Moment:
@@ -108,6 +110,8 @@ class Ledger:
         ledger = cls()
         try:
             fields, _ = _read_json(content.decode("ascii"), 0)
+            if not all(holds(fields[name]) for name, holds in _FORM.items()):
+                raise ValueError
             ledger.seq = fields["seq"]
             ledger.marks = {key: Mark(*values) for key, values in fields["marks"].items()}
             ledger.row = fields["row"]
@@ -116,8 +120,10 @@ class Ledger:
             ledger.sources = fields["sources"]
             ledger.unseen, ledger.unseen_from = fields["unseen"]
             ledger.last_success = fields["last_success"]
-            for name in _OPTIONAL:
+            for name, holds in _OPTIONAL.items():
                 if name in fields:
+                    if not holds(fields[name]):
+                        raise ValueError
                     setattr(ledger, name, fields[name])
         except (ValueError, KeyError, TypeError, AttributeError, StopIteration, RecursionError):
             raise DamageError("an account's ledger is not readable: reset the user or restore a backup") from None
@@ -258,6 +264,71 @@ class Ledger:
             for source in alike[:-MOST_SOURCES]:
                 del kept[source]
         self.sources = kept
+
+
+# What the parts of a ledger are. One of another form has to be damage here: whoever met it later would not know.
+
+
+def _number(value: object) -> bool:
+    # bool is an int to Python. More than 64 bits are no time and no count, and too much for a float.
+    return type(value) is int and abs(value) < 1 << 63
+
+
+def _text(value: object) -> bool:
+    return type(value) is str
+
+
+def _flag(value: object) -> bool:
+    return type(value) is bool
+
+
+def _token(value: object) -> bool:
+    # What Sealer.token and slow_hash make, and a salt: 16 bytes.
+    return isinstance(value, str) and len(value) == 32 and _HEXADECIMAL.issuperset(value)
+
+
+def _or_none(holds: Check) -> Check:
+    return lambda value: value is None or holds(value)
+
+
+def _row(*checks: Check) -> Check:
+    return lambda value: (
+        type(value) is list
+        and len(value) == len(checks)
+        and all(holds(each) for holds, each in zip(checks, value, strict=True))
+    )
+
+
+def _each(holds: Check) -> Check:
+    return lambda value: type(value) is list and all(map(holds, value))
+
+
+def _table(holds: Check) -> Check:
+    return lambda value: type(value) is dict and all(map(holds, value.values()))
+
+
+def _recovery(value: Any) -> bool:
+    return _token(value["salt"]) and _each(_token)(value["hashes"]) and _flag(value["shown"])
+
+
+_stamp = _row(_number, _text, _number)
+_FORM: dict[str, Check] = {
+    "seq": _number,
+    "marks": _table(_row(_number, _number, _number)),
+    "row": _number,
+    "locked": _flag,
+    "recent": _each(_row(_stamp, _text)),
+    "sources": _table(_row(_number, _or_none(_stamp), _or_none(_number))),
+    "unseen": _row(_number, _text),
+    "last_success": _or_none(_number),
+}
+_OPTIONAL: dict[str, Check] = {
+    "recovery": _recovery,
+    "exemption": _row(_number, _text),
+    "grace": _row(_stamp, _number),
+    "invitation": _row(_token, _number),
+    "remembered": _table(_row(_stamp, _number)),
+}
 
 
 class _Plain:

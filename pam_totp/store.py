@@ -171,8 +171,8 @@ class Store:
         return self.execute("SELECT name, uid, ledger FROM account WHERE uid = ? ORDER BY name", uid)
 
     def names(self) -> list[str]:
-        """All names that have a record, in order."""
-        return [row[0] for row in self.execute("SELECT name FROM account ORDER BY name")]
+        """All names that have a record, in order. One that has rotted to something else is none: the roster has it."""
+        return [row[0] for row in self.execute("SELECT name FROM account WHERE typeof(name) = 'text' ORDER BY name")]
 
     def put_account(self, name: str, uid: int, ledger: bytes) -> None:
         """Insert or replace an account."""
@@ -225,7 +225,8 @@ class Store:
     def events(self, name: str, most: int) -> list[tuple[int, str]]:
         """The latest refusals (time, line) of ``name``, newest first."""
         statement = "SELECT time, line FROM event WHERE name = ? ORDER BY number DESC LIMIT ?"
-        return [(time, line) for time, line in self.execute(statement, name, most)]
+        rows = self.execute(statement, name, most)
+        return [(time, line) for time, line in rows if isinstance(time, int) and isinstance(line, str)]
 
     def damage(self) -> list[str]:
         """What SQLite itself finds wrong with the file; empty where nothing is."""

@@ -38,9 +38,16 @@ def fields(account: Account, moment: Moment) -> dict[str, object]:
 
 def rfc3339(seconds: float | None) -> str | None:
     """Seconds since the epoch as RFC 3339 in UTC."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if seconds is None else _shown(seconds, "%Y-%m-%dT%H:%M:%SZ")
 
 
 def minute(seconds: float | None) -> str:
     """A time for people, in UTC, to the minute; a dash where there is none."""
-    return "-" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+    return "-" if seconds is None else _shown(seconds, "%Y-%m-%d %H:%M")
+
+
+def _shown(seconds: float, form: str) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime(form)
+    except (ValueError, OverflowError, OSError):  # of no year that there is
+        return f"@{seconds:.0f}"

@@ -9,6 +9,10 @@ import base64
 import os
 import sys
 import tempfile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.faults.parsers import Target
 
 LONGEST = 4096  # bytes of an input
 
@@ -18,20 +22,9 @@ def fuzz(name: str, seconds: int, directory: str) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["pam_totp", "tomllib"]):
-        from tests.faults import parsers
-
-        parsers.be_always_the_same()
-        seeds, read = parsers.TARGETS[name](directory)
+        seeds, tried = prepared(name, directory)
         for seed in seeds:  # what is imported late is imported now
-            read(seed)
-
-    def tried(data: bytes) -> None:
-        try:
-            read(data)
-        except BaseException:
-            print(f"again with: {name} {base64.b64encode(data).decode('ascii')}", file=sys.stderr)
-            raise
-
+            tried(seed)
     corpus = f"{directory}/corpus"
     os.mkdir(corpus)
     for number, seed in enumerate(seeds):
@@ -42,13 +35,21 @@ def fuzz(name: str, seconds: int, directory: str) -> None:
     atheris.Fuzz()
 
 
-def again(name: str, data: bytes, directory: str) -> None:
-    """Try one input."""
+def prepared(name: str, directory: str) -> Target:
+    """The seeds of a target, and what tries an input and says which one it was where something is found."""
     from tests.faults import parsers
 
     parsers.be_always_the_same()
-    _, read = parsers.TARGETS[name](directory)
-    read(data)
+    seeds, read = parsers.TARGETS[name](directory)
+
+    def tried(data: bytes) -> None:
+        try:
+            read(data)
+        except BaseException:
+            print(f"again with: {name} {base64.b64encode(data).decode('ascii')}", file=sys.stderr)
+            raise
+
+    return seeds, tried
 
 
 if __name__ == "__main__":
@@ -57,4 +58,4 @@ if __name__ == "__main__":
         if what.isdecimal():
             fuzz(target, int(what), root)
         else:
-            again(target, base64.b64decode(what), root)
+            prepared(target, root)[1](base64.b64decode(what))

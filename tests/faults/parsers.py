@@ -294,8 +294,8 @@ def roster(root: str) -> Target:
 
 def rows(root: str) -> Target:
     """Values of any type in any column."""
-    columns = re.compile(r" (TEXT|INTEGER|BLOB)( NOT NULL| PRIMARY KEY)| STRICT")
-    with mock.patch.object(store, "_SCHEMA", columns.sub("", store._SCHEMA)):
+    without_types = re.sub(r" (TEXT|INTEGER|BLOB)( NOT NULL)?\b| STRICT", "", store._SCHEMA)
+    with mock.patch.object(store, "_SCHEMA", without_types):
         here = Installation(root)
     names = [
         (table, column)
