@@ -484,7 +484,7 @@ def _not_readable(number: int) -> DamageError:
 
 
 def _typed(row: tuple[Any, ...], *types: type) -> tuple[Any, ...]:
-    # The schema holds for what SQLite writes. A value that rots, or that a program edits, can become one of another type.
+    # The schema's types hold for what SQLite writes, not for what has rotted since.
     if tuple(map(type, row)) != types:
         raise DamageError("a row holds a value of another type than it should")
     return row

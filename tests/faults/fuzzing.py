@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tests.faults.parsers import Target
 
-LONGEST = 4096  # bytes of an input
-
 
 def fuzz(name: str, seconds: int, directory: str) -> None:
     """Try inputs for so long. Ends the process: with 0 where nothing was found."""
@@ -30,8 +28,9 @@ def fuzz(name: str, seconds: int, directory: str) -> None:
     for number, seed in enumerate(seeds):
         with open(f"{corpus}/{number}", "wb") as file:
             file.write(seed)
-    options = (f"-max_total_time={seconds}", f"-max_len={LONGEST}", f"-artifact_prefix={directory}/")
-    atheris.Setup([sys.argv[0], *options, "-print_final_stats=1", corpus], tried)
+    longest = max(256, 2 * max(map(len, seeds)))
+    options = (f"-max_total_time={seconds}", f"-max_len={longest}", "-len_control=0", "-print_final_stats=1")
+    atheris.Setup([sys.argv[0], *options, f"-artifact_prefix={directory}/", corpus], tried)
     atheris.Fuzz()
 
 

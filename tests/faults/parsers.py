@@ -1,11 +1,12 @@
 """Everything that is read from disk, each with a function that tries one input. fuzzing.py makes up the inputs.
 
-An input is tried as a host would meet it, in a file or a row of an installation of its own. What is wrong with it may be
-said by an error of the package only; and whatever it is, nobody who is enrolled gets in unasked or with a wrong code.
+An input is tried as a host would meet it, in a file or a row of an installation of its own. What is wrong with it is
+said by an error of the package, and by no other; and nobody who is enrolled gets in unasked or with a wrong code.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import pwd
 import random
@@ -34,6 +35,8 @@ from tests.unit.host import ALICE, BOB, HERE, Host
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from pam_totp.attempt import Outcome
 
     # What the fuzzing starts from, as the package itself would write or read it, and what tries an input.
     Target = tuple[list[bytes], Callable[[bytes], None]]
@@ -246,7 +249,7 @@ def _change(accounts: Accounts, ledger: Ledger, host: Host) -> None:
 
 
 def record(root: str) -> Target:
-    """The sealed ledger and secret of a record, and the ledger's copy in /run: what is behind the seal, and raw bytes."""
+    """A record's ledger and secret, and the ledger's copy in /run: what is behind the seal, and raw bytes."""
     here = Installation(root)
     host, sealer = here.host, here.host.sealer()
     phone = host.account().active[0]
@@ -317,10 +320,8 @@ def rows(root: str) -> Target:
                 here.sql(f"UPDATE {table} SET {column} = {expression} WHERE rowid = {rowid}", _value(kind, value))
         here.judge()
 
-    seeds = [
-        bytes((where, which, kind, 8)) + b"16777216" for where in range(len(names)) for which in (0, 1) for kind in range(5)
-    ]
-    return seeds, read
+    places = itertools.product(range(len(names)), range(2), range(5))
+    return [bytes((*place, 8)) + b"16777216" for place in places], read
 
 
 def _value(kind: int, data: bytes) -> object:
@@ -379,11 +380,18 @@ class Installation:
         self.sql("PRAGMA page_size = 1024")
         self.sql("VACUUM")
         self.wrong = wrong(secret, otp.step_at(host.wall))
-        self._keep()
+        self._keep({host.paths.cache: _read(host.paths.cache)})
 
-    def _keep(self) -> None:
-        paths = (self.host.paths.cache, f"{self.host.paths.cache}-journal")
-        self.files = {path: _read(path) for path in paths if os.path.exists(path)}
+    def _keep(self, files: dict[str, bytes]) -> None:
+        """Put these back from now on. They have to be good."""
+        self.files = files
+        self.put_back()
+        outcome = self.login(ALICE, self.wrong)
+        _expect(outcome.reason == "wrong-code", outcome.detail)
+
+    def login(self, user: User, code: str) -> Outcome:
+        """A login of somebody who types this code."""
+        return attempt(user.name, code, moment=self.host.now(), rhost=HERE, paths=self.host.paths)
 
     def put_back(self) -> None:
         """As it was, with nothing in /run."""
@@ -414,16 +422,18 @@ class Installation:
             "UPDATE roster SET entries = zeroblob(4000)",
         ):
             connection.execute(statement)
-        self._keep()
+        path = self.host.paths.cache
+        before, files = self.files[path], {each: _read(each) for each in (path, f"{path}-journal")}
         connection.close()
-        _expect(self.files[f"{self.host.paths.cache}-journal"][:8] == HOT, "the journal is not hot")
+        _expect(files[path] != before and files[f"{path}-journal"][:8] == HOT, "nothing is to be undone")
+        self._keep(files)
 
     def judge(self, exempt: bool = False, secret: bytes = b"") -> None:
         """A wrong code lets nobody in; and the commands say what is wrong, and mend it, instead of breaking."""
         host = self.host
         code = wrong(secret, otp.step_at(host.wall)) if secret else self.wrong
         for user in (ALICE, BOB):
-            outcome = attempt(user.name, code, moment=host.now(), rhost=HERE, paths=host.paths)
+            outcome = self.login(user, code)
             unasked = outcome.verdict == "skipped" and (user is BOB or (exempt and outcome.reason == "exempt"))
             _expect(not let_in(outcome) or unasked, f"{user.name} gets in: {outcome.reason}")
         with suppress(PamTotpError), host.accounts() as accounts:
