@@ -115,6 +115,22 @@ def test_a_ledger_without_one_of_its_parts_is_damage(key: str) -> None:
         Ledger.decode(json.dumps(content).encode())
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("recovery", {"salt": "00", "hashes": [], "shown": True}),
+        ("recovery", {"salt": "0" * 32, "hashes": ["x"], "shown": True}),
+        ("exemption", [1 << 64, "for ever"]),
+        ("grace", [[1, 2, 3], 0]),
+        ("invitation", ["a code", 1]),
+        ("remembered", {"a": 5}),
+    ],
+)
+def test_what_is_noted_only_of_some_is_damage_in_another_form(key: str, value: object) -> None:
+    with pytest.raises(DamageError):
+        Ledger.decode(json.dumps(fields(Ledger()) | {key: value}).encode())
+
+
 @pytest.mark.parametrize("marks", [5, [], {"a": 5}, {"a": [1, 2, 3, 4]}, {"a": None}])
 def test_marks_of_another_form_are_damage(marks: object) -> None:
     with pytest.raises(DamageError):

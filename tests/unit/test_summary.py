@@ -44,3 +44,7 @@ def test_an_exemption_is_the_state_that_is_told(host: Host) -> None:
 def test_times_are_in_utc_and_a_missing_one_is_told_as_such() -> None:
     assert (summary.rfc3339(0), summary.minute(0)) == ("1970-01-01T00:00:00Z", "1970-01-01 00:00")
     assert (summary.rfc3339(None), summary.minute(None)) == (None, "-")
+
+
+def test_a_time_of_no_year_is_shown_as_a_number() -> None:
+    assert summary.rfc3339(1 << 60) == summary.minute(1 << 60) == f"@{1 << 60}"
