@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pam_totp import accounts as module
-from pam_totp import users
+from pam_totp import store, users
 from pam_totp.accounts import ACTIVE, PENDING, Account, Accounts, Authenticator
 from pam_totp.errors import CacheError, CacheReadOnlyError, ChargeError, DamageError, HostKeyError, NameServiceError
 from pam_totp.ledger import Ledger
@@ -33,6 +33,13 @@ def sql(host: Host, statement: str, *values: object) -> list[tuple[object, ...]]
             return connection.execute(statement, values).fetchall()
     finally:
         connection.close()
+
+
+def without_types(host: Host) -> None:
+    """Let SQLite take what it would refuse, as a rotted byte does."""
+    connection = sqlite3.connect(host.paths.cache)
+    connection.executescript("PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, ' STRICT', '')")
+    connection.close()
 
 
 def refused(host: Host, user: User = ALICE, kind: type[Exception] = DamageError) -> str:
@@ -713,6 +720,64 @@ def test_a_record_that_goes_while_all_are_listed_is_passed_over(host: Host) -> N
         host.change(lambda account: account.authenticators.clear(), BOB)
         assert isinstance(first, Account)
         assert list(listed) == []
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff", b"n:alice\n", b"n:alice\t1001 \t\n", b"n:alice\t1001", b"n:alice\t\xff\nu:1001\talice\n"]
+)
+def test_a_roster_of_another_form_is_damage(content: bytes, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "BUCKETS", 1)
+    host.enroll()
+    sql(host, "UPDATE roster SET entries = ? WHERE bucket = 0", host.sealer().seal(content, "roster", "0"))
+    refused(host)
+    with host.accounts() as accounts:
+        assert any(each.startswith("roster bucket 0 ") for each in accounts.damage())
+        with pytest.raises(DamageError):
+            accounts.save(accounts.unreadable("alice"))
+
+
+def test_a_roster_without_a_uid_is_damage(host: Host) -> None:
+    host.enroll()
+    with host.accounts() as accounts:
+        accounts._update_entry("n:alice", lambda _: "nobody knows")
+        with pytest.raises(DamageError):
+            accounts.unreadable("alice")
+    refused(host)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "account SET name = CAST(name AS BLOB)",
+        "account SET uid = 'x'",
+        "account SET uid = 1001.5",
+        "account SET ledger = 'x'",
+        "authenticator SET id = CAST(id AS BLOB)",
+        "authenticator SET state = CAST(state AS BLOB)",
+        "authenticator SET created = 'x'",
+        "authenticator SET secret = 'x'",
+    ],
+)
+def test_a_value_of_another_type_is_damage_that_a_reset_mends(change: str, host: Host) -> None:
+    host.enroll()
+    without_types(host)
+    sql(host, f"UPDATE {change}")
+    refused(host)
+    with host.accounts() as accounts:
+        assert accounts.damage()
+        accounts.save(accounts.unreadable("alice"))
+        assert accounts.get("alice") is None
+
+
+def test_an_event_of_another_type_is_not_told(host: Host) -> None:
+    with host.accounts() as accounts:
+        for time in range(3):
+            accounts.record_event(time, "alice", f"line {time}")
+    without_types(host)
+    sql(host, "UPDATE event SET time = 'x' WHERE time = 1")
+    sql(host, "UPDATE event SET line = X'00' WHERE time = 2")
+    with host.accounts() as accounts:
+        assert accounts.events("alice", 5) == [(0, "line 0")]
 
 
 def test_a_roster_that_does_not_list_a_uid_is_damage(host: Host) -> None:
