@@ -486,7 +486,7 @@ def _not_readable(number: int) -> DamageError:
 def _typed(row: tuple[Any, ...], *types: type) -> tuple[Any, ...]:
     # The schema's types hold for what SQLite writes, not for what has rotted since.
     if tuple(map(type, row)) != types:
-        raise DamageError("a row holds a value of another type than it should")
+        raise DamageError("a row holds a value of another type than it should: restore a backup, or reset the user")
     return row
 
 

@@ -15,6 +15,7 @@ from pam_totp.errors import CacheError, LockTimeoutError
 
 LOCK_SECONDS = 10.0
 _LIMIT = 1 << 20
+# With a thousand waiting, looking any sooner takes the processors from whoever holds the lock.
 _FASTEST_POLL = 0.002
 _SLOWEST_POLL = 0.080
 

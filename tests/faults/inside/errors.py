@@ -42,7 +42,7 @@ def login(held: bool, every: int, shift: int, everything: bool) -> Result:
             pid = holder.start(host.code(secret, step), "stop")
             ended: list[int] = []
             what = f"{call[0]}:error={error}:when={call[1]}{'+' if onwards else ''}"
-            trace.inject(pid, what, lambda ended=ended: ended.append(holder.wait()[1]))  # type: ignore[misc]
+            trace.inject(pid, what, lambda ended=ended: ended.append(holder.wait()[1]))  # type: ignore[misc]  # its default
             logged = bool(log.lines())
             seen[verdict(ended[0])] = seen.get(verdict(ended[0]), 0) + 1
             problems += [f"{what}: {verdict(ended[0])}: {each}" for each in _wrong(secret, step, ended[0])]
