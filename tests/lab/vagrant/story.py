@@ -360,7 +360,7 @@ class Story:
 
 
 def _alike(before: Statuses, after: Statuses) -> bool:
-    """Whether these are the same. Bob's wait is kept in whole seconds of two clocks: the boot's before, the wall's after."""
+    """Whether these are the same; bob's wait is kept in whole seconds of two clocks, the boot's and the wall's."""
     ends = [status["bob"]["retry_at"] for status in (before, after)]
     if None in ends:
         return False
