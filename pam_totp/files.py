@@ -11,6 +11,7 @@ import stat
 
 _GROUP_OTHER_WRITE = 0o022
 _GROUP_OTHER_ALL = 0o077
+_ATTEMPTS = 20
 
 
 class UnsafeFileError(Exception):
@@ -60,13 +61,9 @@ def inspect(path: str, owner: int, private: bool = True) -> os.stat_result:
 
     Raises UnsafeFileError, or OSError (FileNotFoundError when nothing is there).
     """
-    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        status = os.fstat(descriptor)
-        check_file(path, status, owner, private)
-        return status
-    finally:
-        os.close(descriptor)
+    descriptor, status = _open(path, os.O_PATH, owner, private)
+    os.close(descriptor)
+    return status
 
 
 def read(path: str, owner: int, limit: int, private: bool = True) -> bytes:
@@ -75,9 +72,8 @@ def read(path: str, owner: int, limit: int, private: bool = True) -> bytes:
     Raises UnsafeFileError, or OSError (FileNotFoundError when nothing is there).
     """
     inspect(path, owner, private)
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor, _ = _open(path, os.O_RDONLY | os.O_NONBLOCK, owner, private)
     try:
-        check_file(path, os.fstat(descriptor), owner, private)
         content = b""
         while chunk := os.read(descriptor, limit + 1 - len(content)):
             content += chunk
@@ -85,6 +81,23 @@ def read(path: str, owner: int, limit: int, private: bool = True) -> bytes:
                 raise UnsafeFileError(f"{path} is larger than {limit} bytes: this is not the file it should be")
         return content
     finally:
+        os.close(descriptor)
+
+
+def _open(path: str, flags: int, owner: int, private: bool) -> tuple[int, os.stat_result]:
+    """Open and check. What has no name was replaced or removed just now, so it is looked for again."""
+    attempts = _ATTEMPTS
+    while True:
+        attempts -= 1
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+            if status.st_nlink or not attempts:
+                check_file(path, status, owner, private)
+                return descriptor, status
+        except BaseException:
+            os.close(descriptor)
+            raise
         os.close(descriptor)
 
 

@@ -60,8 +60,9 @@ PRAGMA user_version = {SCHEMA_VERSION};
 
 # The full disk and the read-only disk: the cache is whole, it only takes no write now.
 _NOT_WRITABLE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY)
-# Text that is not UTF-8, in a column or in what SQLite says about a broken schema; a number that is none.
-_UNUSABLE = (sqlite3.Error, UnicodeError, OverflowError)
+# Text that is not UTF-8, in a column or in what SQLite says about a broken schema; a number that is none; and a size
+# in a broken file that no memory has.
+_UNUSABLE = (sqlite3.Error, UnicodeError, OverflowError, MemoryError)
 
 
 def create(path: str, buckets: Sequence[bytes]) -> None:
@@ -296,4 +297,6 @@ def _translated(error: Exception, path: str) -> CacheError:
         )
     if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return CacheError(f"the cache {path} stayed locked: see which process holds it (fuser {path})", "cache-busy")
+    if isinstance(error, MemoryError):
+        return CacheError(f"the cache {path} asks for more memory than there is: free some, or restore your backup")
     return CacheError(f"the cache {path} cannot be used ({name}): restore it from your backup with its key")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 from typing import TYPE_CHECKING
 
@@ -81,6 +82,43 @@ def test_a_file_that_is_swapped_after_it_was_looked_at_is_refused(file: Path, mo
     monkeypatch.setattr(files, "inspect", swap)
     with pytest.raises(files.UnsafeFileError):
         files.read(str(file), ME, 9)
+
+
+def test_a_file_that_is_replaced_again_and_again_is_read_whole_each_time(file: Path) -> None:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            other = file.with_name("other")
+            while True:
+                other.write_bytes(b"content")
+                other.chmod(0o600)
+                other.rename(file)
+        finally:
+            os._exit(1)
+    try:
+        for _ in range(5000):
+            assert files.read(str(file), ME, 7) == b"content"
+            assert files.inspect(str(file), ME).st_size == 7
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def test_a_file_that_stays_without_a_name_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As if another one took its place each time it is looked at.
+    real = os.open
+
+    def vanishing(path: str, flags: int) -> int:
+        descriptor = real(path, flags)
+        other = file.with_name("other")
+        os.close(real(other, os.O_WRONLY | os.O_CREAT, 0o600))
+        other.rename(file)
+        return descriptor
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", vanishing)
+        with pytest.raises(files.UnsafeFileError, match="has 0 names"):
+            files.read(str(file), ME, 7)
 
 
 def test_no_descriptor_is_left_open(file: Path) -> None:

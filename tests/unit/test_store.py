@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sqlite3
 import stat
 import subprocess
@@ -254,6 +255,16 @@ def test_text_that_is_not_utf_8_is_damage_in_a_row_and_an_error_in_a_question(ca
 def test_a_number_that_sqlite_cannot_hold_is_an_error_of_ours(cache: Store) -> None:
     with pytest.raises(CacheError):
         cache.put_account("alice", 2**64, b"")
+
+
+def test_a_size_that_no_memory_has_is_an_error_of_ours(cache: Store) -> None:
+    kept = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 29, kept[1]))
+    try:
+        with pytest.raises(CacheError, match="asks for more memory than there is"):
+            cache.execute("SELECT length(randomblob(900000000))")
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, kept)
 
 
 def test_a_statement_that_fails_is_an_error_of_ours(cache: Store) -> None:

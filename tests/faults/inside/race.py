@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pam_totp.accounts import Accounts
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     Result = dict[str, object]
 
 REFUSED = (host.AUTH_ERR, host.AUTHINFO_UNAVAIL)
+# What a command complained of.
+SAID = Path("/run/lab/said")
 
 
 def same_code(logins: int, rounds: int) -> Result:
@@ -116,7 +120,7 @@ def changes(rounds: int, seed: int) -> Result:
             if code not in allowed:
                 problems.append(f"round {number}, {name}, {when}: {verdict(code)}")
         if changed != 0:
-            problems.append(f"round {number}: {name} ended with {changed}")
+            problems.append(f"round {number}: {name} ended with {changed}: {SAID.read_text(encoding='utf-8')}")
         if results.count(host.SUCCESS) > len(codes):
             problems.append(f"round {number}, {name}: a code worked twice: {results}")
         view = host.View("alice")
@@ -135,5 +139,6 @@ def _changing(name: str, secrets: list[bytes], delay: float) -> int:
     pid = os.fork()
     if pid == 0:
         time.sleep(delay)
+        sys.stderr = SAID.open("w", encoding="utf-8", buffering=1)
         kill.be(argv, typed(secrets[-1]))
     return pid
