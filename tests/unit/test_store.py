@@ -8,7 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -17,9 +17,6 @@ from pam_totp.errors import CacheError, CacheReadOnlyError
 from pam_totp.store import BUCKETS, EVENTS, Store
 from tests.unit import places
 from tests.unit.places import ME
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ROSTER = [f"bucket {number}".encode() for number in range(BUCKETS)]
 
@@ -259,7 +256,8 @@ def test_a_number_that_sqlite_cannot_hold_is_an_error_of_ours(cache: Store) -> N
 
 def test_a_size_that_no_memory_has_is_an_error_of_ours(cache: Store) -> None:
     kept = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (1 << 29, kept[1]))
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 28), kept[1]))
     try:
         with pytest.raises(CacheError, match="asks for more memory than there is"):
             cache.execute("SELECT length(randomblob(900000000))")
