@@ -6,14 +6,11 @@ sealed, because SQLite has no checksums and a plain byte can rot or be edited.
 
 from __future__ import annotations
 
-import os
-from _operator import _compare_digest as compare_digest
 from binascii import crc32
 
-from pam_totp import keys, recovery, store
+from pam_totp import keys, store
 from pam_totp.errors import CacheError, CacheReadOnlyError, ChargeError, DamageError, HostKeyError
 from pam_totp.ledger import Ledger
-from pam_totp.otp import SECRET_BYTES
 from pam_totp.users import User, exists
 from pam_totp.volatile import Volatile
 
@@ -50,11 +47,6 @@ class Authenticator:
 
     def __repr__(self) -> str:
         return f"Authenticator({self.label!r}, {self.state})"
-
-    @classmethod
-    def new(cls, label: str, now: int) -> Authenticator:
-        """A pending authenticator with a fresh secret of 160 bits."""
-        return cls(os.urandom(8).hex(), PENDING, label, "local", now, os.urandom(SECRET_BYTES))
 
 
 class Account:
@@ -101,7 +93,8 @@ class Account:
 class Accounts:
     """All accounts of a host. Use as a context manager; never keep one across a prompt.
 
-    Every method raises CacheError (or a child) when something is missing, damaged or unsafe.
+    Every method raises CacheError (or a child) when something is missing, damaged or unsafe. ``sealer`` is the host
+    key's, for what else is kept in sealed form or as a keyed hash.
     """
 
     def __init__(self, paths: Paths, patience: float = store.BUSY_SECONDS) -> None:
@@ -109,7 +102,7 @@ class Accounts:
 
         Raises HostKeyError or CacheError.
         """
-        self._sealer: Sealer = keys.load(paths.key, paths.owner)
+        self.sealer: Sealer = keys.load(paths.key, paths.owner)
         self._store = store.Store(paths.cache, paths.owner, patience)
         try:
             self._volatile = Volatile(paths.run, paths.owner)
@@ -127,11 +120,11 @@ class Accounts:
 
     def token(self, text: str) -> str:
         """A short keyed name for ``text``, for telling sources apart without keeping what they are."""
-        return self._sealer.token(text)
+        return self.sealer.token(text)
 
     def lock(self, name: str) -> Lock:
         """The lock of one account, to hold from reading it until its change is committed. Raises LockTimeoutError."""
-        return self._volatile.lock(self._sealer.token(name))
+        return self._volatile.lock(self.sealer.token(name))
 
     def find(self, user: User) -> Account:
         """The account of a user (design, section 3, "who is the user?").
@@ -259,7 +252,7 @@ class Accounts:
                 raise ChargeError(f"{error}; a recovery code needs a durable record") from None
             return True
         sealed = self._next_ledger(account)
-        in_run = self._volatile.write(self._sealer.token(account.name), sealed)
+        in_run = self._volatile.write(self.sealer.token(account.name), sealed)
         try:
             with self._store.transaction():
                 self._store.update_ledger(account.name, sealed)
@@ -281,42 +274,8 @@ class Accounts:
         try:
             self.save(account)
         except CacheReadOnlyError as error:
-            if not self._volatile.write(self._sealer.token(account.name), self._next_ledger(account)):
+            if not self._volatile.write(self.sealer.token(account.name), self._next_ledger(account)):
                 raise ChargeError(f"{error}; and /run/pam-totp takes no writes either") from None
-
-    def spend_recovery_code(self, account: Account, code: str) -> bool:
-        """Whether the code is one of the account's; it is taken out of the ledger, which must be charged durably."""
-        return recovery.spend(account.ledger, code, self._sealer)
-
-    def issue_recovery_codes(self, account: Account) -> list[str]:
-        """Put new recovery codes into the account, which must be saved before they are shown."""
-        return recovery.issue(account.ledger, self._sealer)
-
-    def acknowledge_recovery_codes(self, account: Account, codes: list[str]) -> bool:
-        """Note that the user has seen these codes. False where they are not the account's any more."""
-        # The last one stands for all: they are issued together.
-        valid = recovery.holds(account.ledger, codes[-1], self._sealer)
-        if valid:
-            recovery.acknowledge(account.ledger)
-        return valid
-
-    def invite(self, account: Account, until: int) -> str:
-        """Put a new invitation into the account, which must be saved; returns its code. ``until`` since the epoch."""
-        code = recovery.random_code()
-        account.ledger.invitation = [self._invitation_token(account, code), until]
-        return recovery.shown(code)
-
-    def invitation_matches(self, account: Account, answer: str) -> bool:
-        """Whether the answer is the code of the account's invitation; for how long that is good, policy decides."""
-        code = recovery.parse(answer)
-        invitation = account.ledger.invitation
-        if code is None or invitation is None:
-            return False
-        return compare_digest(self._invitation_token(account, code), str(invitation[0]))
-
-    def _invitation_token(self, account: Account, code: str) -> str:
-        # A keyed hash of 50 random bits: without the host key there is nothing to try codes against.
-        return self.token(f"invitation {account.name} {code}")
 
     def save(self, account: Account) -> None:
         """Write the whole record, authenticators and roster included, in one transaction. Call with the lock held.
@@ -343,8 +302,8 @@ class Accounts:
             self._update_uid_entry(account.uid, account.name, present=not account.empty)
         # Marks stay known until the next boot even when the record is gone: an older cache put back in its place
         # must not make a spent code work again.
-        if not self._volatile.write(self._sealer.token(account.name), sealed):
-            self._volatile.forget(self._sealer.token(account.name))
+        if not self._volatile.write(self.sealer.token(account.name), sealed):
+            self._volatile.forget(self.sealer.token(account.name))
 
     def record_event(self, time: int, name: str, line: str) -> None:
         """Note a refusal in the ring of events. Raises CacheError; no decision may depend on it."""
@@ -384,11 +343,11 @@ class Accounts:
         authenticators = []
         try:
             name, uid, sealed_ledger = _typed(row, str, int, bytes)
-            ledger = Ledger.decode(self._sealer.open(sealed_ledger, "ledger", name))
+            ledger = Ledger.decode(self.sealer.open(sealed_ledger, "ledger", name))
             for each in self._store.authenticators(name):
                 identifier, state, label, source, created, sealed = _typed(each, str, str, str, str, int, bytes)
                 context = _context(name, uid, identifier, state, label, source, created)
-                secret = self._sealer.open(sealed, *context)
+                secret = self.sealer.open(sealed, *context)
                 authenticators.append(Authenticator(identifier, state, label, source, created, secret))
             ledger = self._remembered(name, ledger)
         except DamageError as error:
@@ -399,26 +358,26 @@ class Accounts:
         return account
 
     def _remembered(self, name: str, ledger: Ledger) -> Ledger:
-        copy = self._volatile.read(self._sealer.token(name))
+        copy = self._volatile.read(self.sealer.token(name))
         if copy is None:
             return ledger
-        return ledger.merge(Ledger.decode(self._sealer.open(copy, "ledger", name)))
+        return ledger.merge(Ledger.decode(self.sealer.open(copy, "ledger", name)))
 
     def _next_ledger(self, account: Account) -> bytes:
         account.ledger.seq += 1
-        return self._sealer.seal(account.ledger.encode(), "ledger", account.name)
+        return self.sealer.seal(account.ledger.encode(), "ledger", account.name)
 
     def _sealed_row(self, account: Account, each: Authenticator) -> tuple[object, ...]:
         context = _context(
             account.name, account.uid, each.identifier, each.state, each.label, each.source, each.created
         )
-        sealed = self._sealer.seal(each.secret, *context)
+        sealed = self.sealer.seal(each.secret, *context)
         return each.identifier, each.state, each.label, each.source, each.created, sealed
 
     # The roster. A bucket is lines of "key TAB value"; keys are "n:" and a name, "u:" and a uid.
 
     def _bucket(self, number: int) -> dict[str, str]:
-        content = self._sealer.open(self._store.bucket(number), "roster", str(number))
+        content = self.sealer.open(self._store.bucket(number), "roster", str(number))
         try:
             return dict(line.split("\t") for line in content.decode("utf-8").split("\n") if line)
         except ValueError:  # UnicodeError is one
@@ -427,7 +386,7 @@ class Accounts:
     def _entry_of(self, key: str) -> str | None:
         # Searched as bytes: with a million users a bucket holds thousands of lines, and a login reads only one.
         number = _bucket_of(key)
-        content = b"\n" + self._sealer.open(self._store.bucket(number), "roster", str(number))
+        content = b"\n" + self.sealer.open(self._store.bucket(number), "roster", str(number))
         start = content.find(b"\n" + key.encode("utf-8", "surrogateescape") + b"\t")
         if start < 0:
             return None
@@ -451,7 +410,7 @@ class Accounts:
         value = change(entries.pop(key, None))
         if value is not None:
             entries[key] = value
-        self._store.put_bucket(number, seal_bucket(self._sealer, number, entries))
+        self._store.put_bucket(number, seal_bucket(self.sealer, number, entries))
 
     def _update_name_entry(self, account: Account) -> None:
         value = None if account.empty else _entry(account)

@@ -7,7 +7,7 @@ pending key that is shown again next time, or codes that count as not shown and 
 from __future__ import annotations
 
 from pam_totp import enroll as enrolment
-from pam_totp import otp, policy, recovery
+from pam_totp import invitation, otp, policy, recovery
 from pam_totp.accounts import Accounts
 from pam_totp.attempt import Outcome, duration, joined
 from pam_totp.errors import PamTotpError
@@ -94,7 +94,7 @@ def issue_recovery_codes(this: Attempt, name: str) -> list[str]:
         account = accounts.find(this.user)
         if not account.active:
             return []
-        codes = accounts.issue_recovery_codes(account)
+        codes = recovery.issue(account.ledger, accounts.sealer)
         accounts.save(account)
     return codes
 
@@ -121,7 +121,7 @@ def show_recovery_codes(this: Attempt, name: str, codes: list[str]) -> None:
     try:
         with Accounts(this.paths) as accounts, accounts.lock(name):
             account = accounts.find(this.user)
-            valid = accounts.acknowledge_recovery_codes(account, codes)
+            valid = recovery.acknowledge(account.ledger, codes, accounts.sealer)
             accounts.save(account)
     except (PamTotpError, MemoryError):
         return  # not noted as shown: new ones are issued at the next login
@@ -142,7 +142,7 @@ def check_invitation(this: Attempt, account: Account, facts: Facts) -> Outcome |
         decision = policy.first_enrolment(account, this.config, facts, now)
         if account.active or decision.action != "invite":
             return Outcome("refused", "changed-meanwhile", "log in again", account.name)
-        if accounts.invitation_matches(account, answer):
+        if invitation.matches(account, answer, accounts.sealer):
             return None
         account.ledger.fail(facts.source, this.request.rhost, now, this.config.lock_after)
         accounts.charge(account, now)
@@ -196,6 +196,6 @@ def _confirm(this: Attempt, answer: str, ready: Callable[[Account], bool]) -> tu
             side = "ahead" if seconds > 0 else "behind"
             return f"That code is right, but your phone's clock is {duration(abs(seconds))} {side}: set it.", []
         account.ledger.succeed(this.facts(account, accounts).source, now)
-        codes = accounts.issue_recovery_codes(account) if recovery.due(account.ledger) else []
+        codes = recovery.issue(account.ledger, accounts.sealer) if recovery.due(account.ledger) else []
         accounts.save(account)
     return "", codes

@@ -6,6 +6,7 @@ Not on the login path.
 from __future__ import annotations
 
 import base64
+import os
 import socket
 
 import pyotp
@@ -33,6 +34,11 @@ def check_label(label: str) -> str:
     return label
 
 
+def fresh(label: str, now: int) -> Authenticator:
+    """A pending authenticator with a fresh secret of 160 bits."""
+    return Authenticator(os.urandom(8).hex(), PENDING, label, "local", now, os.urandom(otp.SECRET_BYTES))
+
+
 def begin(account: Account, label: str, now: int) -> Authenticator:
     """Put a new pending authenticator into the account, in the place of an earlier pending one.
 
@@ -44,7 +50,7 @@ def begin(account: Account, label: str, now: int) -> Authenticator:
             f"{account.name} has {len(account.active)} authenticators, which is the most: "
             f"remove one with pam-totp reset {account.name} --label LABEL"
         )
-    authenticator = Authenticator.new(label, now)
+    authenticator = fresh(label, now)
     account.authenticators = [*account.active, authenticator]
     return authenticator
 

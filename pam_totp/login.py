@@ -182,7 +182,7 @@ def _verify_recovery(
 ) -> Outcome:
     """The same for a recovery code, which ends a wait and a lock as well."""
     ledger = account.ledger
-    if not accounts.spend_recovery_code(account, code):
+    if not recovery.spend(account.ledger, code, accounts.sealer):
         return _failure(this, account, facts, now, "wrong-recovery-code", "")
     failures = _failures_since(ledger.unseen, ledger.unseen_from)
     ledger.unlock(otp.step_at(now.wall), this.config.window)

@@ -71,10 +71,13 @@ def holds(ledger: Ledger, code: str, sealer: Sealer) -> bool:
     return digest in ledger.recovery["hashes"]
 
 
-def acknowledge(ledger: Ledger) -> None:
-    """Note that the user has seen the codes."""
-    if ledger.recovery is not None:
-        ledger.recovery["shown"] = True
+def acknowledge(ledger: Ledger, codes: list[str], sealer: Sealer) -> bool:
+    """Note that the user has seen these codes. False where they are not the account's any more."""
+    # The last one stands for all: they are issued together.
+    if ledger.recovery is None or not holds(ledger, codes[-1], sealer):
+        return False
+    ledger.recovery["shown"] = True
+    return True
 
 
 def left(ledger: Ledger) -> int:

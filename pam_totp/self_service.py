@@ -11,7 +11,7 @@ import json
 
 from pam_totp import dialogue, log, login, policy, recovery, summary
 from pam_totp import enroll as enrolment
-from pam_totp.accounts import MOST_AUTHENTICATORS, Accounts, Authenticator
+from pam_totp.accounts import MOST_AUTHENTICATORS, Accounts
 from pam_totp.attempt import Attempt, Outcome, duration
 from pam_totp.errors import CacheError
 
@@ -70,7 +70,7 @@ def enroll(this: Visit, label: str) -> int:
         return 1
     if not (_proven(this, account, facts) if account.active else _admitted(this, account, facts)):
         return 1
-    shown = Authenticator.new(label, int(this.clock().wall))
+    shown = enrolment.fresh(label, int(this.clock().wall))
 
     def ready(found: Account) -> bool:
         # The user may take minutes, and what was proven was proven of this record. One that meanwhile was reset, or

@@ -5,6 +5,7 @@ Only a hash is kept; an earlier invitation is void. It is used up when the enrol
 
 from __future__ import annotations
 
+from pam_totp import invitation
 from pam_totp.cli import common
 from pam_totp.clock import now
 from pam_totp.errors import UsageError
@@ -29,7 +30,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
         if account.active:
             raise UsageError(f"{account.name} is enrolled already: see pam-totp status {account.name}")
         until = int(now().wall) + seconds
-        code = accounts.invite(account, until)
+        code = invitation.issue(account, until, accounts.sealer)
     common.record("invite", account, f"until {common.rfc3339(until)}")
     print(code)
     return 0

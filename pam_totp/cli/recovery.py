@@ -30,8 +30,8 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
                 f"pam-totp: {account.name} is not enrolled: run pam-totp enroll {account.name} first", file=sys.stderr
             )
             return 1
-        codes = accounts.issue_recovery_codes(account)
-        recovery.acknowledge(account.ledger)
+        codes = recovery.issue(account.ledger, accounts.sealer)
+        recovery.acknowledge(account.ledger, codes, accounts.sealer)
     common.record("recovery", account, f"{len(codes)} new codes")
     print("\n".join(codes))
     return 0

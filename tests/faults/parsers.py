@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from unittest import mock
 
 from pam_totp import config as configuration
-from pam_totp import keys, otp, policy, publickeys, recovery, self_server, stack, store, summary
+from pam_totp import invitation, keys, otp, policy, publickeys, recovery, self_server, stack, store, summary
 from pam_totp.accounts import ACTIVE, PENDING, Account, Accounts, Authenticator, _context
 from pam_totp.cli import explain, reset, status
 from pam_totp.errors import ConfigError, DamageError, HostKeyError, PamTotpError, UsageError
@@ -226,7 +226,7 @@ def _look_at(accounts: Accounts, ledger: Ledger, host: Host) -> None:
             policy.decide(account, settings, facts, now)
             policy.demand(account, facts, now)
             policy.first_enrolment(account, settings, facts, now)
-        accounts.invitation_matches(account, "abcde-fghjk")
+        invitation.matches(account, "abcde-fghjk", accounts.sealer)
         summary.fields(account, now)
         status._row(account, now)
         explain._fact(policy.Decision("skip", "exempt"), account)
@@ -238,8 +238,8 @@ def _change(accounts: Accounts, ledger: Ledger, host: Host) -> None:
     """All that they change in it."""
     account, now, step = _account(ACTIVE, ledger), host.now(), otp.step_at(host.wall)
     ledger.fail("net:192.0.2.7", "192.0.2.7", now, 100)
-    accounts.acknowledge_recovery_codes(account, ["abcde-fghjk"])
-    accounts.spend_recovery_code(account, "abcdefghjk")
+    recovery.acknowledge(ledger, ["abcde-fghjk"], accounts.sealer)
+    recovery.spend(ledger, "abcdefghjk", accounts.sealer)
     ledger.mark("0011").spend(step, step, 10)
     ledger.forget_marks(set())
     ledger.succeed("net:192.0.2.7", now)

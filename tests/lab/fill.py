@@ -10,7 +10,7 @@ import sys
 import time
 from base64 import b32encode
 
-from pam_totp import accounts, store
+from pam_totp import accounts, enroll, store
 from pam_totp.ledger import Ledger
 from pam_totp.paths import Paths
 
@@ -20,11 +20,11 @@ def main(count: int, uid: int) -> None:
     now = int(time.time())
     buckets: list[dict[str, str]] = [{} for _ in range(store.BUCKETS)]
     with accounts.Accounts(Paths()) as kept:
-        rows, sealer = kept._store, kept._sealer
+        rows, sealer = kept._store, kept.sealer
         rows.execute("PRAGMA cache_size = -1000000")  # KiB: everything stays in memory until it is committed
         with rows.transaction():
             for number in range(count):
-                authenticator = accounts.Authenticator.new("phone", now)
+                authenticator = enroll.fresh("phone", now)
                 authenticator.state = accounts.ACTIVE
                 account = accounts.Account(f"user{number + 1:07}", uid + number, [authenticator], Ledger())
                 rows.put_account(account.name, account.uid, kept._next_ledger(account))

@@ -12,6 +12,7 @@ import pytest
 from pam_totp import accounts as module
 from pam_totp import store, users
 from pam_totp.accounts import ACTIVE, PENDING, Account, Accounts, Authenticator
+from pam_totp.enroll import fresh
 from pam_totp.errors import CacheError, CacheReadOnlyError, ChargeError, DamageError, HostKeyError, NameServiceError
 from pam_totp.ledger import Ledger
 from pam_totp.store import BUCKETS, Store
@@ -93,13 +94,6 @@ def test_the_states_are_none_pending_active_and_locked() -> None:
     ]
 
 
-def test_a_new_authenticator_waits_for_confirmation_with_160_random_bits() -> None:
-    new = [Authenticator.new("phone", 5) for _ in range(100)]
-    assert {(each.state, each.label, each.source, each.created) for each in new} == {(PENDING, "phone", "local", 5)}
-    assert len({each.secret for each in new}) == len({each.identifier for each in new}) == 100
-    assert {len(each.secret) for each in new} == {20}
-
-
 def test_no_secret_is_shown(host: Host) -> None:
     secret = host.enroll()
     [phone] = host.account().authenticators
@@ -151,7 +145,7 @@ def test_many_accounts_do_not_get_into_each_others_way(host: Host) -> None:
     people = [User(f"user{number}", 2000 + number // 2) for number in range(60)]
     with host.accounts() as accounts:
         for person in people:
-            account = Account(person.name, person.uid, [Authenticator.new("phone", 1)], Ledger())
+            account = Account(person.name, person.uid, [fresh("phone", 1)], Ledger())
             accounts.save(account)
     for person in people[::3]:
         with host.accounts() as accounts:
@@ -664,19 +658,6 @@ def test_events_are_told_of_whom_they_are_about(host: Host) -> None:
         accounts.record_event(5, "alice", "outcome=refused")
         assert accounts.events("alice", 3) == [(5, "outcome=refused")]
         assert accounts.events("bob", 3) == []
-
-
-def test_invitations_are_good_for_their_user_only(host: Host) -> None:
-    with host.accounts() as accounts:
-        alice, bob = accounts.find(ALICE), accounts.find(BOB)
-        code = accounts.invite(alice, 1000)
-        bob.ledger.invitation = alice.ledger.invitation
-        assert accounts.invitation_matches(alice, f" {code.upper()} ")
-        assert not accounts.invitation_matches(bob, code)
-        for answer in ("", "123456", code[:-1], code[:-1] + ("a" if code[-1] != "a" else "b")):
-            assert not accounts.invitation_matches(alice, answer)
-        alice.ledger.invitation = None
-        assert not accounts.invitation_matches(alice, code)
 
 
 def test_a_record_that_should_be_there_is_listed_even_if_it_is_gone(host: Host) -> None:

@@ -12,6 +12,7 @@ from pam_totp import login, recovery
 from pam_totp.accounts import ACTIVE, PENDING, Accounts
 from pam_totp.config import Arguments
 from pam_totp.errors import CacheReadOnlyError
+from pam_totp.invitation import issue
 from pam_totp.volatile import Volatile
 from tests.unit.host import ALICE, ELSEWHERE, HERE, STEP, Host, Visitor
 from tests.unit.scan import scan
@@ -197,7 +198,7 @@ def invitation(host: Host) -> str:
     host.configure('unenrolled = "invite"\nlock_after = 10\n')
     with host.accounts() as accounts:
         account = accounts.find(ALICE)
-        code = accounts.invite(account, int(host.wall) + 3600)
+        code = issue(account, int(host.wall) + 3600, accounts.sealer)
         accounts.save(account)
     return code
 
@@ -313,7 +314,7 @@ def test_a_login_does_not_depend_on_new_recovery_codes(host: Host, monkeypatch: 
         raise CacheReadOnlyError("full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Accounts, "issue_recovery_codes", fail)
+        patch.setattr(recovery, "issue", fail)
         assert log_in(host, host.code(secret))[0].reason == "code"
     host.later(STEP)
     assert len(codes_in(log_in(host, host.code(secret), ENTER)[1])) == 10
@@ -337,7 +338,7 @@ def test_codes_that_were_replaced_while_they_were_read_are_said_to_be_void(host:
     def replaced() -> str:
         with host.accounts() as accounts:
             account = accounts.find(ALICE)
-            accounts.issue_recovery_codes(account)
+            recovery.issue(account.ledger, accounts.sealer)
             accounts.save(account)
         return ENTER
 

@@ -205,3 +205,10 @@ def test_80_columns_are_enough_for_usual_names(
 
 def test_no_qr_code_is_drawn_where_none_is_wanted() -> None:
     assert enroll.qr("text", "none") == ""
+
+
+def test_a_new_authenticator_waits_for_confirmation_with_160_random_bits() -> None:
+    new = [enroll.fresh("phone", 5) for _ in range(100)]
+    assert {(each.state, each.label, each.source, each.created) for each in new} == {(PENDING, "phone", "local", 5)}
+    assert len({each.secret for each in new}) == len({each.identifier for each in new}) == 100
+    assert {len(each.secret) for each in new} == {20}

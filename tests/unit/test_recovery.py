@@ -60,7 +60,7 @@ def test_codes_count_as_shown_when_that_is_acknowledged(issued: tuple[list[str],
     ledger = Ledger.decode(issued[1])
     assert ledger.recovery is not None
     assert ledger.recovery["shown"] is False
-    recovery.acknowledge(ledger)
+    assert recovery.acknowledge(ledger, issued[0], SEALER)
     assert ledger.recovery["shown"] is True
 
 
@@ -69,7 +69,7 @@ def test_new_codes_are_due_where_there_are_none_or_nobody_saw_them(issued: tuple
     assert recovery.due(ledger)
     ledger = Ledger.decode(issued[1])
     assert recovery.due(ledger)
-    recovery.acknowledge(ledger)
+    recovery.acknowledge(ledger, issued[0], SEALER)
     assert not recovery.due(ledger)
     assert ledger.recovery is not None
     ledger.recovery["hashes"].clear()
@@ -78,7 +78,7 @@ def test_new_codes_are_due_where_there_are_none_or_nobody_saw_them(issued: tuple
 
 def test_a_user_without_codes_has_none() -> None:
     ledger = Ledger()
-    recovery.acknowledge(ledger)
+    assert not recovery.acknowledge(ledger, ["aaaaa-aaaaa"], SEALER)
     assert recovery.left(ledger) == 0
     assert not recovery.spend(ledger, "aaaaaaaaaa", SEALER)
 

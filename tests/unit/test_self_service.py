@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pam_totp import config as configuration
-from pam_totp import recovery, self_service
+from pam_totp import invitation, recovery, self_service
 from pam_totp.accounts import PENDING
 from pam_totp.attempt import Request
 from tests.unit.host import ALICE, BOB, STEP, Host, Visitor, code
@@ -52,8 +52,8 @@ def recovery_codes(host: Host) -> list[str]:
     """Codes that alice has written down."""
     with host.accounts() as accounts:
         account = accounts.find(ALICE)
-        codes = accounts.issue_recovery_codes(account)
-        recovery.acknowledge(account.ledger)
+        codes = recovery.issue(account.ledger, accounts.sealer)
+        recovery.acknowledge(account.ledger, codes, accounts.sealer)
         accounts.save(account)
     return codes
 
@@ -354,13 +354,13 @@ def test_who_needs_an_invitation_is_asked_for_it_and_it_works_once(host: Host, j
     result, talk = enroll(host)
     assert result == 1
     assert "Ask your administrator for an invitation" in talk.told[0]
-    invitation = invite(host)
+    issued = invite(host)
     result, talk = enroll(host, "aaaaa-bbbbb")
     assert (result, talk.told) == (1, ["That invitation was not accepted."])
     assert "reason=wrong-invitation" in journal[-1][1]
-    result, talk = enroll(host, invitation, None)
+    result, talk = enroll(host, issued, None)
     assert "  key  " in talk.said
-    result, talk = enroll(host, invitation, 0, "yes")
+    result, talk = enroll(host, issued, 0, "yes")
     assert result == 0
     assert talk.asked[0].endswith("Invitation code: ")
     host.change(lambda account: account.authenticators.clear())
@@ -369,9 +369,9 @@ def test_who_needs_an_invitation_is_asked_for_it_and_it_works_once(host: Host, j
 
 def test_an_invitation_is_asked_for_during_an_exemption_too(host: Host) -> None:
     host.configure('unenrolled = "invite"\n')
-    invitation = invite(host)
+    issued = invite(host)
     exempt(host)
-    assert enroll(host, invitation, 0, "yes")[0] == 0
+    assert enroll(host, issued, 0, "yes")[0] == 0
 
 
 def test_guessing_invitations_has_to_wait(host: Host) -> None:
@@ -385,9 +385,9 @@ def test_guessing_invitations_has_to_wait(host: Host) -> None:
 def invite(host: Host) -> str:
     with host.accounts() as accounts:
         account = accounts.find(ALICE)
-        invitation = accounts.invite(account, int(host.wall) + 3600)
+        issued = invitation.issue(account, int(host.wall) + 3600, accounts.sealer)
         accounts.save(account)
-    return invitation
+    return issued
 
 
 # Recovery codes

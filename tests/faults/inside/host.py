@@ -111,8 +111,8 @@ def issued(name: str) -> list[str]:
         raise KeyError(name)
     with Accounts(PATHS) as accounts, accounts.lock(name):
         account = accounts.find(user)
-        codes = accounts.issue_recovery_codes(account)
-        recovery.acknowledge(account.ledger)
+        codes = recovery.issue(account.ledger, accounts.sealer)
+        recovery.acknowledge(account.ledger, codes, accounts.sealer)
         accounts.save(account)
     return codes
 

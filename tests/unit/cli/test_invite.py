@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pam_totp import invitation
 from pam_totp.accounts import PENDING
 from tests.unit.host import ALICE
 
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
 
 def matches(host: Host, code: str) -> bool:
     with host.accounts() as accounts:
-        return accounts.invitation_matches(accounts.find(ALICE), code.strip())
+        return invitation.matches(accounts.find(ALICE), code.strip(), accounts.sealer)
 
 
 def ends(host: Host) -> int:
-    invitation = host.account().ledger.invitation
-    assert invitation is not None
-    return int(invitation[1]) - int(host.wall)
+    kept = host.account().ledger.invitation
+    assert kept is not None
+    return int(kept[1]) - int(host.wall)
 
 
 def invited(command: Command, *words: str) -> Ran:
