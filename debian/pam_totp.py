@@ -11,7 +11,7 @@ def pam_sm_setcred(pamh, flags, argv):
 
 def _in_package(name):
     def hook(pamh, flags, argv):
-        from pam_totp import pam_entry
+        from pam_totp.engine import pam_entry
 
         return getattr(pam_entry, name)(pamh, flags, argv)
 

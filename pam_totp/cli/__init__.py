@@ -28,7 +28,7 @@ from pam_totp.cli import (
     unlock,
 )
 from pam_totp.errors import PamTotpError
-from pam_totp.paths import Paths
+from pam_totp.host.paths import Paths
 
 VERBS = (
     init,

@@ -6,18 +6,20 @@ import os
 import sys
 from contextlib import contextmanager
 
-from pam_totp import log, summary, users
-from pam_totp.accounts import Accounts
-from pam_totp.config import duration
+from pam_totp.cache import summary
+from pam_totp.cache.accounts import Accounts
 from pam_totp.errors import UsageError
+from pam_totp.host import users
+from pam_totp.host.config import duration
+from pam_totp.login import log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
-    from pam_totp.accounts import Account
-    from pam_totp.paths import Paths
+    from pam_totp.cache.accounts import Account
+    from pam_totp.host.paths import Paths
 
 rfc3339 = summary.rfc3339
 minute = summary.minute

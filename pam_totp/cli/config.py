@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pam_totp import config as configuration
-from pam_totp import rules
+from pam_totp.host import config as configuration
+from pam_totp.login import rules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from pam_totp.config import Rule
-    from pam_totp.paths import Paths
+    from pam_totp.host.config import Rule
+    from pam_totp.host.paths import Paths
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

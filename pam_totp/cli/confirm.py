@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import sys
 
-from pam_totp import config as configuration
-from pam_totp import enroll, otp
-from pam_totp.accounts import Accounts
+from pam_totp.cache.accounts import Accounts
 from pam_totp.cli import common
-from pam_totp.clock import now
+from pam_totp.factors import enroll, otp
+from pam_totp.host import config as configuration
+from pam_totp.host.clock import now
 
 GONE = "nothing is pending any more: it was confirmed or removed meanwhile, see pam-totp status"
 
@@ -19,9 +19,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from pam_totp.config import Config
-    from pam_totp.paths import Paths
-    from pam_totp.users import User
+    from pam_totp.host.config import Config
+    from pam_totp.host.paths import Paths
+    from pam_totp.host.users import User
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,18 +5,18 @@ A deadline begins with the first login that the policy applies to (see [enrollme
 
 from __future__ import annotations
 
-from pam_totp import config as configuration
-from pam_totp.accounts import Account, Accounts
-from pam_totp.attempt import duration
+from pam_totp.cache.accounts import Account, Accounts
 from pam_totp.cli import common
-from pam_totp.clock import now
 from pam_totp.errors import UsageError
+from pam_totp.host import config as configuration
+from pam_totp.host.clock import now
+from pam_totp.login.attempt import duration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from pam_totp.paths import Paths
+    from pam_totp.host.paths import Paths
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,18 +10,18 @@ import json
 import shutil
 import sys
 
-from pam_totp import config as configuration
-from pam_totp import enroll as enrolment
-from pam_totp.accounts import Accounts
+from pam_totp.cache.accounts import Accounts
 from pam_totp.cli import common, confirm
-from pam_totp.clock import now
 from pam_totp.errors import UsageError
+from pam_totp.factors import enroll as enrolment
+from pam_totp.host import config as configuration
+from pam_totp.host.clock import now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from pam_totp.paths import Paths
+    from pam_totp.host.paths import Paths
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,16 +8,16 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime
 
-from pam_totp.accounts import Account, Accounts
+from pam_totp.cache.accounts import Account, Accounts
 from pam_totp.cli import common
-from pam_totp.clock import now
 from pam_totp.errors import UsageError
+from pam_totp.host.clock import now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from pam_totp.paths import Paths
+    from pam_totp.host.paths import Paths
 
 LONGEST_REASON = 100
 

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import json
 
-from pam_totp import config as configuration
-from pam_totp import policy
-from pam_totp.accounts import Accounts
-from pam_totp.attempt import Attempt, Conversation, Request, duration
+from pam_totp.cache.accounts import Accounts
 from pam_totp.cli import common
-from pam_totp.clock import now
 from pam_totp.errors import UsageError
+from pam_totp.host import config as configuration
+from pam_totp.host.clock import now
+from pam_totp.login import policy
+from pam_totp.login.attempt import Attempt, Conversation, Request, duration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from pam_totp.accounts import Account
-    from pam_totp.paths import Paths
-    from pam_totp.policy import Decision
+    from pam_totp.cache.accounts import Account
+    from pam_totp.host.paths import Paths
+    from pam_totp.login.policy import Decision
 
 _WORDS = {
     "ask": "is asked for a code",

@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from pam_totp.paths import Paths
+    from pam_totp.host.paths import Paths
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import os
 
-from pam_totp import files, keys, store
-from pam_totp.accounts import Accounts, seal_bucket
+from pam_totp.cache import keys, store
+from pam_totp.cache.accounts import Accounts, seal_bucket
 from pam_totp.errors import CacheError, HostKeyError
+from pam_totp.host import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from pam_totp.paths import Paths
+    from pam_totp.host.paths import Paths
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

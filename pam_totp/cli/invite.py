@@ -5,16 +5,16 @@ Only a hash is kept; an earlier invitation is void. It is used up when the enrol
 
 from __future__ import annotations
 
-from pam_totp import invitation
 from pam_totp.cli import common
-from pam_totp.clock import now
 from pam_totp.errors import UsageError
+from pam_totp.factors import invitation
+from pam_totp.host.clock import now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from pam_totp.paths import Paths
+    from pam_totp.host.paths import Paths
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import sys
 
-from pam_totp import recovery
 from pam_totp.cli import common
+from pam_totp.factors import recovery
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from pam_totp.paths import Paths
+    from pam_totp.host.paths import Paths
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

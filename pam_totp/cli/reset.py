@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import sys
 
-from pam_totp import enroll
-from pam_totp.accounts import Account, Accounts
+from pam_totp.cache.accounts import Account, Accounts
 from pam_totp.cli import common
 from pam_totp.errors import CacheError, UsageError
+from pam_totp.factors import enroll
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from pam_totp.paths import Paths
+    from pam_totp.host.paths import Paths
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,15 +11,15 @@ import socket
 import struct
 import sys
 
-from pam_totp import enroll as enrolment
-from pam_totp import wire
 from pam_totp.errors import UsageError
+from pam_totp.factors import enroll as enrolment
+from pam_totp.selfservice import wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from pam_totp.paths import Paths
+    from pam_totp.host.paths import Paths
 
 ROOT = False
 SECONDS = 10  # to wait for one's turn

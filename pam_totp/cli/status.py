@@ -8,19 +8,20 @@ from __future__ import annotations
 import json
 import sys
 
-from pam_totp import summary, users
-from pam_totp.accounts import Account, Accounts
-from pam_totp.attempt import duration
+from pam_totp.cache import summary
+from pam_totp.cache.accounts import Account, Accounts
 from pam_totp.cli import common
-from pam_totp.clock import now
 from pam_totp.errors import CacheError
+from pam_totp.host import users
+from pam_totp.host.clock import now
+from pam_totp.login.attempt import duration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from pam_totp.ledger import Moment
-    from pam_totp.paths import Paths
+    from pam_totp.host.clock import Moment
+    from pam_totp.host.paths import Paths
 
 _REFUSALS = 5
 _HEAD = ("USER", "STATE", "AUTHENTICATORS", "ENROLLED", "LAST LOGIN", "FAILURES", "WAIT")

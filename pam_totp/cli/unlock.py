@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import sys
 
-from pam_totp import config as configuration
-from pam_totp import otp
 from pam_totp.cli import common
-from pam_totp.clock import now
+from pam_totp.factors import otp
+from pam_totp.host import config as configuration
+from pam_totp.host.clock import now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from pam_totp.paths import Paths
+    from pam_totp.host.paths import Paths
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

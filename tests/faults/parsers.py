@@ -21,22 +21,26 @@ from io import StringIO
 from typing import TYPE_CHECKING
 from unittest import mock
 
-from pam_totp import config as configuration
-from pam_totp import invitation, keys, otp, policy, publickeys, recovery, self_server, stack, store, summary
-from pam_totp.accounts import ACTIVE, PENDING, Account, Accounts, Authenticator, _context
+from pam_totp.cache import keys, store, summary
+from pam_totp.cache.accounts import ACTIVE, PENDING, Account, Accounts, Authenticator, _context
+from pam_totp.cache.ledger import Ledger
+from pam_totp.cache.seal import Sealer
 from pam_totp.cli import explain, reset, status
 from pam_totp.errors import ConfigError, DamageError, HostKeyError, PamTotpError, UsageError
-from pam_totp.ledger import Ledger
-from pam_totp.policy import Facts
-from pam_totp.seal import Sealer
-from pam_totp.users import User
+from pam_totp.factors import invitation, otp, publickeys, recovery
+from pam_totp.host import config as configuration
+from pam_totp.host import stack
+from pam_totp.host.users import User
+from pam_totp.login import policy
+from pam_totp.login.policy import Facts
+from pam_totp.selfservice import server
 from tests.faults.inside.host import attempt, let_in, wrong
-from tests.unit.host import ALICE, BOB, HERE, Host
+from tests.unit.pretend import ALICE, BOB, HERE, Host
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pam_totp.attempt import Outcome
+    from pam_totp.login.attempt import Outcome
 
     # What the fuzzing starts from, as the package itself would write or read it, and what tries an input.
     Target = tuple[list[bytes], Callable[[bytes], None]]
@@ -150,8 +154,8 @@ def shells(root: str) -> Target:
 
     def read(data: bytes) -> None:
         _write(path, data)
-        with mock.patch.object(self_server, "SHELLS", path):
-            user = self_server._user(ALICE.uid)
+        with mock.patch.object(server, "SHELLS", path):
+            user = server._user(ALICE.uid)
         _expect(user is None or b"/bin/sh" in data, "a shell that is not listed is good")
 
     return [b"# shells\n/bin/sh\n/usr/bin/bash\n"], read
@@ -236,7 +240,7 @@ def _look_at(accounts: Accounts, ledger: Ledger, host: Host) -> None:
 
 def _change(accounts: Accounts, ledger: Ledger, host: Host) -> None:
     """All that they change in it."""
-    account, now, step = _account(ACTIVE, ledger), host.now(), otp.step_at(host.wall)
+    now, step = host.now(), otp.step_at(host.wall)
     ledger.fail("net:192.0.2.7", "192.0.2.7", now, 100)
     recovery.acknowledge(ledger, ["abcde-fghjk"], accounts.sealer)
     recovery.spend(ledger, "abcdefghjk", accounts.sealer)

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pam_totp import config as configuration
-from pam_totp.config import Arguments, Config
 from pam_totp.errors import ConfigError
+from pam_totp.host import config as configuration
+from pam_totp.host.config import Arguments, Config
 from tests.unit.conftest import host, journal, passwd, tmp_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.unit.host import Host
+    from tests.unit.pretend import Host
 
 __all__ = ["host", "journal", "passwd", "tmp_path"]  # fixtures
 

@@ -187,10 +187,11 @@ def test_a_clock_that_was_ahead_costs_nothing_once_it_is_right(scene: Scene) -> 
     assert "spent-code" in scene.refused()
     later = f"""
 import time
-from pam_totp import login, clock
-from pam_totp.config import Arguments
-from pam_totp.ledger import Moment
-from pam_totp.paths import Paths
+from pam_totp.host import clock
+from pam_totp.login import login
+from pam_totp.host.config import Arguments
+from pam_totp.host.clock import Moment
+from pam_totp.host.paths import Paths
 class Talk(login.Conversation):
     def ask(self, prompt, echo=False):
         return {code(scene.secret, time.time() + 2 * STEP)!r}
@@ -219,9 +220,9 @@ def test_a_removed_package_is_installed_again_or_taken_out_of_the_stack(scene: S
 def changed(scene: Scene, statement: str) -> None:
     """Change alice's record, as something that cannot be waited for would have."""
     program = f"""
-from pam_totp import users
-from pam_totp.accounts import Accounts
-from pam_totp.paths import Paths
+from pam_totp.host import users
+from pam_totp.cache.accounts import Accounts
+from pam_totp.host.paths import Paths
 with Accounts(Paths()) as accounts:
     account = accounts.find(users.find("alice"))
     {statement}

@@ -10,9 +10,10 @@ import sys
 import time
 from base64 import b32encode
 
-from pam_totp import accounts, enroll, store
-from pam_totp.ledger import Ledger
-from pam_totp.paths import Paths
+from pam_totp.cache import accounts, store
+from pam_totp.cache.ledger import Ledger
+from pam_totp.factors import enroll
+from pam_totp.host.paths import Paths
 
 
 def main(count: int, uid: int) -> None:

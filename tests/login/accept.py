@@ -18,5 +18,5 @@ while True:
         os.dup2(connection.fileno(), 0)
         os.dup2(null, 1)
         os.dup2(null, 2)
-        os.execve("/usr/bin/python3", ["/usr/bin/python3", "-I", "-m", "pam_totp.self_server"], {})
+        os.execve("/usr/bin/python3", ["/usr/bin/python3", "-I", "-m", "pam_totp.selfservice.server"], {})
     connection.close()

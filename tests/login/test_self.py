@@ -94,7 +94,7 @@ def test_a_service_that_is_killed_changes_nothing(host: Host) -> None:
     with terminal(alice, "enroll") as session:
         session.expect(CODE_OF_THE_APP)
         scanned(alice, session.screen)
-        host.machine.run(["pkill", "-KILL", "-f", "pam_totp.self_server"])
+        host.machine.run(["pkill", "-KILL", "-f", "pam_totp.selfservice.server"])
         session.answer("123456")
         assert session.wait() == 3
     assert "the service ended the connection" in session.screen

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
+from pam_totp.cache.seal import Sealer
+from pam_totp.cache.store import Store
 from pam_totp.errors import CacheReadOnlyError
-from pam_totp.seal import Sealer
-from pam_totp.store import Store
-from tests.unit.host import ALICE, BOB, MEMORY, Host
+from tests.unit.pretend import ALICE, BOB, MEMORY, Host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

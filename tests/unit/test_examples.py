@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_totp.config import Arguments, Config, Enrollment, load
+from pam_totp.host.config import Arguments, Config, Enrollment, load
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "config"
 VARIANTS = ("password-and-code", "key-and-code")

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import pam_totp
-from pam_totp.users import User
-from tests.unit.host import Host, code
+from pam_totp.host.users import User
+from tests.unit.pretend import Host, code
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ MODULES = {
     )
     for path in PACKAGE.rglob("*.py")
 }
-PURE = ["pam_totp.otp", "pam_totp.policy", "pam_totp.ledger", "pam_totp.publickeys"]
+PURE = ["pam_totp.factors.otp", "pam_totp.login.policy", "pam_totp.cache.ledger", "pam_totp.factors.publickeys"]
 
 
 def statements(tree: ast.AST) -> Iterator[ast.AST]:
@@ -78,12 +78,38 @@ def test_the_modules_can_be_put_in_an_order() -> None:
     list(TopologicalSorter({module: ours(module) for module in MODULES}).static_order())
 
 
+# The rooms, the lowest first: a module imports from its own and from those before it.
+ROOMS = ("errors", "host", "cache", "factors", "login", "selfservice", "engine", "cli")
+
+
+def room(module: str) -> str:
+    return module.split(".")[1]
+
+
+def test_every_module_is_in_a_room_and_imports_point_down_between_rooms() -> None:
+    assert {room(module) for module in MODULES if module != "pam_totp"} == set(ROOMS)
+    up = {
+        (module, other)
+        for module in MODULES
+        for other in ours(module)
+        if ROOMS.index(room(other)) > ROOMS.index(room(module))
+    }
+    assert up == set()
+
+
+def test_entering_a_room_loads_nothing() -> None:
+    assert {module: found for module in MODULES if module.count(".") == 1 and (found := imports(module))}.keys() <= {
+        "pam_totp.cli",
+        "pam_totp.errors",
+    }
+
+
 def test_errors_stand_at_the_bottom() -> None:
-    assert ours("pam_totp.errors") == ours("pam_totp.otp") == ours("pam_totp.paths") == set()
+    assert ours("pam_totp.errors") == ours("pam_totp.factors.otp") == ours("pam_totp.host.paths") == set()
 
 
 def test_nothing_imports_the_hooks() -> None:
-    assert [module for module in MODULES if "pam_totp.pam_entry" in imports(module)] == []
+    assert [module for module in MODULES if "pam_totp.engine.pam_entry" in imports(module)] == []
 
 
 def test_nothing_but_the_command_imports_the_command() -> None:
@@ -92,18 +118,19 @@ def test_nothing_but_the_command_imports_the_command() -> None:
 
 
 def test_a_login_goes_down_through_its_layers() -> None:
-    assert "pam_totp.login" in ours("pam_totp.pam_entry")
-    reached = below("pam_totp.login")
-    assert {f"pam_totp.{name}" for name in ("policy", "accounts", "otp", "store", "seal", "errors")} <= reached
+    assert "pam_totp.login.login" in ours("pam_totp.engine.pam_entry")
+    reached = below("pam_totp.login.login")
+    for part in ("login.policy", "cache.accounts", "factors.otp", "cache.store", "cache.seal", "errors"):
+        assert f"pam_totp.{part}" in reached
     for lower in reached:
-        assert "pam_totp.login" not in below(lower), lower
+        assert "pam_totp.login.login" not in below(lower), lower
 
 
 def test_the_cache_sees_no_key_and_the_seal_sees_no_file() -> None:
-    assert below("pam_totp.store") == {"pam_totp.files", "pam_totp.errors"}
-    assert below("pam_totp.seal") == {"pam_totp.errors"}
-    assert top(imports("pam_totp.seal")) <= {"__future__", "os", "nacl", "pam_totp"}
-    calls = {ast.unparse(node.func) for node in ast.walk(MODULES["pam_totp.seal"]) if isinstance(node, ast.Call)}
+    assert below("pam_totp.cache.store") == {"pam_totp.host.files", "pam_totp.errors"}
+    assert below("pam_totp.cache.seal") == {"pam_totp.errors"}
+    assert top(imports("pam_totp.cache.seal")) <= {"__future__", "os", "nacl", "pam_totp"}
+    calls = {ast.unparse(node.func) for node in ast.walk(MODULES["pam_totp.cache.seal"]) if isinstance(node, ast.Call)}
     assert {call for call in calls if call.startswith("os.") or call == "open"} == {"os.urandom"}
 
 
@@ -122,13 +149,13 @@ def test_what_is_pure_imports_nothing_that_reads_or_writes(module: str) -> None:
 @pytest.mark.parametrize(
     ("world", "module"),
     [
-        ({"nacl"}, {"pam_totp.seal"}),
-        ({"sqlite3", "_sqlite3"}, {"pam_totp.store"}),
-        ({"syslog"}, {"pam_totp.log"}),
-        ({"pwd", "grp"}, {"pam_totp.users"}),
-        ({"fcntl"}, {"pam_totp.volatile"}),
-        ({"tomllib", "tomli"}, {"pam_totp.config"}),
-        ({"segno", "pyotp"}, {"pam_totp.enroll"}),
+        ({"nacl"}, {"pam_totp.cache.seal"}),
+        ({"sqlite3", "_sqlite3"}, {"pam_totp.cache.store"}),
+        ({"syslog"}, {"pam_totp.login.log"}),
+        ({"pwd", "grp"}, {"pam_totp.host.users"}),
+        ({"fcntl"}, {"pam_totp.cache.volatile"}),
+        ({"tomllib", "tomli"}, {"pam_totp.host.config"}),
+        ({"segno", "pyotp"}, {"pam_totp.factors.enroll"}),
         ({"cryptography"}, set()),
     ],
     ids=lambda value: "+".join(sorted(value)) or "nobody",
@@ -145,13 +172,13 @@ def test_only_the_clock_reads_clocks() -> None:
         if isinstance(node, ast.Attribute) and ast.unparse(node) in CLOCKS
     }
     assert {reader for reader in readers if reader[1] != "time.monotonic"} == {
-        ("pam_totp.clock", "time.time"),
-        ("pam_totp.clock", "time.clock_gettime"),
+        ("pam_totp.host.clock", "time.time"),
+        ("pam_totp.host.clock", "time.clock_gettime"),
     }
     # How long a lock or another program is waited for, nothing else
     limits = {module for module, call in readers if call == "time.monotonic"}
-    assert limits <= {"pam_totp.volatile", "pam_totp.wire"}
-    assert {module for module in MODULES if "time" in imports(module)} == {"pam_totp.clock", *limits}
+    assert limits <= {"pam_totp.cache.volatile", "pam_totp.selfservice.wire"}
+    assert {module for module in MODULES if "time" in imports(module)} == {"pam_totp.host.clock", *limits}
 
 
 CLOCKS = {
@@ -169,9 +196,13 @@ CLOCKS = {
 LOADED = {
     "__future__",
     "pam_totp",
-    *(f"pam_totp.{name}" for name in ("accounts", "attempt", "clock", "config", "errors", "files", "keys", "ledger")),
-    *(f"pam_totp.{name}" for name in ("log", "login", "otp", "pam_entry", "paths", "policy", "publickeys", "recovery")),
-    *(f"pam_totp.{name}" for name in ("seal", "store", "users", "volatile")),
+    "pam_totp.errors",
+    *(f"pam_totp.{name}" for name in ("host", "cache", "factors", "login", "engine")),
+    *(f"pam_totp.host.{name}" for name in ("clock", "config", "files", "paths", "users")),
+    *(f"pam_totp.cache.{name}" for name in ("accounts", "keys", "ledger", "seal", "store", "volatile")),
+    *(f"pam_totp.factors.{name}" for name in ("otp", "publickeys", "recovery")),
+    *(f"pam_totp.login.{name}" for name in ("attempt", "log", "login", "policy")),
+    "pam_totp.engine.pam_entry",
     *("nacl", "nacl._sodium", "_cffi_backend", "_sodium", "_sodium.lib"),
     *(
         "_json",
@@ -202,7 +233,7 @@ with open({checkout!r} + "/debian/pam_totp.py") as file:
     exec(file.read(), script)
 assert script["pam_sm_setcred"](Pamh("root"), 0, ["pam_totp.py"]) == Pamh.PAM_IGNORE
 print(*sorted(set(sys.modules) - at_first))
-from pam_totp.paths import Paths
+from pam_totp.host.paths import Paths
 import syslog
 Paths.__init__.__defaults__ = {defaults!r}
 syslog.openlog = syslog.syslog = syslog.closelog = lambda *_, **__: None

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pam_totp import self_server
-from pam_totp.paths import Paths
+from pam_totp.host.paths import Paths
+from pam_totp.selfservice import server
 
 UNITS = Path(__file__).resolve().parents[2] / "debian"
 SOCKET = "pam-totp-self.socket"
@@ -79,11 +79,11 @@ def test_the_service_may_write_its_own_data_only() -> None:
 
 
 def test_the_program_that_it_starts_reads_no_environment_and_is_there() -> None:
-    assert section(SERVICE, "Service")["ExecStart"] == [f"/usr/bin/python3 -I -m {self_server.__name__}"]
+    assert section(SERVICE, "Service")["ExecStart"] == [f"/usr/bin/python3 -I -m {server.__name__}"]
 
 
 def test_systemd_ends_what_does_not_end_by_itself_and_limits_connections() -> None:
-    assert int(section(SERVICE, "Service")["RuntimeMaxSec"][0]) > self_server.SECONDS
+    assert int(section(SERVICE, "Service")["RuntimeMaxSec"][0]) > server.SECONDS
     socket = section(SOCKET, "Socket")
-    assert int(socket["MaxConnectionsPerSource"][0]) > self_server.CONNECTIONS
+    assert int(socket["MaxConnectionsPerSource"][0]) > server.CONNECTIONS
     assert int(socket["MaxConnections"][0]) >= 4 * int(socket["MaxConnectionsPerSource"][0])

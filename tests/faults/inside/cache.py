@@ -9,15 +9,16 @@ import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pam_totp import cli, store
-from pam_totp.ledger import Moment
+from pam_totp import cli
+from pam_totp.cache import store
+from pam_totp.host.clock import Moment
 from tests.faults.inside import host
 from tests.faults.inside.holder import login, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pam_totp.attempt import Outcome
+    from pam_totp.login.attempt import Outcome
 
     Result = dict[str, object]
 

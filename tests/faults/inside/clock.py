@@ -7,16 +7,16 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from pam_totp import login as package
-from pam_totp.config import Arguments
-from pam_totp.ledger import Moment
+from pam_totp.host.clock import Moment
+from pam_totp.host.config import Arguments
+from pam_totp.login import login as package
 from tests.faults.inside import host
 from tests.faults.inside.holder import HERE, login, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pam_totp.attempt import Outcome
+    from pam_totp.login.attempt import Outcome
 
 PRELOADED = "/run/lab/shift.so"
 HOUR, DAY, YEAR = 3600, 86_400, 31_536_000

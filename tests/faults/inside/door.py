@@ -9,7 +9,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pam_totp.accounts import Accounts
+from pam_totp.cache.accounts import Accounts
 from tests.faults.inside import host, hostile
 
 if TYPE_CHECKING:

@@ -11,18 +11,20 @@ import struct
 import time
 from typing import TYPE_CHECKING
 
-from pam_totp import enroll, login, otp, recovery, users
-from pam_totp.accounts import Accounts
-from pam_totp.clock import now
-from pam_totp.config import Arguments
+from pam_totp.cache.accounts import Accounts
+from pam_totp.cache.ledger import Ledger
 from pam_totp.errors import PamTotpError
-from pam_totp.ledger import Ledger
-from pam_totp.paths import Paths
+from pam_totp.factors import enroll, otp, recovery
+from pam_totp.host import users
+from pam_totp.host.clock import now
+from pam_totp.host.config import Arguments
+from pam_totp.host.paths import Paths
+from pam_totp.login import login
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pam_totp.ledger import Moment
+    from pam_totp.host.clock import Moment
 
 STEP = 30
 PATHS = Paths()

@@ -6,7 +6,7 @@ import os
 import subprocess
 from typing import TYPE_CHECKING
 
-from pam_totp import keys
+from pam_totp.cache import keys
 from tests.faults.inside import host
 from tests.faults.inside.holder import login, verdict
 from tests.faults.inside.log import Log

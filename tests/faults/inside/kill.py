@@ -8,8 +8,10 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from pam_totp import cli, enroll, users
-from pam_totp.accounts import Accounts
+from pam_totp import cli
+from pam_totp.cache.accounts import Accounts
+from pam_totp.factors import enroll
+from pam_totp.host import users
 from tests.faults.inside import host, trace
 from tests.faults.inside.holder import KILLED, Holder, verdict
 

@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pam_totp.accounts import Accounts
-from pam_totp.ledger import FAILURES_A_DAY, FREE_FAILURES
+from pam_totp.cache.accounts import Accounts
+from pam_totp.cache.ledger import FAILURES_A_DAY, FREE_FAILURES
 from tests.faults.inside import host, kill
 from tests.faults.inside.holder import Holder, NotHeldError, verdict
 

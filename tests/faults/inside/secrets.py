@@ -14,7 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from pam_totp import otp
+from pam_totp.factors import otp
 from tests.faults.inside import host, trace
 from tests.faults.inside.holder import Holder
 from tests.faults.inside.log import Log

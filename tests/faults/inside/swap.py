@@ -7,8 +7,9 @@ import shutil
 import sqlite3
 from typing import TYPE_CHECKING
 
-from pam_totp import cli, keys
-from pam_totp.accounts import _bucket_of
+from pam_totp import cli
+from pam_totp.cache import keys
+from pam_totp.cache.accounts import _bucket_of
 from tests.faults.inside import host
 from tests.faults.inside.holder import login, verdict
 

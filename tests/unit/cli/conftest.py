@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pam_totp import cli, clock
+from pam_totp import cli
+from pam_totp.host import clock
 
 if TYPE_CHECKING:
-    from tests.unit.host import Host
+    from tests.unit.pretend import Host
 
 CTRL_C = KeyboardInterrupt
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Command
-    from tests.unit.host import Host
+    from tests.unit.pretend import Host
 
 
 def test_a_good_file_is_good(command: Command, host: Host) -> None:

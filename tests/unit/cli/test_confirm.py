@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pam_totp import cli
-from pam_totp.accounts import ACTIVE, PENDING
+from pam_totp.cache.accounts import ACTIVE, PENDING
 from tests.unit.cli.conftest import CTRL_C
-from tests.unit.host import ALICE
+from tests.unit.pretend import ALICE
 
 if TYPE_CHECKING:
-    from pam_totp.accounts import Account
+    from pam_totp.cache.accounts import Account
     from tests.unit.cli.conftest import Command
-    from tests.unit.host import Host
+    from tests.unit.pretend import Host
 
 
 @pytest.fixture

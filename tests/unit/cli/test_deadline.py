@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.unit.host import ALICE
+from tests.unit.pretend import ALICE
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Command
-    from tests.unit.host import Host
+    from tests.unit.pretend import Host
 
 DAY = 86_400
 

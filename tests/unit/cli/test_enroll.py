@@ -15,9 +15,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from pam_totp import cli
-from pam_totp.accounts import ACTIVE, PENDING, Account
+from pam_totp.cache.accounts import ACTIVE, PENDING, Account
 from tests.unit.cli.conftest import CTRL_C
-from tests.unit.host import ALICE, STEP, Host, code
+from tests.unit.pretend import ALICE, STEP, Host, code
 from tests.unit.scan import scan
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Command
-    from tests.unit.host import Host
+    from tests.unit.pretend import Host
 
 # The clock of the tests stands at 2023-11-14T22:13:45Z.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.unit.host import STEP
+from tests.unit.pretend import STEP
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Command
-    from tests.unit.host import Host
+    from tests.unit.pretend import Host
 
 KEY = "publickey ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGQq\n"
 

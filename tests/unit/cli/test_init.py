@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.unit.host import ALICE, BOB
+from tests.unit.pretend import ALICE, BOB
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Command
-    from tests.unit.host import Host
+    from tests.unit.pretend import Host
 
 
 @pytest.fixture

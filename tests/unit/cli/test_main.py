@@ -11,13 +11,13 @@ import pytest
 from pam_totp import __version__, cli
 from pam_totp.cli import status, unlock
 from pam_totp.errors import CacheError, ConfigError, HostKeyError, UsageError
-from pam_totp.paths import Paths
+from pam_totp.host.paths import Paths
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.unit.cli.conftest import Command
-    from tests.unit.host import Host
+    from tests.unit.pretend import Host
 
 FORMS = {
     "init": [],

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pam_totp.accounts import PENDING
-from tests.unit.host import ALICE
+from pam_totp.cache.accounts import PENDING
+from tests.unit.pretend import ALICE
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Command
     from tests.unit.conftest import Disk
-    from tests.unit.host import Host
+    from tests.unit.pretend import Host
 
 pytestmark = pytest.mark.usefixtures("quick_hash")
 

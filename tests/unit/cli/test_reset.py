@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pam_totp.accounts import PENDING
+from pam_totp.cache.accounts import PENDING
 from tests.unit.cli.conftest import CTRL_C
-from tests.unit.host import ALICE, BOB
+from tests.unit.pretend import ALICE, BOB
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Command
     from tests.unit.conftest import Disk, Passwd
-    from tests.unit.host import Host
+    from tests.unit.pretend import Host
 
 
 def labels(host: Host) -> list[str]:

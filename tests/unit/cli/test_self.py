@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pam_totp import cli, self_server
+from pam_totp import cli
 from pam_totp.cli import self as own
-from pam_totp.paths import Paths
-from pam_totp.users import User
+from pam_totp.host.paths import Paths
+from pam_totp.host.users import User
+from pam_totp.selfservice import server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from tests.unit.cli.conftest import Command
     from tests.unit.conftest import Passwd
-    from tests.unit.host import Host
+    from tests.unit.pretend import Host
 
 ME = User("alice", os.geteuid())
 ACTIONS = ("status", "enroll", "recovery", "remove")
@@ -64,8 +65,8 @@ def service(host: Host, passwd: Passwd, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(pwd, "getpwuid", {ME.uid: passwd[ME.name]}.__getitem__)
     shells = tmp_path / "shells"
     shells.write_text("/bin/sh\n", encoding="utf-8")
-    monkeypatch.setattr(self_server, "SHELLS", str(shells))
-    with listening(host, lambda connection: self_server.serve(connection, host.paths, host.now)):
+    monkeypatch.setattr(server, "SHELLS", str(shells))
+    with listening(host, lambda connection: server.serve(connection, host.paths, host.now)):
         yield
 
 

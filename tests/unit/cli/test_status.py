@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pam_totp.accounts import PENDING
-from tests.unit.host import ALICE, BOB
+from pam_totp.cache.accounts import PENDING
+from tests.unit.pretend import ALICE, BOB
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Command
     from tests.unit.conftest import Passwd
-    from tests.unit.host import Host
+    from tests.unit.pretend import Host
 
 NOW = "2023-11-14T22:13:45Z"  # where the clock of the tests stands
 

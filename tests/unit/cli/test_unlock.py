@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.unit.host import ALICE, HERE, STEP
+from tests.unit.pretend import ALICE, HERE, STEP
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Command
     from tests.unit.conftest import Passwd
-    from tests.unit.host import Host
+    from tests.unit.pretend import Host
 
 
 def test_a_wait_is_ended(command: Command, host: Host) -> None:

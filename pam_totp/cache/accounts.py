@@ -1,0 +1,465 @@
+"""Accounts as they are kept: sealed rows, the roster that proves absence, and the copy of the ledger in ``/run``.
+
+The one place where sealing and storing meet. What a decision depends on is either sealed or checked against something
+sealed, because SQLite has no checksums and a plain byte can rot or be edited.
+"""
+
+from __future__ import annotations
+
+from binascii import crc32
+
+from pam_totp.cache import keys, store
+from pam_totp.cache.ledger import Ledger
+from pam_totp.cache.volatile import Volatile
+from pam_totp.errors import CacheError, CacheReadOnlyError, ChargeError, DamageError, HostKeyError
+from pam_totp.host.users import User, exists
+
+PENDING = "pending"
+ACTIVE = "active"
+MOST_AUTHENTICATORS = 5
+# Long enough for every code that could have been spent before the boot to run out.
+FALLBACK_CLOSED_SECONDS = 300
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+    from typing import Any
+
+    from pam_totp.cache.seal import Sealer
+    from pam_totp.cache.volatile import Lock
+    from pam_totp.host.clock import Moment
+    from pam_totp.host.paths import Paths
+
+
+class Authenticator:
+    """One device or app. ``created`` in seconds since the epoch; ``source`` is "local" or "directory"."""
+
+    __slots__ = ("created", "identifier", "label", "secret", "source", "state")
+
+    def __init__(self, identifier: str, state: str, label: str, source: str, created: int, secret: bytes) -> None:
+        self.identifier = identifier
+        self.state = state
+        self.label = label
+        self.source = source
+        self.created = created
+        self.secret = secret
+
+    def __repr__(self) -> str:
+        return f"Authenticator({self.label!r}, {self.state})"
+
+
+class Account:
+    """One user's record; without authenticators where there is proven to be none.
+
+    ``name`` is the record's own, which an alias of the uid shares. ``note`` is for the log.
+    """
+
+    __slots__ = ("authenticators", "ledger", "name", "note", "uid")
+
+    def __init__(
+        self, name: str, uid: int, authenticators: list[Authenticator], ledger: Ledger, note: str = ""
+    ) -> None:
+        self.name = name
+        self.uid = uid
+        self.authenticators = authenticators
+        self.ledger = ledger
+        self.note = note
+
+    @property
+    def active(self) -> list[Authenticator]:
+        """The authenticators whose codes count."""
+        return [authenticator for authenticator in self.authenticators if authenticator.state == ACTIVE]
+
+    @property
+    def pending(self) -> Authenticator | None:
+        """The authenticator that waits for its first code."""
+        return next((each for each in self.authenticators if each.state == PENDING), None)
+
+    @property
+    def state(self) -> str:
+        """none, pending, active or locked."""
+        if not self.active:
+            return PENDING if self.authenticators else "none"
+        return "locked" if self.ledger.locked else ACTIVE
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to keep about this user."""
+        ledger = self.ledger
+        return not (self.authenticators or ledger.exemption or ledger.grace or ledger.invitation)
+
+
+class Accounts:
+    """All accounts of a host. Use as a context manager; never keep one across a prompt.
+
+    Every method raises CacheError (or a child) when something is missing, damaged or unsafe. ``sealer`` is the host
+    key's, for what else is kept in sealed form or as a keyed hash.
+    """
+
+    def __init__(self, paths: Paths, patience: float = store.BUSY_SECONDS) -> None:
+        """Load the key and open the cache, waiting for another's write to it for ``patience`` seconds at most.
+
+        Raises HostKeyError or CacheError.
+        """
+        self.sealer: Sealer = keys.load(paths.key, paths.owner)
+        self._store = store.Store(paths.cache, paths.owner, patience)
+        try:
+            self._volatile = Volatile(paths.run, paths.owner)
+        except BaseException:
+            self._store.close()
+            raise
+
+    def __enter__(self) -> Accounts:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._store.close()
+
+    def token(self, text: str) -> str:
+        """A short keyed name for ``text``, for telling sources apart without keeping what they are."""
+        return self.sealer.token(text)
+
+    def lock(self, name: str) -> Lock:
+        """The lock of one account, to hold from reading it until its change is committed. Raises LockTimeoutError."""
+        return self._volatile.lock(self.sealer.token(name))
+
+    def find(self, user: User) -> Account:
+        """The account of a user (design, section 3, "who is the user?").
+
+        Raises DamageError when rows and roster disagree or something does not open, CacheError with reason
+        "uid-changed" when the record was made for another uid, NameServiceError when NSS must be asked and fails.
+        """
+        # Rows and roster of one moment: between two reads an enrolment would look like damage.
+        with self._store.snapshot():
+            account, others = self._look_up(user)
+        if account is not None and account.active:
+            return account
+        # A record that counts for nothing yet must not hide another name's that does. NSS is asked outside the
+        # snapshot: it may take its time, in which nobody could write.
+        for other in others:
+            owner = exists(other.name) if other.active else None
+            if owner is not None and owner.uid == user.uid:
+                other.note = f"alias of {other.name}"
+                return other
+        return self._without_record(user, account, others)
+
+    def _look_up(self, user: User) -> tuple[Account | None, list[Account]]:
+        """The record of this name; and, unless that one is active, those of the same uid under other names."""
+        row = self._store.account(user.name)
+        account = None if row is None else self._open(row)
+        if account is None and user.name in self._roster_names(user.name):
+            raise self._disagreement(user.name)
+        if account is not None and account.authenticators and account.uid != user.uid:
+            raise CacheError(
+                f"{user.name} was enrolled with uid {account.uid} and now has {user.uid}: "
+                f"if this is the same person, run pam-totp reset {user.name} and enrol again",
+                "uid-changed",
+            )
+        if account is not None and account.active:
+            return account, []
+        rows = self._store.accounts_with(user.uid)
+        if {row[0] for row in rows} != set(self._roster_uid(user.uid)):
+            raise self._disagreement(f"uid {user.uid}")
+        return account, [self._open(row) for row in rows if row[0] != user.name]
+
+    def _without_record(self, user: User, account: Account | None, others: list[Account]) -> Account:
+        if account is not None and account.uid == user.uid:
+            return account
+        if account is not None:
+            # Nothing was enrolled: what is noted there was about the name's former owner.
+            return Account(user.name, user.uid, [], account.ledger.cleared(), "the uid changed")
+        # NSS was asked whose the active ones are, and they are stale; of the others nobody knows, and nobody needs to.
+        notes = []
+        for word, active in (("stale", True), ("inactive", False)):
+            names = ", ".join(other.name for other in others if bool(other.active) is active)
+            if names:
+                notes.append(f"{word} record of {names} with the same uid")
+        return Account(user.name, user.uid, [], self._remembered(user.name, Ledger()), "; ".join(notes))
+
+    def get(self, name: str) -> Account | None:
+        """The record under exactly this name, whatever NSS says; None where it is proven that there is none."""
+        with self._store.snapshot():
+            row = self._store.account(name)
+            if row is not None:
+                return self._open(row)
+            if name in self._roster_names(name):
+                raise self._disagreement(name)
+            return None
+
+    def unreadable(self, name: str) -> Account:
+        """The stand-in for a record that does not open: without authenticators, ready to be saved as removed.
+
+        Its uid is the one in the roster, which is sealed; the row's may be what was damaged. What ``/run`` still knows
+        to be spent stays spent, should a backup of the record be restored.
+        """
+        entry = self._roster_names(name).get(name)
+        row = self._store.account(name)
+        try:
+            uid = int(entry.partition(" ")[0]) if entry is not None else row[1] if row else 0
+        except ValueError:
+            raise self._disagreement(name) from None
+        try:
+            ledger = self._remembered(name, Ledger()).cleared()
+        except CacheError:
+            ledger = Ledger()
+        return Account(name, uid, [], ledger)
+
+    def listed(self, name: str) -> bool:
+        """Whether there should be a record of this name, even if it is gone."""
+        return name in self._roster_names(name)
+
+    def names(self) -> list[str]:
+        """All names that have a record, in order; damaged ones too."""
+        return self._store.names()
+
+    def check_key(self) -> None:
+        """Make sure that the key belongs to the cache. Raises HostKeyError."""
+        for number in range(store.BUCKETS):
+            try:
+                self._bucket(number)
+            except DamageError:
+                continue
+            return
+        raise HostKeyError("the host key does not belong to this cache: restore both from the same backup", "key-wrong")
+
+    def all(self) -> Iterator[Account | CacheError]:
+        """Every record in the order of names; in the place of a damaged one, its error."""
+        for name in self.names():
+            try:
+                account = self.get(name)
+            except CacheError as error:
+                yield error
+            else:
+                if account is not None:
+                    yield account
+
+    def charge(self, account: Account, now: Moment, durably: bool = False) -> bool:
+        """Record the account's ledger: in ``/run``, then durably in the cache. Call with the lock held.
+
+        True when it is durable; False when the cache is full or read-only and ``/run`` has it, which suffices for a
+        TOTP code until the next boot.
+
+        Raises ChargeError when it is recorded nowhere, or right after a boot only in ``/run``, where what was spent
+        before the boot is not known; and with ``durably``, as a recovery code needs it, when the cache takes no write.
+        """
+        if durably:
+            try:
+                self.save(account)
+            except CacheReadOnlyError as error:
+                raise ChargeError(f"{error}; a recovery code needs a durable record") from None
+            return True
+        sealed = self._next_ledger(account)
+        in_run = self._volatile.write(self.sealer.token(account.name), sealed)
+        try:
+            with self._store.transaction():
+                self._store.update_ledger(account.name, sealed)
+        except CacheReadOnlyError as error:
+            if not in_run:
+                raise ChargeError(f"{error}; and /run/pam-totp takes no writes either") from None
+            if now.uptime < FALLBACK_CLOSED_SECONDS:
+                raise ChargeError(
+                    f"{error}; logins without it begin {FALLBACK_CLOSED_SECONDS} s after a boot", "fallback-closed"
+                ) from None
+            return False
+        return True
+
+    def save_or_remember(self, account: Account) -> None:
+        """Like ``save``; where the cache takes no write, ``/run`` keeps the ledger. Call with the lock held.
+
+        Raises ChargeError when neither does.
+        """
+        try:
+            self.save(account)
+        except CacheReadOnlyError as error:
+            if not self._volatile.write(self.sealer.token(account.name), self._next_ledger(account)):
+                raise ChargeError(f"{error}; and /run/pam-totp takes no writes either") from None
+
+    def save(self, account: Account) -> None:
+        """Write the whole record, authenticators and roster included, in one transaction. Call with the lock held.
+
+        An account with nothing to keep is removed.
+        """
+        kept = {authenticator.identifier for authenticator in account.authenticators}
+        account.ledger.forget_marks(kept)
+        sealed = self._next_ledger(account)
+        with self._store.transaction():
+            for row in self._store.authenticators(account.name):
+                if row[0] not in kept:
+                    self._store.delete(account.name, row[0])
+            before = self._store.account(account.name)
+            if before is not None and before[1] != account.uid:
+                self._update_uid_entry(before[1], account.name, present=False)
+            if not account.empty:
+                self._store.put_account(account.name, account.uid, sealed)
+                for authenticator in account.authenticators:
+                    self._store.put_authenticator(account.name, self._sealed_row(account, authenticator))
+            else:
+                self._store.delete(account.name)
+            self._update_name_entry(account)
+            self._update_uid_entry(account.uid, account.name, present=not account.empty)
+        # Marks stay known until the next boot even when the record is gone: an older cache put back in its place
+        # must not make a spent code work again.
+        if not self._volatile.write(self.sealer.token(account.name), sealed):
+            self._volatile.forget(self.sealer.token(account.name))
+
+    def record_event(self, time: int, name: str, line: str) -> None:
+        """Note a refusal in the ring of events. Raises CacheError; no decision may depend on it."""
+        self._store.record_event(time, name, line)
+
+    def events(self, name: str, most: int) -> list[tuple[int, str]]:
+        """The latest refusals (seconds since the epoch, line) of a user, newest first."""
+        return self._store.events(name, most)
+
+    def damage(self) -> list[str]:
+        """Everything that is wrong with the cache, in words; empty where nothing is. Reads the whole file."""
+        found = self._store.damage()
+        names: dict[str, str] = {}
+        uids: dict[str, set[str]] = {}
+        for number in range(store.BUCKETS):
+            try:
+                entries = self._bucket(number)
+            except DamageError:
+                found.append(f"roster bucket {number} does not open")
+                continue
+            for key, value in entries.items():
+                if key[:2] == "n:":
+                    names[key[2:]] = value
+                else:
+                    uids[key[2:]] = set(value.split("/"))
+        for each in self.all():
+            if isinstance(each, CacheError):
+                found.append(str(each))
+            elif each.name not in uids.get(str(each.uid), set()):
+                found.append(f"the roster does not list {each.name} under uid {each.uid}")
+        missing = sorted(set(names).union(*uids.values()) - set(self._store.names()))
+        found.extend(f"the record of {name} is gone, though the roster lists it" for name in missing)
+        return found
+
+    def _open(self, row: tuple[Any, ...]) -> Account:
+        name = row[0]
+        authenticators = []
+        try:
+            name, uid, sealed_ledger = _typed(row, str, int, bytes)
+            ledger = Ledger.decode(self.sealer.open(sealed_ledger, "ledger", name))
+            for each in self._store.authenticators(name):
+                identifier, state, label, source, created, sealed = _typed(each, str, str, str, str, int, bytes)
+                context = _context(name, uid, identifier, state, label, source, created)
+                secret = self.sealer.open(sealed, *context)
+                authenticators.append(Authenticator(identifier, state, label, source, created, secret))
+            ledger = self._remembered(name, ledger)
+        except DamageError as error:
+            raise DamageError(f"the record of {name} is damaged: {error}") from None
+        account = Account(name, uid, authenticators, ledger)
+        if self._roster_names(name).get(name) != _entry(account):
+            raise self._disagreement(name)
+        return account
+
+    def _remembered(self, name: str, ledger: Ledger) -> Ledger:
+        copy = self._volatile.read(self.sealer.token(name))
+        if copy is None:
+            return ledger
+        return ledger.merge(Ledger.decode(self.sealer.open(copy, "ledger", name)))
+
+    def _next_ledger(self, account: Account) -> bytes:
+        account.ledger.seq += 1
+        return self.sealer.seal(account.ledger.encode(), "ledger", account.name)
+
+    def _sealed_row(self, account: Account, each: Authenticator) -> tuple[object, ...]:
+        context = _context(
+            account.name, account.uid, each.identifier, each.state, each.label, each.source, each.created
+        )
+        sealed = self.sealer.seal(each.secret, *context)
+        return each.identifier, each.state, each.label, each.source, each.created, sealed
+
+    # The roster. A bucket is lines of "key TAB value"; keys are "n:" and a name, "u:" and a uid.
+
+    def _bucket(self, number: int) -> dict[str, str]:
+        content = self.sealer.open(self._store.bucket(number), "roster", str(number))
+        try:
+            return dict(line.split("\t") for line in content.decode("utf-8").split("\n") if line)
+        except ValueError:  # UnicodeError is one
+            raise _not_readable(number) from None
+
+    def _entry_of(self, key: str) -> str | None:
+        # Searched as bytes: with a million users a bucket holds thousands of lines, and a login reads only one.
+        number = _bucket_of(key)
+        content = b"\n" + self.sealer.open(self._store.bucket(number), "roster", str(number))
+        start = content.find(b"\n" + key.encode("utf-8", "surrogateescape") + b"\t")
+        if start < 0:
+            return None
+        start = content.index(b"\t", start) + 1
+        try:
+            return content[start : content.index(b"\n", start)].decode("utf-8")
+        except ValueError:
+            raise _not_readable(number) from None
+
+    def _roster_names(self, name: str) -> dict[str, str]:
+        entry = self._entry_of(f"n:{name}")
+        return {} if entry is None else {name: entry}
+
+    def _roster_uid(self, uid: int) -> list[str]:
+        entry = self._entry_of(f"u:{uid}")
+        return [] if entry is None else entry.split("/")
+
+    def _update_entry(self, key: str, change: Callable[[str | None], str | None]) -> None:
+        number = _bucket_of(key)
+        entries = self._bucket(number)
+        value = change(entries.pop(key, None))
+        if value is not None:
+            entries[key] = value
+        self._store.put_bucket(number, seal_bucket(self.sealer, number, entries))
+
+    def _update_name_entry(self, account: Account) -> None:
+        value = None if account.empty else _entry(account)
+        self._update_entry(f"n:{account.name}", lambda _: value)
+
+    def _update_uid_entry(self, uid: int, name: str, present: bool) -> None:
+        def change(value: str | None) -> str | None:
+            names = set(value.split("/") if value else ()) - {name}
+            if present:
+                names.add(name)
+            return "/".join(sorted(names)) or None
+
+        self._update_entry(f"u:{uid}", change)
+
+    def _disagreement(self, who: str) -> DamageError:
+        return DamageError(
+            f"the records of {who} and the roster disagree: restore /var/lib/pam-totp from a backup, "
+            "or run pam-totp reset for the user and enrol again"
+        )
+
+
+def seal_bucket(sealer: Sealer, number: int, entries: dict[str, str]) -> bytes:
+    """One roster bucket with these entries, sealed."""
+    content = "".join(f"{key}\t{value}\n" for key, value in sorted(entries.items()))
+    return sealer.seal(content.encode("utf-8"), "roster", str(number))
+
+
+def _not_readable(number: int) -> DamageError:
+    return DamageError(f"roster bucket {number} is not readable: restore a backup")
+
+
+def _typed(row: tuple[Any, ...], *types: type) -> tuple[Any, ...]:
+    # The schema's types hold for what SQLite writes, not for what has rotted since.
+    if tuple(map(type, row)) != types:
+        raise DamageError("a row holds a value of another type than it should: restore a backup, or reset the user")
+    return row
+
+
+def _bucket_of(key: str) -> int:
+    return crc32(key.encode("utf-8", "surrogateescape")) % store.BUCKETS
+
+
+def _entry(account: Account) -> str:
+    # Which authenticators there are, and in which state: a row that is missing or left over is damage.
+    parts = sorted(f"{each.identifier}={each.state}" for each in account.authenticators)
+    return f"{account.uid} {' '.join(parts)}"
+
+
+def _context(
+    name: str, uid: int, identifier: str, state: str, label: str, source: str, created: int
+) -> tuple[str, ...]:
+    return "secret", name, str(uid), identifier, state, label, source, str(created)

@@ -1,0 +1,302 @@
+"""The only owner of the cache file (SQLite): schema, transactions, permissions. Sees sealed values, never a key.
+
+Durability rests on three settings: the rollback journal in PERSIST mode, so that a full disk still takes a one-row
+update; full synchronous writes; and ``secure_delete``, so that no old value stays in a free page.
+"""
+
+from __future__ import annotations
+
+# The C module alone: what the sqlite3 package adds, adapters for dates, costs a login 1 to 2 ms.
+import _sqlite3 as sqlite3
+import os
+
+from pam_totp.errors import CacheError, CacheReadOnlyError
+from pam_totp.host import files
+
+# There has been one schema so far. Whoever makes the second also writes its migration, which the package runs when it
+# is configured (debian/postinst): in one transaction that ends with PRAGMA user_version, so that a login sees either
+# schema, and one that is not of its version is refused below.
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x5054_4F54
+BUCKETS = 512
+EVENTS = 256
+BUSY_SECONDS = 10.0
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+    from typing import Any
+
+_SCHEMA = f"""
+CREATE TABLE account (
+    name TEXT PRIMARY KEY,
+    uid INTEGER NOT NULL,
+    ledger BLOB NOT NULL
+) STRICT;
+CREATE INDEX account_uid ON account (uid);
+CREATE TABLE authenticator (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    state TEXT NOT NULL,
+    label TEXT NOT NULL,
+    source TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    secret BLOB NOT NULL
+) STRICT;
+CREATE INDEX authenticator_name ON authenticator (name);
+CREATE TABLE roster (bucket INTEGER PRIMARY KEY, entries BLOB NOT NULL) STRICT;
+CREATE TABLE event (
+    slot INTEGER PRIMARY KEY,
+    number INTEGER NOT NULL,
+    time INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    line TEXT NOT NULL
+) STRICT;
+CREATE INDEX event_name ON event (name, number);
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {SCHEMA_VERSION};
+"""
+
+# The full disk and the read-only disk: the cache is whole, it only takes no write now.
+_NOT_WRITABLE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY)
+# Text that is not UTF-8, in a column or in what SQLite says about a broken schema; a number that is none; and a size
+# in a broken file that no memory has.
+_UNUSABLE = (sqlite3.Error, UnicodeError, OverflowError, MemoryError)
+
+
+def create(path: str, buckets: Sequence[bytes]) -> None:
+    """Write a new cache with the given sealed roster, complete before it gets its name.
+
+    Raises FileExistsError, another OSError, or CacheError.
+    """
+    temporary = f"{path}.new"
+    for leftover in (temporary, f"{temporary}-journal"):
+        if os.path.lexists(leftover):
+            os.unlink(leftover)
+    files.write_new(temporary, b"", 0o600)
+    connection = _connect(temporary)
+    try:
+        connection.executescript(_SCHEMA)
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany("INSERT INTO roster VALUES (?, ?)", enumerate(buckets))
+        connection.executemany(
+            "INSERT INTO event VALUES (?, 0, 0, '', ?)", ((slot, " " * 160) for slot in range(EVENTS))
+        )
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise _translated(error, temporary) from None
+    finally:
+        connection.close()
+    os.unlink(f"{temporary}-journal")
+    os.link(temporary, path)  # unlike a rename, never replaces
+    os.unlink(temporary)
+    files.sync_directory(os.path.dirname(path))
+
+
+class Store:
+    """One open connection. Use as a context manager; never keep one across a prompt.
+
+    Opening raises CacheError: missing, unsafe, not a cache of ours, another schema version, unreadable.
+    Every method raises CacheError, also when another process keeps a lock for more than ``patience`` seconds, and
+    CacheReadOnlyError where the disk is full or read-only.
+    """
+
+    def __init__(self, path: str, owner: int, patience: float = BUSY_SECONDS) -> None:
+        self._path = path
+        try:
+            files.check_parents(path, owner)
+            directory = os.lstat(os.path.dirname(path))
+            if directory.st_mode & 0o077:
+                raise files.UnsafeFileError(f"{os.path.dirname(path)} is open to others: run chmod go= on it")
+            files.inspect(path, owner)
+            try:
+                files.inspect(f"{path}-journal", owner)
+            except FileNotFoundError:
+                pass  # removed by hand, or by a tool with another journal mode; the next write makes it again
+        except FileNotFoundError:
+            raise CacheError(
+                f"the cache {path} is missing: restore it from your backup, with the key of the same time",
+                "cache-missing",
+            ) from None
+        except files.UnsafeFileError as error:
+            raise CacheError(f"the cache is not safe: {error}", "cache-unsafe") from None
+        except OSError as error:
+            raise CacheError(f"the cache {path} cannot be looked at: {error.strerror}") from None
+        self._connection = _connect(path, patience)
+        try:
+            found = (self._pragma("application_id"), self._pragma("user_version"))
+        except CacheError:
+            self._connection.close()
+            raise
+        if found != (APPLICATION_ID, SCHEMA_VERSION):
+            self._connection.close()
+            if found[0] == APPLICATION_ID and isinstance(found[1], int) and found[1] > SCHEMA_VERSION:
+                raise CacheError(f"{path} was written by a newer pam-totp: upgrade the package", "cache-version")
+            raise CacheError(f"{path} is not a pam-totp cache of this version: restore a backup", "cache-version")
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; an open transaction is rolled back."""
+        self._connection.close()
+
+    def execute(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Run one statement and return its rows."""
+        try:
+            return self._connection.execute(statement, values).fetchall()
+        except _UNUSABLE as error:
+            raise _translated(error, self._path) from None
+
+    def transaction(self) -> _Transaction:
+        """A context manager: commits durably on success, rolls back on any exception."""
+        return _Transaction(self, "BEGIN IMMEDIATE")
+
+    def snapshot(self) -> _Transaction:
+        """A context manager: what is read in it is of one moment, however others write meanwhile. Keep it short."""
+        return _Transaction(self, "BEGIN")
+
+    def account(self, name: str) -> tuple[Any, ...] | None:
+        """The row (name, uid, ledger) of ``name``."""
+        rows = self.execute("SELECT name, uid, ledger FROM account WHERE name = ?", name)
+        return rows[0] if rows else None
+
+    def accounts_with(self, uid: int) -> list[tuple[Any, ...]]:
+        """The rows (name, uid, ledger) that hold ``uid``."""
+        return self.execute("SELECT name, uid, ledger FROM account WHERE uid = ? ORDER BY name", uid)
+
+    def names(self) -> list[str]:
+        """All names that have a record, in order. One that has rotted to something else is none: the roster has it."""
+        return [row[0] for row in self.execute("SELECT name FROM account WHERE typeof(name) = 'text' ORDER BY name")]
+
+    def put_account(self, name: str, uid: int, ledger: bytes) -> None:
+        """Insert or replace an account."""
+        self.execute("INSERT OR REPLACE INTO account VALUES (?, ?, ?)", name, uid, ledger)
+
+    def update_ledger(self, name: str, ledger: bytes) -> None:
+        """Replace the ledger of an existing account, in place."""
+        self.execute("UPDATE account SET ledger = ? WHERE name = ?", ledger, name)
+        if self.execute("SELECT changes()") != [(1,)]:
+            raise CacheError(f"the account of {name!r} was removed meanwhile: log in again")
+
+    def authenticators(self, name: str) -> list[tuple[Any, ...]]:
+        """The rows (id, state, label, source, created, secret) of ``name``, oldest first."""
+        return self.execute(
+            "SELECT id, state, label, source, created, secret FROM authenticator WHERE name = ? ORDER BY created, id",
+            name,
+        )
+
+    def put_authenticator(self, name: str, row: tuple[object, ...]) -> None:
+        """Insert or replace an authenticator (id, state, label, source, created, secret)."""
+        identifier, *rest = row
+        self.execute("INSERT OR REPLACE INTO authenticator VALUES (?, ?, ?, ?, ?, ?, ?)", identifier, name, *rest)
+
+    def delete(self, name: str, authenticator: str | None = None) -> None:
+        """Delete an account with all its authenticators, or one authenticator."""
+        if authenticator is None:
+            self.execute("DELETE FROM authenticator WHERE name = ?", name)
+            self.execute("DELETE FROM account WHERE name = ?", name)
+        else:
+            self.execute("DELETE FROM authenticator WHERE name = ? AND id = ?", name, authenticator)
+
+    def bucket(self, number: int) -> object:
+        """The sealed roster bucket of a number in 0 .. BUCKETS - 1; None where it is gone."""
+        rows = self.execute("SELECT entries FROM roster WHERE bucket = ?", number)
+        return rows[0][0] if rows else None
+
+    def put_bucket(self, number: int, entries: bytes) -> None:
+        """Replace a roster bucket."""
+        self.execute("INSERT OR REPLACE INTO roster VALUES (?, ?)", number, entries)
+
+    def record_event(self, time: int, name: str, line: str) -> None:
+        """Write one refusal over the oldest one of the ring. ``time`` in seconds since the epoch."""
+        with self.transaction():
+            (number,) = self.execute("SELECT max(number) FROM event")[0]
+            number = (number if isinstance(number, int) else 0) + 1
+            self.execute(
+                "INSERT OR REPLACE INTO event VALUES (?, ?, ?, ?, ?)", number % EVENTS, number, time, name, line
+            )
+
+    def events(self, name: str, most: int) -> list[tuple[int, str]]:
+        """The latest refusals (time, line) of ``name``, newest first."""
+        statement = "SELECT time, line FROM event WHERE name = ? ORDER BY number DESC LIMIT ?"
+        rows = self.execute(statement, name, most)
+        return [(time, line) for time, line in rows if isinstance(time, int) and isinstance(line, str)]
+
+    def damage(self) -> list[str]:
+        """What SQLite itself finds wrong with the file; empty where nothing is."""
+        found = [str(row[0]) for row in self.execute("PRAGMA integrity_check")]
+        return [] if found == ["ok"] else found
+
+    def _pragma(self, name: str) -> object:
+        return self.execute(f"PRAGMA {name}")[0][0]
+
+
+class _Transaction:
+    def __init__(self, store: Store, begin: str) -> None:
+        self._store = store
+        self._begin = begin
+
+    def __enter__(self) -> None:
+        self._store.execute(self._begin)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            try:
+                self._store.execute("COMMIT")
+            except BaseException:
+                self._roll_back()
+                raise
+        else:
+            self._roll_back()
+
+    def _roll_back(self) -> None:
+        # SQLite may have rolled back by itself (full disk); and closing the connection rolls back in any case.
+        try:
+            self._store.execute("ROLLBACK")
+        except CacheError:
+            pass
+
+
+def _connect(path: str, patience: float = BUSY_SECONDS) -> sqlite3.Connection:
+    try:
+        # mode=rw never creates a file; on a read-only disk SQLite opens for reading by itself.
+        quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+        connection = sqlite3.connect(f"file:{quoted}?mode=rw", uri=True, timeout=patience, isolation_level=None)
+        for setting in (
+            "journal_mode = PERSIST",
+            "synchronous = FULL",
+            "secure_delete = ON",
+            "temp_store = MEMORY",
+            "cell_size_check = ON",
+            "trusted_schema = OFF",
+        ):
+            connection.execute(f"PRAGMA {setting}")
+    except _UNUSABLE as error:
+        raise _translated(error, path) from None
+    return connection
+
+
+def _translated(error: Exception, path: str) -> CacheError:
+    code = getattr(error, "sqlite_errorcode", 0)
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    if code in _NOT_WRITABLE:
+        return CacheReadOnlyError(f"the cache {path} cannot be written ({name}): free space or remount it read-write")
+    if code in (sqlite3.SQLITE_READONLY_ROLLBACK, sqlite3.SQLITE_READONLY_RECOVERY):
+        return CacheError(
+            f"the cache {path} has an unfinished write (hot journal) on a read-only disk: remount it read-write",
+            "cache-hot-journal",
+        )
+    if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return CacheError(f"the cache {path} stayed locked: see which process holds it (fuser {path})", "cache-busy")
+    if isinstance(error, MemoryError):
+        return CacheError(f"the cache {path} asks for more memory than there is: free some, or restore your backup")
+    return CacheError(f"the cache {path} cannot be used ({name}): restore it from your backup with its key")

@@ -1,0 +1,53 @@
+"""What there is to say about an account, for people and for programs. Pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pam_totp.cache.accounts import Account
+    from pam_totp.host.clock import Moment
+
+
+def state(account: Account, moment: Moment) -> str:
+    """none, pending, active, locked or exempt."""
+    return "exempt" if account.ledger.exempt(moment) else account.state
+
+
+def fields(account: Account, moment: Moment) -> dict[str, object]:
+    """The object that ``--json`` prints; times as RFC 3339 in UTC, or None."""
+    wait = account.ledger.longest_wait(moment)
+    return {
+        "user": account.name,
+        "state": state(account, moment),
+        "authenticators": [
+            {
+                "label": each.label,
+                "state": each.state,
+                "source": each.source,
+                "enrolled": rfc3339(each.created),
+            }
+            for each in account.authenticators
+        ],
+        "failures": account.ledger.row,
+        "retry_at": rfc3339(moment.wall + wait) if wait else None,
+        "last_success": rfc3339(account.ledger.last_success),
+    }
+
+
+def rfc3339(seconds: float | None) -> str | None:
+    """Seconds since the epoch as RFC 3339 in UTC."""
+    return None if seconds is None else _shown(seconds, "%Y-%m-%dT%H:%M:%SZ")
+
+
+def minute(seconds: float | None) -> str:
+    """A time for people, in UTC, to the minute; a dash where there is none."""
+    return "-" if seconds is None else _shown(seconds, "%Y-%m-%d %H:%M")
+
+
+def _shown(seconds: float, form: str) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime(form)
+    except (ValueError, OverflowError, OSError):  # of no year that there is
+        return f"@{seconds:.0f}"

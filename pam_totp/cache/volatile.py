@@ -1,0 +1,137 @@
+"""The user's lock and the copy of the ledger below ``/run/pam-totp``: what holds on a full or read-only disk.
+
+It survives everything but a reboot. Files are named by a token, so no name can lead to another path.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import time
+
+from pam_totp.errors import CacheError, LockTimeoutError
+from pam_totp.host import files
+
+LOCK_SECONDS = 10.0
+_LIMIT = 1 << 20
+# With a thousand waiting, looking any sooner takes the processors from whoever holds the lock.
+_FASTEST_POLL = 0.002
+_SLOWEST_POLL = 0.080
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class Lock:
+    """The exclusive lock of one user, a flock that the kernel drops when the process ends, however it ends."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._descriptor)
+
+
+class Volatile:
+    """The directory, made where it is missing (the first login after a boot).
+
+    Raises CacheError when it is not a private directory of ``owner``.
+    """
+
+    def __init__(self, directory: str, owner: int) -> None:
+        self._directory = directory
+        self._owner = owner
+        try:
+            files.check_parents(directory, owner)
+            try:
+                os.mkdir(directory, 0o700)
+            except FileExistsError:
+                pass
+            status = os.lstat(directory)
+        except files.UnsafeFileError as error:
+            raise CacheError(str(error), "run-unusable") from None
+        except OSError as error:
+            raise CacheError(f"{directory} cannot be made: {error.strerror}", "run-unusable") from None
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != owner or status.st_mode & 0o077:
+            raise CacheError(f"{directory} is not a private directory of root: remove it", "run-unusable")
+
+    def lock(self, token: str, seconds: float = LOCK_SECONDS) -> Lock:
+        """Wait for the lock, at most ``seconds``.
+
+        Whoever has waited longest looks most often, so a crowd is served roughly in its order without a queue that a
+        killed process could break. A timed flock would need a signal handler inside somebody else's program.
+
+        Raises LockTimeoutError, or CacheError.
+        """
+        path = f"{self._directory}/{token}.lock"
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise CacheError(f"{path} cannot be opened: {error.strerror}", "run-unusable") from None
+        try:
+            files.check_file(path, os.fstat(descriptor), self._owner)
+            start = time.monotonic()
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return Lock(descriptor)
+                except BlockingIOError:
+                    waited = time.monotonic() - start
+                    if waited >= seconds:
+                        raise LockTimeoutError(
+                            f"another login of this user held its lock for {seconds:.0f} s: try again"
+                        ) from None
+                    time.sleep(max(_FASTEST_POLL, _SLOWEST_POLL * (1 - waited / seconds)))
+        except files.UnsafeFileError as error:
+            os.close(descriptor)
+            raise CacheError(str(error), "run-unusable") from None
+        except OSError as error:
+            os.close(descriptor)
+            raise CacheError(f"{path} cannot be locked: {error.strerror}", "run-unusable") from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def read(self, token: str) -> bytes | None:
+        """The copy kept under ``token``; None where there is none. Raises CacheError."""
+        path = f"{self._directory}/{token}"
+        try:
+            return files.read(path, self._owner, _LIMIT)
+        except FileNotFoundError:
+            return None
+        except files.UnsafeFileError as error:
+            raise CacheError(str(error), "run-unusable") from None
+        except OSError as error:
+            raise CacheError(f"{path} cannot be read: {error.strerror}", "run-unusable") from None
+
+    def write(self, token: str, content: bytes) -> bool:
+        """Replace the copy in one step. False where the file system did not take it: the old one is still there."""
+        path = f"{self._directory}/{token}"
+        temporary = f"{path}.new"
+        try:
+            # Only the lock's holder writes here; a leftover of a killed one is of no use to anybody.
+            try:
+                os.unlink(temporary)
+            except FileNotFoundError:
+                pass
+            files.write_new(temporary, content, 0o600)
+            os.rename(temporary, path)
+        except OSError:
+            return False
+        return True
+
+    def forget(self, token: str) -> None:
+        """Remove the copy. Raises CacheError."""
+        try:
+            os.unlink(f"{self._directory}/{token}")
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise CacheError(f"{self._directory} cannot be changed: {error.strerror}", "run-unusable") from None

@@ -1,0 +1,135 @@
+"""New authenticators: the otpauth URI, the QR code, and the first code that proves the secret arrived.
+
+Not on the login path.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import socket
+
+import pyotp
+import segno
+
+from pam_totp.cache.accounts import ACTIVE, MOST_AUTHENTICATORS, PENDING, Account, Authenticator
+from pam_totp.errors import UsageError
+from pam_totp.factors import otp
+
+DEFAULT_LABEL = "phone"
+LONGEST_LABEL = 32
+QUIET_ZONE = 2
+# Plain characters take twice the width, and this is what lets a usual URI fit 80 columns.
+NARROW_QUIET_ZONE = 1
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pam_totp.host.config import Config
+
+
+def check_label(label: str) -> str:
+    """The label, 1 to 32 printable characters without a colon. Raises UsageError."""
+    if not 0 < len(label) <= LONGEST_LABEL or not label.isprintable() or ":" in label:
+        raise UsageError(f"a label has 1 to {LONGEST_LABEL} printable characters and no colon: choose another one")
+    return label
+
+
+def fresh(label: str, now: int) -> Authenticator:
+    """A pending authenticator with a fresh secret of 160 bits."""
+    return Authenticator(os.urandom(8).hex(), PENDING, label, "local", now, os.urandom(otp.SECRET_BYTES))
+
+
+def begin(account: Account, label: str, now: int) -> Authenticator:
+    """Put a new pending authenticator into the account, in the place of an earlier pending one.
+
+    Active ones stay and keep working until the new one is confirmed. Raises UsageError when there are too many.
+    """
+    others = [each for each in account.active if each.label != label]
+    if len(others) >= MOST_AUTHENTICATORS:
+        raise UsageError(
+            f"{account.name} has {len(account.active)} authenticators, which is the most: "
+            f"remove one with pam-totp reset {account.name} --label LABEL"
+        )
+    authenticator = fresh(label, now)
+    account.authenticators = [*account.active, authenticator]
+    return authenticator
+
+
+def confirm(account: Account, code: str, now_step: int, window: int) -> bool:
+    """Activate the pending authenticator if the code is right for it, and spend that code.
+
+    An active one with the same label is replaced. Invitation and deadline have served; after a reset they begin anew.
+    False where the code is wrong, or nothing is pending.
+    """
+    pending = account.pending
+    if pending is None:
+        return False
+    steps = range(now_step - window, now_step + window + 1)
+    step = otp.matching_step(pending.secret, code, steps)
+    if step is None:
+        return False
+    account.ledger.mark(pending.identifier).step = step
+    account.ledger.invitation = account.ledger.grace = None
+    pending.state = ACTIVE
+    account.authenticators = [each for each in account.authenticators if each is pending or each.label != pending.label]
+    return True
+
+
+def seconds_off(account: Account, code: str, now_step: int) -> int | None:
+    """How many seconds ahead the pending authenticator's clock is, if the code is right for another time at all."""
+    pending = account.pending
+    if pending is None:
+        return None
+    around = range(now_step - otp.DIAGNOSIS_STEPS, now_step + otp.DIAGNOSIS_STEPS + 1)
+    step = otp.matching_step(pending.secret, code, around)
+    return None if step is None else (step - now_step) * otp.STEP_SECONDS
+
+
+def remove(account: Account, label: str | None) -> bool:
+    """Take out the authenticators with ``label``, or all. What is spent stays known. False where there were none."""
+    kept = [each for each in account.authenticators if label is not None and each.label != label]
+    if len(kept) == len(account.authenticators):
+        return False
+    account.authenticators = kept
+    if not any(each.state != PENDING for each in kept):
+        account.ledger = account.ledger.cleared()
+    return True
+
+
+def base32(secret: bytes) -> str:
+    """The secret as apps take it."""
+    return base64.b32encode(secret).decode("ascii").rstrip("=")
+
+
+def grouped(text: str) -> str:
+    """In groups of four, for reading and typing."""
+    return " ".join(text[start : start + 4] for start in range(0, len(text), 4))
+
+
+def uri(account: Account, authenticator: Authenticator, config: Config) -> str:
+    """The otpauth URI of the Key Uri Format that every app's scanner reads."""
+    host = socket.gethostname()
+    issuer = config.issuer or host
+    name = account.name if config.issuer == "" else f"{account.name}@{host}"
+    return str(pyotp.TOTP(base32(authenticator.secret)).provisioning_uri(name=name, issuer_name=issuer))
+
+
+def qr(text: str, style: str) -> str:
+    """A QR code as lines of text: "utf8" or "auto" (two modules a character), "ascii", or "none" (empty).
+
+    Dark modules are drawn as blanks on light blocks, so it scans from a dark terminal, where light text is light; most
+    scanners also take the inverse.
+    """
+    if style == "none":
+        return ""
+    border = NARROW_QUIET_ZONE if style == "ascii" else QUIET_ZONE
+    matrix = [list(row) for row in segno.make(text, error="l", micro=False).matrix_iter(border=border)]
+    if style == "ascii":
+        return "\n".join("".join("  " if dark else "##" for dark in row) for row in matrix)
+    if len(matrix) % 2:
+        matrix.append([False] * len(matrix[0]))
+    blocks = {(0, 0): "█", (0, 1): "▀", (1, 0): "▄", (1, 1): " "}
+    pairs = zip(matrix[::2], matrix[1::2], strict=True)
+    return "\n".join(
+        "".join(blocks[bool(top), bool(bottom)] for top, bottom in zip(*pair, strict=True)) for pair in pairs
+    )

@@ -1,0 +1,36 @@
+"""Invitations: a one-time code that lets a user enrol at the prompt. Pure but for the hash, which the sealer computes.
+
+A code has the form of a recovery code, 50 bits. Kept is a keyed hash only, in the account's ledger.
+"""
+
+from __future__ import annotations
+
+from _operator import _compare_digest as compare_digest
+
+from pam_totp.factors import recovery
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pam_totp.cache.accounts import Account
+    from pam_totp.cache.seal import Sealer
+
+
+def issue(account: Account, until: int, sealer: Sealer) -> str:
+    """Put a new invitation into the account, which must be saved; returns its code. ``until`` since the epoch."""
+    code = recovery.random_code()
+    account.ledger.invitation = [_token(account, code, sealer), until]
+    return recovery.shown(code)
+
+
+def matches(account: Account, answer: str, sealer: Sealer) -> bool:
+    """Whether the answer is the code of the account's invitation; for how long that is good, policy decides."""
+    code = recovery.parse(answer)
+    invitation = account.ledger.invitation
+    if code is None or invitation is None:
+        return False
+    return compare_digest(_token(account, code, sealer), str(invitation[0]))
+
+
+def _token(account: Account, code: str, sealer: Sealer) -> str:
+    # A keyed hash of 50 random bits: without the host key there is nothing to try codes against.
+    return sealer.token(f"invitation {account.name} {code}")

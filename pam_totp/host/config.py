@@ -1,0 +1,318 @@
+"""Strict reading of ``config.toml`` and of the module's arguments. What is not understood is refused, never dropped."""
+
+from __future__ import annotations
+
+import re
+
+from pam_totp.errors import ConfigError
+from pam_totp.host import files
+
+_LIMIT = 1 << 20
+LONGEST_PROMPT = 100
+LONGEST_ISSUER = 64
+DAY = 86_400
+_UNITS = {"m": 60, "h": 3600, "d": DAY}
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from ipaddress import IPv4Network, IPv6Network
+    from typing import Any
+
+    Check = tuple[str, Callable[[Any], bool]]
+
+
+class Config:
+    """The settings of one host; the attributes' values here are the defaults.
+
+    prompt      what the user is asked, 1 to 100 printable characters
+    window      steps accepted on either side of the expected one, 0 to 10
+    max_drift   how far an authenticator's learned drift may go, 0 to 20 steps
+    lock_after  failures in a row that lock an account, 10 to 1000
+    unenrolled  what happens to whoever has not finished enrolment: "skip" (not asked), "enroll" (at the prompt),
+                "invite" (at the prompt, with an invitation code), "deny", or "deadline" (the table below says when)
+    issuer      the name shown in the app, up to 64 printable characters without a colon; empty: the host's name
+    qr          how QR codes are drawn at the prompt: "auto", "utf8", "ascii", "none"
+    remember    seconds for which a client with the same key and address is not asked again; 0: never
+    enrollment  the table [enrollment]
+    rules       the tables [[rule]], first match wins
+    """
+
+    __slots__ = (
+        "enrollment",
+        "issuer",
+        "lock_after",
+        "max_drift",
+        "prompt",
+        "qr",
+        "remember",
+        "rules",
+        "unenrolled",
+        "window",
+    )
+
+    def __init__(self) -> None:
+        self.prompt = "Verification code: "
+        self.window = 1
+        self.max_drift = 10
+        self.lock_after = 100
+        self.unenrolled = "skip"
+        self.issuer = ""
+        self.qr = "auto"
+        self.remember = 0
+        self.enrollment = Enrollment()
+        self.rules: list[Rule] = []
+
+
+class Enrollment:
+    """The table [enrollment].
+
+    period   seconds a user has from the first login that policy applies to, 1 to 365 days; where it is given,
+             "deadline" is the default of ``unenrolled``
+    after    what then applies: "enroll", "invite" or "deny"
+    pending  seconds a key that was shown and not confirmed stays good, 10 minutes to 365 days
+    """
+
+    __slots__ = ("after", "pending", "period")
+
+    def __init__(self) -> None:
+        self.period = 7 * DAY
+        self.after = "deny"
+        self.pending = 7 * DAY
+
+
+class Rule:
+    """One table [[rule]]: every condition given must hold; an empty one always does.
+
+    users, groups, services    names
+    networks                   client networks
+    keys                       "any" (some public key passed), "certificate", or fingerprints "SHA256:..."
+    enrolled_within            seconds since the oldest active authenticator was made; 0: no condition
+    mfa                        "require" or "skip"
+    unenrolled, remember       in the place of the general ones; None where the rule does not say
+    """
+
+    __slots__ = (
+        "enrolled_within",
+        "groups",
+        "keys",
+        "mfa",
+        "networks",
+        "number",
+        "remember",
+        "services",
+        "unenrolled",
+        "users",
+    )
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.users: list[str] = []
+        self.groups: list[str] = []
+        self.services: list[str] = []
+        self.networks: list[IPv4Network | IPv6Network] = []
+        self.keys: list[str] = []
+        self.enrolled_within = 0
+        self.mfa = "require"
+        self.unenrolled: str | None = None
+        self.remember: int | None = None
+
+
+def load(path: str, owner: int) -> Config:
+    """The configuration in the TOML file at ``path``; the defaults when there is no such file.
+
+    Raises ConfigError with the file, the line or key, and what is allowed.
+    """
+    config = Config()
+    table = _read(path, owner)
+    if not table:
+        return config
+    rules = table.get("rule", [])
+    enrollment = table.get("enrollment", {})
+    _fill(config, table, _GENERAL, path)
+    _fill(config.enrollment, enrollment, _ENROLLMENT, f"{path}: [enrollment]")
+    if "period" in enrollment and "unenrolled" not in table:
+        config.unenrolled = "deadline"
+    for number, fields in enumerate(rules, 1):
+        rule = Rule(number)
+        _fill(rule, fields, _RULE, f"{path}: [[rule]] number {number}")
+        config.rules.append(rule)
+    return config
+
+
+class Arguments:
+    """The module's arguments.
+
+    first_factor  "publickey" where sshd must have seen a key, else empty
+    combined      "split" or "verify" where password and code come in one answer, else empty
+    """
+
+    __slots__ = ("combined", "first_factor")
+
+    def __init__(self, words: list[str]) -> None:
+        """Read the words after the script's name. Raises ConfigError."""
+        self.first_factor = ""
+        self.combined = ""
+        for word in words:
+            if word not in _ARGUMENTS:
+                raise ConfigError(f"unknown module argument {word!r}; allowed are {', '.join(_ARGUMENTS)}")
+            name, _, value = word.partition("=")
+            if getattr(self, name):
+                raise ConfigError(f"module argument {name} is given twice")
+            setattr(self, name, value)
+
+
+_ARGUMENTS = ("first_factor=publickey", "combined=split", "combined=verify")
+
+
+def duration(text: object) -> int | None:
+    """Seconds in a duration like "30m", "12h" or "7d", of up to 365 days; None where it is none."""
+    match = re.fullmatch(r"([0-9]{1,6})([mhd])", text) if isinstance(text, str) else None
+    if match is None:
+        return None
+    seconds = int(match[1]) * _UNITS[match[2]]
+    return seconds if 0 < seconds <= 365 * DAY else None
+
+
+def _read(path: str, owner: int) -> dict[str, Any]:
+    try:
+        content = files.read(path, owner, _LIMIT, private=False)
+        files.check_parents(path, owner)
+    except FileNotFoundError:
+        return {}
+    except files.UnsafeFileError as error:
+        raise ConfigError(f"the configuration is not safe: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        import tomllib  # 2.5 ms: only hosts that have a file pay for it
+    except ImportError:  # an interpreter that was built without it
+        import tomli as tomllib  # type: ignore[no-redef]  # the same library under its older name
+    try:
+        return tomllib.loads(content.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text: save it as UTF-8") from None
+    except (ValueError, RecursionError) as error:  # malformed, or a number or nesting beyond Python's limits
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+
+
+def _fill(target: Config | Enrollment | Rule, table: dict[str, Any], checks: dict[str, Check], where: str) -> None:
+    for key, value in table.items():
+        if key not in checks:
+            raise ConfigError(f"{where}: unknown key {key!r}; allowed are {', '.join(sorted(checks))}")
+        allowed, check = checks[key]
+        if not check(value):
+            raise ConfigError(f"{where}: {key} must be {allowed}, not {_shown(value)}")
+        if checks[key] in _DURATIONS:
+            value = duration(value) or 0  # noqa: PLW2901  # what was checked, as seconds; "never" is none
+        elif key == "networks":
+            value = [_network(each) for each in value]  # noqa: PLW2901  # what was checked, as networks
+        elif key in ("enrollment", "rule"):
+            continue  # a table of its own
+        setattr(target, key, value)
+
+
+def _shown(value: object) -> str:
+    # A huge number cannot even be printed, and a table says nothing.
+    if isinstance(value, str | bool) or (isinstance(value, int) and abs(value) < 1 << 64):
+        return repr(value)
+    return f"a value of another type ({type(value).__name__})"
+
+
+def _integer(low: int, high: int) -> Check:
+    # bool is an int to Python but not to TOML.
+    return (
+        f"a whole number from {low} to {high}",
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high,
+    )
+
+
+def _text(low: int, high: int, without: str = "") -> Check:
+    allowed = f"a string of {low} to {high} printable characters" + (f" without {without!r}" if without else "")
+    return (
+        allowed,
+        lambda value: (
+            isinstance(value, str)
+            and low <= len(value) <= high
+            and value.isprintable()
+            and not any(character in value for character in without)
+        ),
+    )
+
+
+def _choice(*words: str) -> Check:
+    return " or ".join(f'"{word}"' for word in words), lambda value: isinstance(value, str) and value in words
+
+
+def _duration(low: int, high: int, low_text: str, high_text: str) -> Check:
+    return (
+        f'a duration from "{low_text}" to "{high_text}" (minutes m, hours h, days d)',
+        lambda value: low <= (duration(value) or 0) <= high,
+    )
+
+
+def _or_never(check: Check) -> Check:
+    allowed, holds = check
+    return f'"never" or {allowed}', lambda value: value == "never" or holds(value)
+
+
+def _list(what: str, check: Callable[[Any], bool]) -> Check:
+    return (
+        f"a list of one or more {what}",
+        lambda value: (
+            isinstance(value, list) and bool(value) and all(isinstance(each, str) and check(each) for each in value)
+        ),
+    )
+
+
+def _network(text: str) -> IPv4Network | IPv6Network | None:
+    import ipaddress  # only hosts whose rules name networks pay for it
+
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        return None
+
+
+_UNENROLLED = _choice("skip", "enroll", "invite", "deny", "deadline")
+_REMEMBER = _or_never(_duration(60, 30 * DAY, "1m", "30d"))
+_PERIOD = _duration(DAY, 365 * DAY, "1d", "365d")
+_PENDING = _duration(600, 365 * DAY, "10m", "365d")
+_WITHIN = _duration(60, 365 * DAY, "1m", "365d")
+_DURATIONS = (_REMEMBER, _PERIOD, _PENDING, _WITHIN)
+_NAMES = _list("names", lambda name: 0 < len(name) <= 256 and name.isprintable())
+
+_GENERAL: dict[str, Check] = {
+    "prompt": _text(1, LONGEST_PROMPT),
+    "window": _integer(0, 10),
+    "max_drift": _integer(0, 20),
+    "lock_after": _integer(10, 1000),
+    "unenrolled": _UNENROLLED,
+    "issuer": _text(0, LONGEST_ISSUER, without=":"),
+    "qr": _choice("auto", "utf8", "ascii", "none"),
+    "remember": _REMEMBER,
+    "enrollment": ("a table: write [enrollment] on a line of its own", lambda value: isinstance(value, dict)),
+    "rule": (
+        "a list of tables: write [[rule]] before each one",
+        lambda value: isinstance(value, list) and all(isinstance(rule, dict) for rule in value),
+    ),
+}
+_ENROLLMENT: dict[str, Check] = {
+    "period": _PERIOD,
+    "after": _choice("enroll", "invite", "deny"),
+    "pending": _PENDING,
+}
+_RULE: dict[str, Check] = {
+    "users": _NAMES,
+    "groups": _NAMES,
+    "services": _NAMES,
+    "networks": _list('networks like "10.0.0.0/8" or "fd00::/8"', lambda text: _network(text) is not None),
+    "keys": _list(
+        '"any", "certificate" or fingerprints "SHA256:..."',
+        lambda key: key in ("any", "certificate") or re.fullmatch(r"SHA256:[A-Za-z0-9+/]{43}", key) is not None,
+    ),
+    "enrolled_within": _WITHIN,
+    "mfa": _choice("require", "skip"),
+    "unenrolled": _UNENROLLED,
+    "remember": _REMEMBER,
+}

@@ -1,0 +1,142 @@
+"""What a login attempt is made of: the request, the conversation with the user, and the outcome."""
+
+from __future__ import annotations
+
+from pam_totp.factors import publickeys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Literal
+
+    from pam_totp.cache.accounts import Account, Accounts
+    from pam_totp.host.clock import Moment
+    from pam_totp.host.config import Config
+    from pam_totp.host.paths import Paths
+    from pam_totp.host.users import User
+    from pam_totp.login.policy import Facts
+
+    Clock = Callable[[], Moment]
+    # How an attempt ends. Only "accepted" and "skipped" let anybody in.
+    Verdict = Literal["accepted", "skipped", "refused", "unknown-user", "no-answer", "unavailable", "misconfigured"]
+
+
+class Outcome:
+    """How an attempt ended.
+
+    ``reason`` is the word for the log and ``detail`` what an administrator can act on; ``account`` names the record (or
+    the user) the attempt was about, empty for nobody NSS knows; ``message`` is for the user.
+    """
+
+    __slots__ = ("account", "detail", "message", "reason", "verdict")
+
+    def __init__(self, verdict: Verdict, reason: str, detail: str = "", account: str = "", message: str = "") -> None:
+        self.verdict = verdict
+        self.reason = reason
+        self.detail = detail
+        self.account = account
+        self.message = message
+
+    def add_detail(self, text: str) -> None:
+        """Say one more thing to the administrator."""
+        self.detail = joined(self.detail, text)
+
+
+class Request:
+    """What PAM says about a login: ``auth_info`` is the content of SSH_AUTH_INFO_0, empty where there is none."""
+
+    __slots__ = ("auth_info", "rhost", "service", "user")
+
+    def __init__(self, user: str, service: str = "", rhost: str = "", auth_info: str = "") -> None:
+        self.user = user
+        self.service = service
+        self.rhost = rhost
+        self.auth_info = auth_info
+
+    @property
+    def public_keys(self) -> list[publickeys.PublicKey]:
+        """The public keys that sshd has verified in this login."""
+        return publickeys.parse(self.auth_info)
+
+
+class Conversation:
+    """How a login talks to its user. ``columns`` is how wide the user's screen is; 0 where that is not known."""
+
+    columns = 0
+
+    def ask(self, prompt: str, echo: bool = False) -> str | None:
+        """Ask, without echo where not told otherwise. None where there is no answer: refused, aborted, not text."""
+        raise NotImplementedError
+
+    def tell(self, text: str) -> None:
+        """Show a line. Must not fail."""
+        raise NotImplementedError
+
+
+class Attempt:
+    """One attempt of one known user: what was asked for, under which settings, with which clock and conversation."""
+
+    __slots__ = ("clock", "config", "paths", "request", "talk", "user")
+
+    def __init__(
+        self, user: User, request: Request, config: Config, paths: Paths, clock: Clock, talk: Conversation
+    ) -> None:
+        self.user = user
+        self.request = request
+        self.config = config
+        self.paths = paths
+        self.clock = clock
+        self.talk = talk
+
+    def facts(self, account: Account, accounts: Accounts) -> Facts:
+        """What policy decides on."""
+        from pam_totp.host import users
+        from pam_totp.login.policy import Facts
+
+        request = self.request
+        keys = request.public_keys
+        identities = "\n".join(key.identity() for key in keys)
+        # Whom a failure is charged to: the public keys that passed, else the address (IPv4 /32, IPv6 /64).
+        source = f"key:{accounts.token(identities)}" if keys else f"net:{network(request.rhost)}"
+        facts = Facts(self.user.name, source, request.service, request.rhost)
+        facts.keys = keys
+        if any(rule.groups for rule in self.config.rules):
+            facts.groups = users.groups(self.user)
+        if keys and request.rhost and account.active:
+            generation = " ".join(sorted(each.identifier for each in account.active))
+            client = f"{identities}\0{request.rhost}\0{request.service}\0{generation}"
+            facts.client = accounts.token(f"client {client}")
+        return facts
+
+
+def network(address: str) -> str:
+    """An address, or the /64 of an IPv6 address. Anything else (a host name) stands for itself, shortened."""
+    address = address.partition("%")[0].lower()
+    if ":" not in address:
+        return address[:64]
+    if address.startswith("::ffff:") and "." in address:
+        return address[len("::ffff:") :][:64]
+    head, gap, tail = address.partition("::")
+    groups = head.split(":") if head else []
+    if gap:
+        behind = tail.split(":") if tail else []
+        missing = 8 - len(groups) - len(behind) - ("." in tail)
+        groups += ["0"] * missing + behind
+    return ":".join(group.lstrip("0") or "0" for group in groups[:4])[:64] + "::/64"
+
+
+def joined(*details: str) -> str:
+    """Several details in one line."""
+    return "; ".join(detail for detail in details if detail)
+
+
+def duration(seconds: int) -> str:
+    """Seconds in words, rounded up to the unit that matters: "40 s", "3 min", "2 h 10 min", "7 days"."""
+    if seconds < 120:
+        return f"{seconds} s"
+    minutes = -(-seconds // 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60} min" if minutes % 60 else f"{minutes // 60} h"
+    return f"{-(-minutes // (24 * 60))} days"

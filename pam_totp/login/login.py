@@ -1,0 +1,298 @@
+"""One login attempt, over a small Conversation. Reads no clock and prints nothing; the clock is handed in.
+
+Import list of the login path, held by a test: this package's own modules, sqlite3, json, PyNaCl's binding, and what
+the interpreter has loaded anyway. Everything else is imported where a host's configuration or a user's state asks for
+it: tomllib, ipaddress, hashlib, and the dialogue that enrols at the prompt.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pam_totp.cache.accounts import Accounts
+from pam_totp.errors import ConfigError, PamTotpError
+from pam_totp.factors import otp, recovery
+from pam_totp.host import config as configuration
+from pam_totp.host import users
+from pam_totp.login import policy
+from pam_totp.login.attempt import Attempt, Conversation, Outcome, Request, duration, joined
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pam_totp.cache.accounts import Account
+    from pam_totp.cache.ledger import Mark
+    from pam_totp.host.clock import Moment
+    from pam_totp.host.config import Arguments, Config
+    from pam_totp.host.paths import Paths
+    from pam_totp.login.attempt import Clock
+    from pam_totp.login.policy import Decision, Facts
+
+__all__ = [
+    "Conversation",
+    "Outcome",
+    "Request",
+    "ask",
+    "attempt",
+    "diagnose",
+    "match",
+    "outcome_of",
+    "refusal",
+    "split",
+]
+
+NOT_ACCEPTED = "That code was not accepted."
+RECOVERY_PROMPT = "Recovery code: "
+FEW_CODES = 3
+
+
+def attempt(request: Request, arguments: Arguments, paths: Paths, clock: Clock, talk: Conversation) -> Outcome:
+    """Decide, ask, verify, charge, and tell the user. Whatever is missing or broken lets nobody in."""
+    name = ""
+    try:
+        if arguments.first_factor == "publickey" and not request.public_keys:
+            return Outcome(
+                "refused",
+                "no-public-key",
+                "sshd saw no public key in this login: set AuthenticationMethods publickey,keyboard-interactive:pam",
+            )
+        config = configuration.load(paths.config, paths.owner)
+        user = users.find(request.user)
+        if user is None:
+            return Outcome("unknown-user", "unknown-user")
+        name = user.name
+        outcome = _attempt(Attempt(user, request, config, paths, clock, talk))
+    except PamTotpError as error:
+        return outcome_of(error, name)
+    if outcome.message:
+        talk.tell(outcome.message)
+    return outcome
+
+
+def outcome_of(error: PamTotpError, name: str = "") -> Outcome:
+    """How an attempt ends that met an error: it lets nobody in."""
+    misconfigured = isinstance(error, ConfigError)
+    return Outcome("misconfigured" if misconfigured else "unavailable", error.reason, str(error), name)
+
+
+def split(answer: str, request: Request, paths: Paths, clock: Clock) -> tuple[str, str | None]:
+    """Take an answer that holds password and code apart: the password, and the code that ``attempt`` is to be given.
+
+    Only for a user who has to type a code now; for everybody else the answer is a password as a whole, and the code is
+    None. A code at the end is six digits or a recovery code with its dash; where there is none, or nothing before it,
+    the whole answer is the password and the code is empty, which no attempt accepts.
+
+    Raises any PamTotpError that would end an attempt.
+    """
+    config = configuration.load(paths.config, paths.owner)
+    user = users.find(request.user)
+    if user is None:
+        return answer, None
+    this = Attempt(user, request, config, paths, clock, Conversation())
+    with Accounts(paths) as accounts:
+        account = accounts.find(user)
+        decision = policy.decide(account, config, this.facts(account, accounts), clock())
+    if not account.active or decision.action == "skip":
+        return answer, None
+    for parse, size in ((recovery.parse, recovery.SHOWN_LENGTH), (otp.parse, otp.DIGITS)):
+        if len(answer) > size and parse(answer[-size:]) is not None:
+            return answer[:-size], answer[-size:]
+    return answer, ""
+
+
+def _attempt(this: Attempt) -> Outcome:
+    with Accounts(this.paths) as accounts:
+        account = accounts.find(this.user)
+        facts = this.facts(account, accounts)
+        decision = policy.decide(account, this.config, facts, this.clock())
+    if decision.action == "skip":
+        return _skipped(this, decision, account)
+    if decision.action == "refuse":
+        return refusal(decision, account)
+    if decision.action in ("enroll", "invite"):
+        from pam_totp.login import dialogue
+
+        return dialogue.enroll(this, account, facts, invited=decision.action == "invite")
+
+    outcome = ask(this, account, facts, decision)
+    if outcome.verdict == "accepted" and account.ledger.recovery and not account.ledger.recovery["shown"]:
+        from pam_totp.login import dialogue
+
+        dialogue.hand_out_recovery_codes(this, account.name)
+    return outcome
+
+
+def ask(this: Attempt, account: Account, facts: Facts, decision: Decision) -> Outcome:
+    """Ask for a code or, where the decision says so, for a recovery code; evaluate it, and charge it."""
+    # Nothing is open and nothing locked while the user types: sshd may kill this process at any moment of it.
+    prompt = this.config.prompt
+    if decision.action == "ask-recovery":
+        prompt = f"{_hold(decision)} Or type a recovery code.\n{RECOVERY_PROMPT}"
+    answer = this.talk.ask(prompt)
+    if answer is None:
+        return Outcome("no-answer", "no-answer", account.note, account.name)
+    code, recovery_code = otp.parse(answer), recovery.parse(answer)
+    if code is None and recovery_code is None:
+        return Outcome("refused", "malformed-code", account.note, account.name, NOT_ACCEPTED)
+    return _evaluate(this, account.name, facts, code, recovery_code, decision.remember)
+
+
+def _evaluate(
+    this: Attempt, name: str, facts: Facts, code: str | None, recovery_code: str | None, remember: int
+) -> Outcome:
+    """Evaluate an answer under the user's lock and charge it.
+
+    The outcome leaves this function only after the charge is committed and the lock released.
+    """
+    with Accounts(this.paths) as accounts, accounts.lock(name):
+        account = accounts.find(this.user)
+        now = this.clock()
+        if not account.active or account.name != name:
+            # The record went away while the user typed, or another one took its place, which this lock does not hold.
+            # Asked is asked: a race lets nobody in.
+            return Outcome("refused", "changed-meanwhile", "log in again", name, NOT_ACCEPTED)
+        decision = policy.demand(account, facts, now)
+        if code is not None and decision.action != "ask":
+            return refusal(decision, account)
+        if code is not None:
+            outcome = _verify(this, account, facts, code, now)
+        else:
+            outcome = _verify_recovery(this, account, facts, accounts, recovery_code or "", now)
+        accepted = outcome.verdict == "accepted"
+        if accepted and remember and facts.client:
+            account.ledger.remember(facts.client, remember, now)
+        if not accounts.charge(account, now, durably=accepted and code is None):
+            outcome.add_detail("recorded in /run/pam-totp only, the cache takes no writes: free space")
+    return outcome
+
+
+def _verify(this: Attempt, account: Account, facts: Facts, code: str, now: Moment) -> Outcome:
+    """Evaluate a code and enter the result in the account's ledger, which the caller must charge."""
+    ledger = account.ledger
+    now_step = otp.step_at(now.wall)
+    found = match(account, code, now_step, this.config)
+    if found is not None:
+        mark, step = found
+        mark.spend(step, now_step, this.config.max_drift)
+        message = _failures_since(ledger.unseen, ledger.unseen_from)
+        ledger.succeed(facts.source, now)
+        return Outcome("accepted", "code", account.note, account.name, message)
+    reason, detail = diagnose(account, code, now_step)
+    return _failure(this, account, facts, now, reason, detail)
+
+
+def _verify_recovery(
+    this: Attempt, account: Account, facts: Facts, accounts: Accounts, code: str, now: Moment
+) -> Outcome:
+    """The same for a recovery code, which ends a wait and a lock as well."""
+    ledger = account.ledger
+    if not recovery.spend(account.ledger, code, accounts.sealer):
+        return _failure(this, account, facts, now, "wrong-recovery-code", "")
+    failures = _failures_since(ledger.unseen, ledger.unseen_from)
+    ledger.unlock(otp.step_at(now.wall), this.config.window)
+    ledger.succeed(facts.source, now)
+    left = recovery.left(ledger)
+    message = f"{failures}\n{_codes_left(this, left)}".lstrip()
+    return Outcome("accepted", "recovery-code", joined(f"{left} left", account.note), account.name, message)
+
+
+def _failure(this: Attempt, account: Account, facts: Facts, now: Moment, reason: str, detail: str) -> Outcome:
+    account.ledger.fail(facts.source, this.request.rhost, now, this.config.lock_after)
+    detail = joined(detail, f"{account.ledger.row} wrong in a row", account.note)
+    return Outcome("refused", reason, detail, account.name, NOT_ACCEPTED)
+
+
+def match(account: Account, code: str, now_step: int, config: Config) -> tuple[Mark, int] | None:
+    """The mark and the step of an active authenticator for which the code is right and unspent; changes nothing."""
+    found = None
+    for authenticator in account.active:
+        mark = account.ledger.mark(authenticator.identifier)
+        # The bound may have been lowered since the drift was learned.
+        middle = now_step + min(config.max_drift, max(-config.max_drift, mark.drift))
+        step = otp.matching_step(authenticator.secret, code, range(middle - config.window, middle + config.window + 1))
+        # Every authenticator is looked at, whichever matches: the time taken does not tell which one it was.
+        if step is not None and step > mark.step and found is None:
+            found = mark, step
+    return found
+
+
+def diagnose(account: Account, code: str, now_step: int) -> tuple[str, str]:
+    """Why a code does not match: the reason's word and, for an administrator, a detail."""
+    for authenticator in account.active:
+        mark = account.ledger.mark(authenticator.identifier)
+        around = range(now_step - otp.DIAGNOSIS_STEPS, now_step + otp.DIAGNOSIS_STEPS + 1)
+        step = otp.matching_step(authenticator.secret, code, around)
+        if step is None:
+            continue
+        if step <= mark.step:
+            return "spent-code", f"{authenticator.label}: already used, this code or a later one"
+        seconds = (step - now_step) * otp.STEP_SECONDS
+        side = "ahead" if seconds > 0 else "behind"
+        return "code-of-another-time", f"{authenticator.label}: right but {abs(seconds)} s {side}, check the clocks"
+    return "wrong-code", ""
+
+
+def _skipped(this: Attempt, decision: Decision, account: Account) -> Outcome:
+    outcome = Outcome("skipped", decision.reason, account.note, account.name)
+    if decision.reason == "exempt" and account.ledger.exemption is not None:
+        outcome.add_detail(f"reason given: {account.ledger.exemption[1]}")
+    elif decision.reason == "rule" and decision.rule is not None:
+        outcome.add_detail(f"rule {decision.rule.number}")
+    elif decision.reason == "grace":
+        if account.ledger.grace is None:
+            _start_grace(this)
+        left = duration(decision.seconds)
+        outcome.add_detail(f"{left} left")
+        how = ", with: pam-totp self enroll" if _self_service(this) else "."
+        outcome.message = f"A verification code will be required here: set it up within {left}{how}"
+    return outcome
+
+
+def _start_grace(this: Attempt) -> None:
+    """Record when the deadline began to run. Raises ChargeError where it can be recorded nowhere."""
+    with Accounts(this.paths) as accounts:
+        name = accounts.find(this.user).name
+        with accounts.lock(name):
+            account = accounts.find(this.user)
+            if account.ledger.grace is None:
+                account.ledger.grace = [this.clock().stamp(), 0]
+                accounts.save_or_remember(account)
+
+
+def refusal(decision: Decision, account: Account) -> Outcome:
+    """How an attempt ends that the policy refuses."""
+    if decision.reason == "throttled":
+        detail = f"{decision.seconds} s left"
+        message = _hold(decision)
+    elif decision.reason == "locked":
+        detail = f"pam-totp unlock {account.name} ends it"
+        message = f"{_hold(decision)} Ask your administrator to unlock it."
+    elif decision.reason == "not-invited":
+        detail = f"pam-totp invite {account.name} prints an invitation code"
+        message = "A verification code is required here. Ask your administrator for an invitation to set it up."
+    else:
+        detail = f"pam-totp enroll {account.name} sets it up"
+        message = "A verification code is required here and not set up for you. Ask your administrator to enrol you."
+    return Outcome("refused", decision.reason, joined(detail, account.note), account.name, message)
+
+
+def _hold(decision: Decision) -> str:
+    if decision.reason == "locked":
+        return "Too many wrong codes: this account is locked."
+    return f"Too many wrong codes. Try again in {duration(decision.seconds)}."
+
+
+def _failures_since(count: int, address: str) -> str:
+    if not count:
+        return ""
+    codes = "There was 1 wrong code" if count == 1 else f"There were {count} wrong codes"
+    return f"{codes} since your last login{f', the last from {address}' if address else ''}."
+
+
+def _codes_left(this: Attempt, left: int) -> str:
+    codes = "1 recovery code is" if left == 1 else f"{left} recovery codes are"
+    how = "New ones: pam-totp self recovery" if _self_service(this) else "Ask your administrator for new ones."
+    return f"{codes} left." + (f" {how}" if left <= FEW_CODES else "")
+
+
+def _self_service(this: Attempt) -> bool:
+    return os.path.exists(this.paths.socket)

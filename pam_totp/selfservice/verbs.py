@@ -1,0 +1,198 @@
+"""What users do with their own authenticators, over a Conversation: status, enroll, recovery, remove.
+
+A record that has an active authenticator is changed only after a code, which is throttled and spent as at a login. A
+first enrolment needs what it would need at the prompt of sshd. Nothing is kept before it is confirmed: breaking off,
+or the end of this process at any moment, changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+
+from pam_totp.cache import summary
+from pam_totp.cache.accounts import MOST_AUTHENTICATORS, Accounts
+from pam_totp.errors import CacheError
+from pam_totp.factors import enroll as enrolment
+from pam_totp.factors import recovery
+from pam_totp.login import dialogue, log, login, policy
+from pam_totp.login.attempt import Attempt, Outcome, duration
+
+# What the log calls it, and whom wrong codes are charged to.
+SERVICE = "self"
+# What policy is asked about a first enrolment: a login there, from an address and with a key that no rule names.
+_LOGIN = "sshd"
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pam_totp.cache.accounts import Account
+    from pam_totp.login.policy import Decision, Facts
+
+
+class Visit(Attempt):
+    """One user's visit. The attempt's request names the user and this service, and nothing else is known."""
+
+    __slots__ = ()
+
+    def facts(self, account: Account, accounts: Accounts) -> Facts:
+        """What policy decides on."""
+        facts = super().facts(account, accounts)
+        facts.source = SERVICE
+        facts.service = _LOGIN
+        return facts
+
+
+def status(this: Visit, as_json: bool) -> int:
+    """Tell what is kept about the user; no secret is among it."""
+    account, facts = _read(this)
+    now = this.clock()
+    if as_json:
+        this.talk.tell(json.dumps(summary.fields(account, now) | {"recovery_codes": recovery.left(account.ledger)}))
+        return 0
+    lines = [f"{account.name}: {summary.state(account, now)}"]
+    lines += [
+        f"  {each.label}  ({each.state}, since {summary.minute(each.created)} UTC)" for each in account.authenticators
+    ]
+    if account.active:
+        wait = account.ledger.wait(SERVICE, now)
+        lines.append(f"last accepted code: {summary.minute(account.ledger.last_success)}")
+        lines.append(f"recovery codes left: {recovery.left(account.ledger)}")
+        lines += [f"wrong codes since then: {account.ledger.row}"] if account.ledger.row else []
+        lines += [f"the next code is looked at in {duration(wait)}"] if wait else []
+    else:
+        lines.append(_first_step(policy.first_enrolment(account, this.config, facts, now), account))
+    this.talk.tell("\n".join(lines))
+    return 0
+
+
+def enroll(this: Visit, label: str) -> int:
+    """Set up a further authenticator, or the first; one with the same label is replaced by it."""
+    account, facts = _read(this)
+    if len([each for each in account.active if each.label != label]) >= MOST_AUTHENTICATORS:
+        this.talk.tell(f"You have {len(account.active)} authenticators, which is the most: remove one first.")
+        return 1
+    if not (_proven(this, account, facts) if account.active else _admitted(this, account, facts)):
+        return 1
+    shown = enrolment.fresh(label, int(this.clock().wall))
+
+    def ready(found: Account) -> bool:
+        # The user may take minutes, and what was proven was proven of this record. One that meanwhile was reset, or
+        # in which somebody else has enrolled, takes no key.
+        if _active(found) != _active(account):
+            return False
+        found.authenticators = [*found.active, shown]
+        return True
+
+    outcome, codes = dialogue.show_until_confirmed(this, account, shown, "", ready)
+    if outcome.verdict != "accepted":
+        this.talk.tell(outcome.message or "That was not the right code either. Nothing was changed.")
+        return 1
+    _record(this, account, "self-enroll", f"label {label}")
+    if codes:
+        dialogue.show_recovery_codes(this, account.name, codes)
+    this.talk.tell(f"The authenticator {label!r} is set up: from now on its codes are good for logins.")
+    return 0
+
+
+def issue_recovery_codes(this: Visit) -> int:
+    """Show new recovery codes, in the place of all earlier ones."""
+    account, facts = _read(this)
+    if not account.active:
+        this.talk.tell("You have no authenticator yet. Set one up first: pam-totp self enroll")
+        return 1
+    if not _proven(this, account, facts):
+        return 1
+    codes = dialogue.issue_recovery_codes(this, account.name)
+    if not codes:
+        this.talk.tell(dialogue.CHANGED)
+        return 1
+    _record(this, account, "self-recovery", f"{len(codes)} new codes")
+    dialogue.show_recovery_codes(this, account.name, codes)
+    return 0
+
+
+def remove(this: Visit, label: str | None) -> int:
+    """Remove the authenticator with a label, which need not be given where there is one only."""
+    account, facts = _read(this)
+    labels = sorted({each.label for each in account.authenticators})
+    if label is None and len(labels) == 1:
+        label = labels[0]
+    if label not in labels:
+        this.talk.tell(f"Say which one, with --label: {', '.join(labels)}" if labels else "You have no authenticator.")
+        return 1
+    last = bool(account.active) and all(each.label == label for each in account.active)
+    if last and policy.required(this.config, facts):
+        this.talk.tell(
+            "This is your last authenticator, and logins need one here. Set up another one first, with another label: "
+            "pam-totp self enroll --label LABEL"
+        )
+        return 1
+    if account.active and not _proven(this, account, facts):
+        return 1
+    with Accounts(this.paths) as accounts, accounts.lock(account.name):
+        found = accounts.find(this.user)
+        changed = _active(found) != _active(account) or not enrolment.remove(found, label)
+        if not changed:
+            accounts.save(found)
+    if changed:
+        this.talk.tell(dialogue.CHANGED)
+        return 1
+    _record(this, account, "self-remove", f"label {label}")
+    none = "" if found.active else " None is left: you are not asked for a code any more."
+    this.talk.tell(f"The authenticator {label!r} is removed.{none}")
+    return 0
+
+
+def _first_step(decision: Decision, account: Account) -> str:
+    if decision.action == "refuse":
+        return login.refusal(decision, account).message
+    within = f", within {duration(decision.seconds)}" if decision.reason == "grace" else ""
+    invited = ", with your invitation" if decision.action == "invite" else ""
+    return f"To set up an authenticator app{within}{invited}: pam-totp self enroll"
+
+
+def _read(this: Visit) -> tuple[Account, Facts]:
+    with Accounts(this.paths) as accounts:
+        account = accounts.find(this.user)
+        return account, this.facts(account, accounts)
+
+
+def _active(account: Account) -> set[str]:
+    return {each.identifier for each in account.active}
+
+
+def _proven(this: Visit, account: Account, facts: Facts) -> bool:
+    """Whether the user has typed a good code, or recovery code; it is charged either way."""
+    decision = policy.demand(account, facts, this.clock())
+    if decision.action == "refuse":
+        return _told(this, login.refusal(decision, account))
+    return _told(this, login.ask(this, account, facts, decision))
+
+
+def _admitted(this: Visit, account: Account, facts: Facts) -> bool:
+    """Whether the user may enrol for the first time, which at most takes an invitation."""
+    decision = policy.first_enrolment(account, this.config, facts, this.clock())
+    if decision.action == "refuse":
+        return _told(this, login.refusal(decision, account))
+    if decision.action == "invite":
+        outcome = dialogue.check_invitation(this, account, facts)
+        return outcome is None or _told(this, outcome)
+    return True
+
+
+def _told(this: Visit, outcome: Outcome) -> bool:
+    """Log how asking for a code ended, tell the user, and say whether the code was good."""
+    text = log.decision(this.request, outcome)
+    good = outcome.verdict == "accepted"
+    if not good:
+        try:
+            with Accounts(this.paths) as accounts:
+                accounts.record_event(int(this.clock().wall), outcome.account, text)
+        except CacheError:
+            pass  # for pam-totp status only; it is in the log
+    if outcome.message:
+        this.talk.tell(outcome.message)
+    return good
+
+
+def _record(this: Visit, account: Account, action: str, detail: str) -> None:
+    log.send(log.NOTICE, "pam-totp", log.line(user=account.name, action=action, by=this.user.name, detail=detail))

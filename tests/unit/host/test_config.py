@@ -1,0 +1,353 @@
+"""The configuration file and the module's arguments: what is understood, and that nothing else is."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from pam_totp.errors import ConfigError
+from pam_totp.host import config
+from pam_totp.host.config import Arguments, Config
+from tests.unit import places
+from tests.unit.places import ME
+from tests.unit.pretend import MEMORY
+
+
+def load(content: str | bytes) -> Config:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
+        path = Path(directory, "config.toml")
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        path.chmod(0o644)
+        return config.load(str(path), ME)
+
+
+def refusal(content: str | bytes) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(content)
+    assert caught.value.reason == "bad-config"
+    assert "config.toml" in str(caught.value)
+    return str(caught.value)
+
+
+def settings(config: Config) -> dict[str, object]:
+    names = ("prompt", "window", "max_drift", "lock_after", "unenrolled", "issuer", "qr", "remember")
+    return {name: getattr(config, name) for name in names}
+
+
+DEFAULTS = settings(Config())
+
+
+def test_without_a_file_the_defaults_hold(tmp_path: Path) -> None:
+    assert settings(config.load(str(tmp_path / "config.toml"), ME)) == DEFAULTS
+    assert settings(config.load(str(tmp_path / "nowhere" / "config.toml"), ME)) == DEFAULTS
+    assert settings(load("")) == DEFAULTS
+
+
+def test_the_defaults_ask_whoever_is_enrolled_within_one_step_either_way() -> None:
+    assert (DEFAULTS["prompt"], DEFAULTS["window"], DEFAULTS["lock_after"]) == ("Verification code: ", 1, 100)
+    assert (DEFAULTS["unenrolled"], DEFAULTS["max_drift"], DEFAULTS["remember"]) == ("skip", 10, 0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("window", value) for value in (0, 1, 10)),
+        *(("max_drift", value) for value in (0, 20)),
+        *(("lock_after", value) for value in (10, 1000)),
+        *(("unenrolled", value) for value in ("skip", "deny", "enroll", "invite", "deadline")),
+        *(("prompt", value) for value in ("?", "x" * 100, "Prüfcode: ")),
+        *(("issuer", value) for value in ("", "Example Ltd", "x" * 64)),
+        *(("qr", value) for value in ("auto", "utf8", "ascii", "none")),
+    ],
+)
+def test_a_value_within_its_bounds_is_taken(key: str, value: object) -> None:
+    text = f'"{value}"' if isinstance(value, str) else value
+    assert settings(load(f"{key} = {text}\n")) == DEFAULTS | {key: value}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(
+            "window = -1",
+            "window = 11",
+            "window = 1.0",
+            'window = "1"',
+            "window = true",
+            "window = [1]",
+            "window = nan",
+        ),
+        *("max_drift = -1", "max_drift = 21", "max_drift = false"),
+        *("lock_after = 9", "lock_after = 1001", "lock_after = 0"),
+        *('unenrolled = "ask"', 'unenrolled = "SKIP"', "unenrolled = true", 'unenrolled = ""', 'unenrolled = ["skip"]'),
+        *('prompt = ""', 'prompt = "a\\nb"', 'prompt = "\\u001b[2J"', "prompt = 5"),
+        *('issuer = "a:b"', 'issuer = "a\\tb"', "issuer = 1979-05-27", "issuer = {}"),
+        *('qr = "png"', 'remember = "0m"', 'remember = "31d"', "remember = 5", 'remember = "5"', 'remember = "5s"'),
+        *("enrollment = 5", "rule = {}", "rule = 5", "rule = [1]"),
+        f'prompt = "{"x" * 101}"',
+        f'issuer = "{"x" * 65}"',
+        f"window = 0x{'f' * 5000}",
+        f"window = {'[' * 50}{']' * 50}",
+    ],
+)
+def test_any_other_value_is_refused_with_the_key_and_what_is_allowed(line: str) -> None:
+    key = line.partition(" ")[0]
+    assert f"{key} must be a" in refusal(line).replace('must be "', 'must be a "')
+
+
+def test_an_unknown_key_is_refused_with_those_that_are_allowed() -> None:
+    message = refusal("windows = 1\n")
+    assert "unknown key 'windows'" in message
+    assert all(key in message for key in DEFAULTS)
+
+
+def test_a_known_key_is_refused_where_it_does_not_belong() -> None:
+    assert "unknown key 'window'" in refusal("[enrollment]\nwindow = 1\n")
+    assert "unknown key 'after'" in refusal('after = "deny"\n')
+    assert "[[rule]] number 2: unknown key 'prompt'" in refusal('[[rule]]\n[[rule]]\nprompt = "x"\n')
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ("window = \n", "line 1"),
+        ("window = 1\nwindow = 2\n", "line 2"),
+        ("\n\n[!]", "line 3"),
+        ("window 1", "line 1"),
+        ("window = " + "9" * 5000, "not valid TOML"),
+        ("a = " + "[" * 100_000, "not valid TOML"),
+        (b"prompt = '\xff'", "not UTF-8"),
+        (b"\xff\xfew\0i\0", "not UTF-8"),
+        (b"\0", "line 1"),
+        ("# " + "x" * (1 << 20), "larger than"),
+    ],
+)
+def test_what_is_not_toml_is_refused_with_its_place(content: str | bytes, part: str) -> None:
+    assert part in refusal(content)
+
+
+TOML_VALUES = st.recursive(
+    st.one_of(
+        st.integers().map(str),
+        st.floats().map(str),
+        st.booleans().map(lambda value: str(value).lower()),
+        st.text(max_size=8).map(lambda text: "'" + text.replace("'", "").replace("\n", "") + "'"),
+        st.sampled_from(["1979-05-27T07:32:00Z", "07:32:00", "'30m'", "'skip'", "inf", "{}", "[]"]),
+    ),
+    lambda inner: st.lists(inner, max_size=3).map(lambda values: f"[{', '.join(values)}]"),
+    max_leaves=5,
+)
+KEYS = st.sampled_from(
+    [
+        *DEFAULTS,
+        "enrollment",
+        "rule",
+        "users",
+        "groups",
+        "services",
+        "networks",
+        "keys",
+        "enrolled_within",
+        "mfa",
+        "period",
+    ]
+)
+LINES = st.one_of(
+    st.sampled_from(["[enrollment]", "[[rule]]", "[rule]", "[x]"]),
+    st.tuples(KEYS | st.text(max_size=5), TOML_VALUES).map(" = ".join),
+)
+
+
+@given(
+    st.one_of(
+        st.binary(), st.text().map(str.encode), st.lists(LINES, max_size=6).map(lambda lines: "\n".join(lines).encode())
+    )
+)
+@example(b"window = " + b"9" * 5000)
+@example(b"window = 0x" + b"f" * 5000)
+@example(b'prompt = "\\ud800"')
+def test_any_content_is_understood_or_refused_with_a_message(content: bytes) -> None:
+    try:
+        loaded = load(content)
+    except ConfigError:
+        refusal(content)
+    else:
+        assert 0 <= loaded.window <= 10
+        assert 0 <= loaded.max_drift <= 20
+        assert 10 <= loaded.lock_after <= 1000
+        assert loaded.unenrolled in ("skip", "deny", "enroll", "invite", "deadline")
+        assert loaded.prompt.isprintable()
+
+
+# Tables
+
+
+def test_the_table_of_enrolment_has_its_defaults_and_makes_a_deadline_of_a_period() -> None:
+    plain = load("[enrollment]\n").enrollment
+    assert (plain.period, plain.after, plain.pending) == (7 * 86_400, "deny", 7 * 86_400)
+    loaded = load('[enrollment]\nperiod = "14d"\nafter = "enroll"\npending = "1h"\n')
+    assert (loaded.enrollment.period, loaded.enrollment.after, loaded.enrollment.pending) == (
+        14 * 86_400,
+        "enroll",
+        3600,
+    )
+    assert loaded.unenrolled == "deadline"
+    assert load('unenrolled = "deny"\n[enrollment]\nperiod = "1d"\n').unenrolled == "deny"
+
+
+def test_rules_are_numbered_in_their_order() -> None:
+    loaded = load(
+        """
+        [[rule]]
+        users = ["alice"]
+        networks = ["10.0.0.0/8", "fd00::/8", "192.0.2.7"]
+        mfa = "skip"
+        [[rule]]
+        groups = ["wheel", "two words"]
+        services = ["sshd"]
+        keys = ["any", "certificate", "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"]
+        enrolled_within = "2h"
+        unenrolled = "enroll"
+        remember = "12h"
+        """
+    )
+    first, second = loaded.rules
+    assert (first.number, first.users, first.mfa, first.unenrolled, first.remember) == (
+        1,
+        ["alice"],
+        "skip",
+        None,
+        None,
+    )
+    assert [str(network) for network in first.networks] == ["10.0.0.0/8", "fd00::/8", "192.0.2.7/32"]
+    assert (second.number, second.groups, second.services) == (2, ["wheel", "two words"], ["sshd"])
+    assert (second.enrolled_within, second.unenrolled, second.remember, second.mfa) == (
+        7200,
+        "enroll",
+        43_200,
+        "require",
+    )
+    assert len(second.keys) == 3
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("users = []", 'users = "alice"', "users = [1]", 'users = [""]', 'users = ["a\\nb"]'),
+        *('networks = ["10.0.0.1/8"]', 'networks = ["example.org"]', 'networks = [""]', "networks = [10]"),
+        *('keys = ["SHA256:short"]', 'keys = ["MD5:00"]', 'keys = ["none"]', 'mfa = "maybe"', "mfa = false"),
+        *('enrolled_within = "1s"', 'enrolled_within = "366d"', 'unenrolled = "no"', 'remember = "0d"'),
+    ],
+)
+def test_a_rule_is_as_strict(line: str) -> None:
+    assert f"[[rule]] number 1: {line.partition(' ')[0]} must be" in refusal(f"[[rule]]\n{line}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        *(("1m", 60), ("90m", 5400), ("12h", 43_200), ("365d", 31_536_000), ("0m", None), ("366d", None), ("1", None)),
+        *(("m", None), ("-1m", None), ("1.5h", None), ("1 h", None), (" 1h", None), ("1h\n", None), ("1H", None)),
+        *(("\u0661h", None), ("9999999m", None), ("1d12h", None), (5, None), (None, None), ("", None)),
+    ],
+)
+def test_a_duration_is_a_number_and_a_unit(text: object, seconds: int | None) -> None:
+    assert config.duration(text) == seconds
+
+
+# The file itself
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "config.toml"
+    path.write_text("window = 2\n")
+    path.chmod(0o644)
+    return path
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o646])
+def test_a_file_that_others_can_write_is_refused(mode: int, file: Path) -> None:
+    file.chmod(mode)
+    with pytest.raises(ConfigError, match=r"not safe.*go-w"):
+        config.load(str(file), ME)
+
+
+def test_a_file_in_a_directory_that_others_can_write_is_refused(file: Path) -> None:
+    file.parent.chmod(0o777)
+    with pytest.raises(ConfigError, match="not safe"):
+        config.load(str(file), ME)
+
+
+@pytest.mark.parametrize("kind", places.KINDS)
+def test_a_file_that_is_not_a_plain_one_is_refused_and_not_taken_for_a_missing_one(kind: str, file: Path) -> None:
+    places.replace(file, kind)
+    with pytest.raises(ConfigError, match="not safe"):
+        config.load(str(file), ME)
+
+
+def test_somebody_elses_file_is_refused(file: Path) -> None:
+    owner = places.foreign(file)
+    with pytest.raises(ConfigError, match="belongs to uid"):
+        config.load(str(file), owner)
+
+
+def test_a_file_that_cannot_be_read_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "read", fail)
+    with pytest.raises(ConfigError, match="cannot be read: Input/output error"):
+        config.load(str(file), ME)
+
+
+def test_an_interpreter_without_tomllib_uses_tomli(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    modules: Any = sys.modules
+    monkeypatch.setitem(modules, "tomllib", None)  # how Python marks a module as absent
+    monkeypatch.setitem(sys.modules, "tomli", tomllib)
+    assert config.load(str(file), ME).window == 2
+
+
+# Module arguments
+
+
+def test_without_arguments_no_first_factor_is_demanded() -> None:
+    assert (Arguments([]).first_factor, Arguments([]).combined) == ("", "")
+
+
+def test_the_first_factor_and_a_combined_answer_can_be_demanded() -> None:
+    assert Arguments(["first_factor=publickey"]).first_factor == "publickey"
+    for way in ("split", "verify"):
+        both = Arguments([f"combined={way}", "first_factor=publickey"])
+        assert (both.first_factor, both.combined) == ("publickey", way)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["nullok"], ["debug"], [""], ["first_factor"], ["first_factor="], ["first_factor=password"], ["combined="]),
+        *(["FIRST_FACTOR=publickey"], ["first_factor=publickey "], ["first_factor=publickey", "x"], ["__class__=x"]),
+        *(["first_factor=publickey"] * 2, ["combined=split", "combined=verify"], ["first_factor=publickey\n"]),
+    ],
+)
+def test_any_other_argument_is_refused(words: list[str]) -> None:
+    with pytest.raises(ConfigError, match="module argument"):
+        Arguments(words)
+
+
+@given(st.lists(st.text() | st.sampled_from(["first_factor=publickey", "combined=split", "first_factor="]), max_size=3))
+def test_arguments_are_understood_or_refused(words: list[str]) -> None:
+    try:
+        arguments = Arguments(words)
+    except ConfigError:
+        return
+    assert ("first_factor=publickey" in words) == (arguments.first_factor == "publickey")
+    assert all(word in ("first_factor=publickey", "combined=split", "combined=verify") for word in words)
