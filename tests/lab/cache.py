@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 START = time.monotonic()
+# What was used within so many seconds may belong to another run that is under way, between two of its machines.
+SPARED = 6 * 3600
 
 
 def home() -> Path:
@@ -77,14 +79,17 @@ def kept(directory: Path, build: Callable[[Path], None]) -> Path:
 
 
 def forget(parent: Path, pattern: str, keep: int) -> None:
-    """Remove all but the `keep` most recently used directories that match, except those in use.
+    """Remove all but the `keep` most recently used directories that match, except those in use or used lately.
 
     Also removed is what builds have left that were killed: it has a suffix.
     """
     found = [path for path in parent.glob(pattern) if path.is_dir()]
     found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     whole = [path for path in found if not path.suffix]
-    for path in [path for path in found if path.suffix] + whole[keep:]:
+    lately = time.time() - SPARED
+    for path in [path for path in found if path.suffix] + [
+        path for path in whole[keep:] if path.stat().st_mtime < lately
+    ]:
         try:
             with locked(lock_of(path.with_name(path.name.partition(".")[0])), wait=False):
                 shutil.rmtree(path, ignore_errors=True)
