@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,8 +24,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker."""
+    """Register the marker, and have tests that are the same however the run was started."""
+    interruptible()
     config.addinivalue_line("markers", "full: takes long; runs with --full only")
+
+
+def interruptible() -> None:
+    """Take signals as usual. A shell starts what is in its background, and nohup what it runs, with some ignored.
+
+    What a test starts would inherit that, and not end at Ctrl-C.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
