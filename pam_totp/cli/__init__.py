@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 
 from pam_totp import __version__
@@ -27,7 +28,7 @@ from pam_totp.cli import (
     status,
     unlock,
 )
-from pam_totp.errors import PamTotpError
+from pam_totp.errors import PamTotpError, UsageError
 from pam_totp.host.paths import Paths
 
 VERBS = (
@@ -70,22 +71,30 @@ def parser() -> argparse.ArgumentParser:
             allow_abbrev=False,  # what works today must not mean something else when an option is added
         )
         verb.arguments(each)
-        each.set_defaults(run=verb.run, root=getattr(verb, "ROOT", True))
+        each.set_defaults(run=verb.run, root=getattr(verb, "ROOT", True), usage=each.format_usage())
     return top
 
 
 def main(argv: list[str] | None = None, paths: Paths | None = None) -> int:
     """Run one command; returns the exit code. Exits by itself (SystemExit) for --help and usage errors."""
-    arguments = parser().parse_args(argv)
+    arguments = parser().parse_args(_meant(sys.argv[1:] if argv is None else argv))
     paths = paths or Paths()
     if arguments.root and os.geteuid() != paths.owner:
         print("pam-totp: only root may do this: run it with sudo", file=sys.stderr)
         return 3
     try:
         code = arguments.run(arguments, paths)
+        sys.stdout.flush()
+    except UsageError as error:
+        print(f"{arguments.usage}pam-totp: {error}", file=sys.stderr)
+        return error.exit_code
     except PamTotpError as error:
         print(f"pam-totp: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:
+        # Nobody reads any more (status | head). What is still to be written goes nowhere, so that exiting is quiet too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as error:
         print(f"pam-totp: {error.filename or 'the system'}: {error.strerror}", file=sys.stderr)
         return 3
@@ -93,3 +102,9 @@ def main(argv: list[str] | None = None, paths: Paths | None = None) -> int:
         print("\npam-totp: interrupted, nothing changed", file=sys.stderr)
         return 1
     return int(code)
+
+
+def _meant(argv: list[str]) -> list[str]:
+    """``help [VERB]``, and the other spelling of enroll."""
+    words = ["enroll" if word == "enrol" and place < 2 else word for place, word in enumerate(argv)]
+    return [*words[1:2], "--help"] if words[:1] == ["help"] else words

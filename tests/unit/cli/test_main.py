@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from tests.unit.cli.conftest import Command
     from tests.unit.pretend import Host
 
+CHECKOUT = Path(__file__).resolve().parents[3]
 FORMS = {
     "init": [],
     "enroll": ["USER", "--label L", "--qr {utf8,ascii,none}", "--no-confirm", "--json"],
@@ -105,16 +110,19 @@ def test_who_is_not_root_gets_a_clear_error(verb: str, host: Host, capsys: pytes
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
-        (lambda: UsageError("no such user"), 2, "pam-totp: no such user\n"),
+        (
+            lambda: UsageError("no such user"),
+            2,
+            "usage: pam-totp status [-h] [--json] [USER ...]\npam-totp: no such user\n",
+        ),
         (lambda: CacheError("the cache is missing"), 3, "pam-totp: the cache is missing\n"),
         (lambda: HostKeyError("the key is missing"), 3, "pam-totp: the key is missing\n"),
         (lambda: ConfigError("unknown key"), 3, "pam-totp: unknown key\n"),
         (lambda: PermissionError(13, "Permission denied", "/run"), 3, "pam-totp: /run: Permission denied\n"),
-        (lambda: BrokenPipeError(32, "Broken pipe"), 3, "pam-totp: the system: Broken pipe\n"),
         (KeyboardInterrupt, 1, "\npam-totp: interrupted, nothing changed\n"),
     ],
 )
-def test_an_error_has_its_exit_code_and_one_line(
+def test_an_error_has_its_exit_code_and_says_what_it_is(
     error: Callable[[], BaseException], code: int, message: str, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> int:
@@ -123,6 +131,35 @@ def test_an_error_has_its_exit_code_and_one_line(
     monkeypatch.setattr(status, "run", fail)
     ran = command("status")
     assert (ran.code, ran.out, ran.err) == (code, "", message)
+
+
+def test_help_is_a_verb_as_well(command: Command) -> None:
+    assert command("help").out == command("--help").out
+    assert command("help", "enroll").out == command("enroll", "--help").out
+
+
+def test_enrol_is_taken_for_enroll(command: Command, host: Host) -> None:
+    assert command("enrol", "--help").out == command("enroll", "--help").out
+    assert command("self", "enrol", "--json").err.endswith("self enroll takes no --json: see pam-totp self --help\n")
+    assert host.account().state == "none"
+
+
+def test_a_reader_that_goes_away_ends_the_command_quietly(host: Host) -> None:
+    names = ("key", "config", "cache", "run", "owner", "socket", "services")
+    paths = {name: getattr(host.paths, name) for name in names}
+    program = f"""
+import os, sys
+from pam_totp import cli
+from pam_totp.host.paths import Paths
+reader, writer = os.pipe()
+os.dup2(writer, 1)
+os.close(reader)
+sys.exit(cli.main(["status"], Paths(**{paths!r})))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=CHECKOUT, capture_output=True, check=False, encoding="ascii"
+    )
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
 @pytest.mark.parametrize("verb", [verb for verb, each in FORMS.items() if verb != "init" or each])
