@@ -93,7 +93,7 @@ class Ledger:
         self.unseen_from = ""
         self.last_success: int | None = None
         self.recent_recovery: list[Stamp] = []  # [stamp, source] of the latest wrong recovery codes, oldest first
-        self.enrolled: int | None = None  # seconds since the epoch of the first authenticator; None: see those there are
+        self.enrolled: int | None = None  # when the first authenticator was made, since the epoch, if others came after
         self.recovery: dict[str, Any] | None = None  # the salt, the hashes still good, and whether they were shown
         self.exemption: Stamp | None = None  # [end in seconds since the epoch, reason]
         self.grace: Stamp | None = None  # [stamp of the first login that policy applied to, extra seconds]

@@ -20,8 +20,8 @@ _VERSION = b"\x01"
 _NONCE_BYTES = 24
 _TAG_BYTES = 16
 _TOKEN_BYTES = 16
-# BLAKE2b's personalisation of each use of the keyed hash: what one use yields, no other does. Accounts and the key id
-# have the one of 0.1.0: what is spent is found below the account's token, and every sealed value is bound to the key id.
+# BLAKE2b's personalisation for each use of the keyed hash: no use yields the token of another. Accounts and the key id
+# keep that of 0.1.0: what was spent is found by the account's token, and each sealed value is bound to the key id.
 _USES = {
     "account": b"pam-totp token",
     "key id": b"pam-totp token",

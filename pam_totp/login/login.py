@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 NOT_ACCEPTED = "That code was not accepted."
-LOCKED_ELSEWHERE = "After too many wrong codes this account is locked for logins from elsewhere: tell your administrator."
+LOCKED_ELSEWHERE = "Too many wrong codes: this account is locked for logins from elsewhere. Tell your administrator."
 RECOVERY_PROMPT = "Recovery code: "
 FEW_CODES = 3
 

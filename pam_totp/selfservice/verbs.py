@@ -47,7 +47,8 @@ def status(this: Visit, as_json: bool) -> int:
     account, facts = _read(this)
     now = this.clock()
     if as_json:
-        this.talk.tell(json.dumps(summary.fields(account, now, this.config.window) | {"recovery_codes": recovery.left(account.ledger)}))
+        fields = summary.fields(account, now, this.config.window)
+        this.talk.tell(json.dumps(fields | {"recovery_codes": recovery.left(account.ledger)}))
         return 0
     lines = [f"{account.name}: {summary.state(account, now)}"]
     lines += [
