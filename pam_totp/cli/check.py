@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from pam_totp.host.paths import Paths
 
-_NEW = " for sources that the user has not logged in from lately"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """USER."""
@@ -50,7 +48,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
         problem = None
     wait = summary.wait(account, moment, config.window)
     if account.ledger.locked:
-        problem = f"{problem or 'right'}, but the account is locked{_NEW}: run pam-totp unlock {account.name}"
+        problem = f"{problem or 'right'}, but the account is locked for new sources: run pam-totp unlock {account.name}"
     elif wait:
         problem = f"{problem or 'right'}, but waiting: from some sources {duration(wait)} to go"
     if problem is None:
