@@ -78,7 +78,7 @@ class Account:
 
     @property
     def enrolled(self) -> int | None:
-        """When the first authenticator was made, since the epoch, even if others replaced it; None if none is active."""
+        """When the first authenticator was made, since the epoch, even if others replaced it; None: none is active."""
         first = [self.ledger.enrolled] if self.ledger.enrolled is not None else []
         return min([*first, *(each.created for each in self.active)]) if self.active else None
 

@@ -172,13 +172,14 @@ class Ledger:
         """Charge a wrong code to the account and to the source it came from.
 
         ``lock_after`` in a row lock the account: from all sources together since the last login from anywhere, or from
-        this source since the last login from it.
+        one that is trusted since the last login from it.
         """
         row, _, success = self.sources.get(source, [0, None, None])
+        alone = row + 1 if self.trusts(source, now) else 0
         self.sources[source] = [row + 1, now.stamp(), success]
         self.recent = [*self.recent, [now.stamp(), source]][-MOST_RECENT:]
         self.row += 1
-        self.locked = self.locked or max(self.row, row + 1) >= lock_after
+        self.locked = self.locked or max(self.row, alone) >= lock_after
         self._note_failure(address)
         self._forget_old_sources(now)
 

@@ -88,7 +88,7 @@ class Sealer:
     def token(self, text: str, use: Use = "account") -> str:
         """A name of 32 hexadecimal digits for ``text`` that tells nothing about it without the key (BLAKE2b).
 
-        No two uses have a token in common, but for an account that were named "key id".
+        No two uses have a token in common. (An account named "key id" would have the key id's, which is no secret.)
         """
         message = text.encode("utf-8", "surrogateescape")
         digest = ffi.new("unsigned char[]", _TOKEN_BYTES)

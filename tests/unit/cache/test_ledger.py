@@ -377,6 +377,15 @@ def test_the_lock_holds_for_strangers_and_for_a_trusted_source_that_has_earned_i
     assert ledger.locks_out("net:203.0.113.1", at(10), 10)
 
 
+def test_a_stranger_locks_nothing_as_long_as_the_user_logs_in() -> None:
+    ledger = Ledger()
+    for number in range(20):
+        ledger.fail("net:192.0.2.7", "", at(3600 * number), 10)
+        ledger.succeed("net:usual", at(3600 * number))
+    assert not ledger.locked
+    assert ledger.sources["net:192.0.2.7"][0] == 20
+
+
 def test_a_source_is_trusted_by_a_login_from_it_only() -> None:
     ledger = failed(3)
     assert not ledger.trusts("net:192.0.2.7", at(0))
