@@ -77,6 +77,12 @@ class Account:
         return next((each for each in self.authenticators if each.state == PENDING), None)
 
     @property
+    def enrolled(self) -> int | None:
+        """When the first authenticator was made, since the epoch, even if others replaced it; None: none is active."""
+        first = [self.ledger.enrolled] if self.ledger.enrolled is not None else []
+        return min([*first, *(each.created for each in self.active)]) if self.active else None
+
+    @property
     def state(self) -> str:
         """none, pending, active or locked."""
         if not self.active:
@@ -117,10 +123,6 @@ class Accounts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._store.close()
-
-    def token(self, text: str) -> str:
-        """A short keyed name for ``text``, for telling sources apart without keeping what they are."""
-        return self.sealer.token(text)
 
     def lock(self, name: str) -> Lock:
         """The lock of one account, to hold from reading it until its change is committed. Raises LockTimeoutError."""

@@ -1,7 +1,11 @@
 """What an account has been charged with: spent steps, learned drift, wrong codes, waits, the lock.
 
 Pure: time comes in as a Moment, nothing is read or written. The limits are those of the design, section 3: NIST
-800-63B's 100 failures in a row, and per source a wait that doubles.
+800-63B's 100 failures in a row, and per source a wait that doubles. As section 5.2.2 there advises, a source that the
+user has logged in from lately is not held up by what other sources do.
+
+A recovery code has 50 bits: nobody guesses one, but each try costs a slow hash. So wrong ones are limited by source and
+for all sources together, and count neither towards the lock nor towards a wait for a TOTP code.
 """
 
 from __future__ import annotations
@@ -16,9 +20,15 @@ FIRST_WAIT = 30
 LONGEST_WAIT = 3600
 DAY = 86_400
 FAILURES_A_DAY = 24
+# Of the million codes there are, how many may be tried in a day: a guess hits with less than 1 in 10,000.
+_CODES_A_DAY = 99
 TRUSTED_FOR = 30 * DAY
 MOST_SOURCES = 32
 MOST_RECENT = 64
+RECOVERY_PERIOD = 600
+RECOVERY_FAILURES = 5
+# A slow hash takes 30 ms: all strangers together have 0.1 % of a processor.
+RECOVERY_FAILURES_OF_ALL = 20
 LEAN_TO_LEARN = 3
 MOST_OLD_MARKS = 8
 MOST_REMEMBERED = 16
@@ -33,6 +43,15 @@ if TYPE_CHECKING:
     from pam_totp.host.clock import Moment, Stamp
 
     Check = Callable[[Any], bool]
+
+
+def guesses_a_day(authenticators: int, window: int) -> int:
+    """How many wrong codes a day are evaluated, for so many authenticators and a window in steps: 1 to 24.
+
+    Each guess is compared with every authenticator and step, and so hits as often more easily. The chance of a whole
+    day's guesses stays below 1 in 10,000; but for five authenticators with a window of 10, where one guess has 1.05.
+    """
+    return max(1, min(FAILURES_A_DAY, _CODES_A_DAY // max(1, authenticators * (2 * window + 1))))
 
 
 class Mark:
@@ -73,6 +92,8 @@ class Ledger:
         self.unseen = 0  # wrong codes the user has not been told of
         self.unseen_from = ""
         self.last_success: int | None = None
+        self.recent_recovery: list[Stamp] = []  # [stamp, source] of the latest wrong recovery codes, oldest first
+        self.enrolled: int | None = None  # when the first authenticator was made, since the epoch, if others came after
         self.recovery: dict[str, Any] | None = None  # the salt, the hashes still good, and whether they were shown
         self.exemption: Stamp | None = None  # [end in seconds since the epoch, reason]
         self.grace: Stamp | None = None  # [stamp of the first login that policy applied to, extra seconds]
@@ -148,15 +169,29 @@ class Ledger:
         return ledger
 
     def fail(self, source: str, address: str, now: Moment, lock_after: int) -> None:
-        """Charge a wrong code to the account and to the source it came from."""
+        """Charge a wrong code to the account and to the source it came from.
+
+        ``lock_after`` in a row lock the account: from all sources together since the last login from anywhere, or from
+        one that is trusted since the last login from it.
+        """
         row, _, success = self.sources.get(source, [0, None, None])
+        alone = row + 1 if self.trusts(source, now) else 0
         self.sources[source] = [row + 1, now.stamp(), success]
         self.recent = [*self.recent, [now.stamp(), source]][-MOST_RECENT:]
         self.row += 1
-        self.locked = self.locked or self.row >= lock_after
+        self.locked = self.locked or max(self.row, alone) >= lock_after
+        self._note_failure(address)
+        self._forget_old_sources(now)
+
+    def fail_recovery(self, source: str, address: str, now: Moment) -> None:
+        """Charge a wrong recovery code to the source it came from. It holds up no TOTP code and locks nothing."""
+        young = [each for each in self.recent_recovery if now.since(each[0]) < RECOVERY_PERIOD]
+        self.recent_recovery = [*young, [now.stamp(), source]][-MOST_RECENT:]
+        self._note_failure(address)
+
+    def _note_failure(self, address: str) -> None:
         self.unseen += 1
         self.unseen_from = address
-        self._forget_old_sources(now)
 
     def succeed(self, source: str, now: Moment) -> None:
         """Note a login. What other sources owe stays."""
@@ -197,31 +232,42 @@ class Ledger:
         """
         self.row = 0
         self.locked = False
-        self.recent = []
+        self.recent = self.recent_recovery = []
         self.sources = {source: [0, None, entry[2]] for source, entry in self.sources.items() if entry[2] is not None}
         for mark in self.marks.values():
             mark.step = min(mark.step, now_step + mark.drift + window)
 
-    def wait(self, source: str, now: Moment) -> int:
-        """Whole seconds until a code from this source is looked at again; 0 when it is now."""
-        row, last, success = self.sources.get(source, [0, None, None])
+    def trusts(self, source: str, now: Moment) -> bool:
+        """Whether the user has logged in from this source lately: it answers for its own failures only."""
+        success = self.sources[source][2] if source in self.sources else None
+        return success is not None and now.wall - success < TRUSTED_FOR
+
+    def locks_out(self, source: str, now: Moment, lock_after: int) -> bool:
+        """Whether the lock holds for this source: for a trusted one, where its own failures alone have come to it."""
+        return self.locked and not (self.trusts(source, now) and self.sources[source][0] < lock_after)
+
+    def wait(self, source: str, now: Moment, a_day: int = FAILURES_A_DAY) -> int:
+        """Whole seconds until a code from this source is looked at again, with ``a_day`` guesses; 0 when it is now."""
+        row, last, _ = self.sources.get(source, [0, None, None])
         remaining = 0.0
         if last is not None and row >= FREE_FAILURES:
             remaining = _pause(row) - now.since(last)
-        # A source that the user comes from answers for its own failures only: strangers cannot hold it up.
-        trusted = success is not None and now.wall - success < TRUSTED_FOR
-        return max(0, _ceil(remaining), self.day_wait(now, source if trusted else None))
+        return max(0, _ceil(remaining), self.day_wait(now, a_day, source if self.trusts(source, now) else None))
 
-    def day_wait(self, now: Moment, only: str | None = None) -> int:
+    def day_wait(self, now: Moment, a_day: int = FAILURES_A_DAY, only: str | None = None) -> int:
         """Whole seconds until the day's failures, from everywhere or ``only`` one source, leave room for another."""
-        today = [stamp for stamp, source in self.recent if only in (None, source) and now.since(stamp) < DAY]
-        if len(today) < FAILURES_A_DAY:
-            return 0
-        return max(1, _ceil(DAY - now.since(today[-FAILURES_A_DAY])))
+        return _until_room(self.recent, only, a_day, DAY, now)
 
-    def longest_wait(self, now: Moment) -> int:
+    def recovery_wait(self, source: str, now: Moment) -> int:
+        """Whole seconds until a recovery code from this source is looked at again; 0 when it is now."""
+        wait = _until_room(self.recent_recovery, source, RECOVERY_FAILURES, RECOVERY_PERIOD, now)
+        if self.trusts(source, now):
+            return wait
+        return max(wait, _until_room(self.recent_recovery, None, RECOVERY_FAILURES_OF_ALL, RECOVERY_PERIOD, now))
+
+    def longest_wait(self, now: Moment, a_day: int = FAILURES_A_DAY) -> int:
         """Whole seconds until no source has to wait any more."""
-        return max([self.day_wait(now), *(self.wait(source, now) for source in self.sources)])
+        return max([self.day_wait(now, a_day), *(self.wait(source, now, a_day) for source in self.sources)])
 
     def _forget_old_sources(self, now: Moment) -> None:
         def matters(entry: Stamp) -> bool:
@@ -298,6 +344,8 @@ _FORM: dict[str, Check] = {
     "last_success": _or_none(_number),
 }
 _OPTIONAL: dict[str, Check] = {
+    "recent_recovery": _each(_row(_stamp, _text)),
+    "enrolled": _number,
     "recovery": _recovery,
     "exemption": _row(_number, _text),
     "grace": _row(_stamp, _number),
@@ -329,6 +377,12 @@ _write_json = make_encoder(
     False,
     False,
 )
+
+
+def _until_room(failures: list[Stamp], only: str | None, most: int, period: int, now: Moment) -> int:
+    # Whole seconds until less than ``most`` of the failures, of one source or of all, are younger than the period.
+    young = [stamp for stamp, source in failures if only in (None, source) and now.since(stamp) < period]
+    return 0 if len(young) < most else max(1, _ceil(period - now.since(young[-most])))
 
 
 def _pause(row: int) -> int:

@@ -20,6 +20,21 @@ _VERSION = b"\x01"
 _NONCE_BYTES = 24
 _TAG_BYTES = 16
 _TOKEN_BYTES = 16
+# BLAKE2b's personalisation for each use of the keyed hash: no use yields the token of another. Accounts and the key id
+# keep that of 0.1.0: what was spent is found by the account's token, and each sealed value is bound to the key id.
+_USES = {
+    "account": b"pam-totp token",
+    "key id": b"pam-totp token",
+    "source": b"pam-totp source",
+    "client": b"pam-totp client",
+    "invitation": b"pam-totp invite",
+}
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    Use = Literal["account", "key id", "source", "client", "invitation"]
 
 
 class Sealer:
@@ -34,7 +49,7 @@ class Sealer:
             raise RuntimeError("libsodium cannot be initialised")
         self._key = key
         self._host_id = host_id
-        self._key_id = self.token("key id")
+        self._key_id = self.token("key id", "key id")
 
     def __repr__(self) -> str:
         return "Sealer()"
@@ -70,12 +85,15 @@ class Sealer:
             "restore /var/lib/pam-totp and /etc/pam-totp/key from the same backup, or reset the user"
         )
 
-    def token(self, text: str) -> str:
-        """A name of 32 hexadecimal digits for ``text`` that tells nothing about it without the key (BLAKE2b)."""
+    def token(self, text: str, use: Use = "account") -> str:
+        """A name of 32 hexadecimal digits for ``text`` that tells nothing about it without the key (BLAKE2b).
+
+        No two uses have a token in common. (An account named "key id" would have the key id's, which is no secret.)
+        """
         message = text.encode("utf-8", "surrogateescape")
         digest = ffi.new("unsigned char[]", _TOKEN_BYTES)
         lib.crypto_generichash_blake2b_salt_personal(
-            digest, _TOKEN_BYTES, message, len(message), self._key, KEY_BYTES, bytes(16), b"pam-totp token".ljust(16)
+            digest, _TOKEN_BYTES, message, len(message), self._key, KEY_BYTES, bytes(16), _USES[use].ljust(16)
         )
         return bytes(ffi.buffer(digest)).hex()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from pam_totp.cache.ledger import guesses_a_day
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pam_totp.cache.accounts import Account
@@ -15,9 +17,14 @@ def state(account: Account, moment: Moment) -> str:
     return "exempt" if account.ledger.exempt(moment) else account.state
 
 
-def fields(account: Account, moment: Moment) -> dict[str, object]:
+def wait(account: Account, moment: Moment, window: int) -> int:
+    """Whole seconds until no source has to wait any more, with a window in steps."""
+    return account.ledger.longest_wait(moment, guesses_a_day(len(account.active), window))
+
+
+def fields(account: Account, moment: Moment, window: int) -> dict[str, object]:
     """The object that ``--json`` prints; times as RFC 3339 in UTC, or None."""
-    wait = account.ledger.longest_wait(moment)
+    left = wait(account, moment, window)
     return {
         "user": account.name,
         "state": state(account, moment),
@@ -31,7 +38,7 @@ def fields(account: Account, moment: Moment) -> dict[str, object]:
             for each in account.authenticators
         ],
         "failures": account.ledger.row,
-        "retry_at": rfc3339(moment.wall + wait) if wait else None,
+        "retry_at": rfc3339(moment.wall + left) if left else None,
         "last_success": rfc3339(account.ledger.last_success),
     }
 

@@ -5,6 +5,7 @@ The code is read from the terminal, or from standard input where that is no term
 
 from __future__ import annotations
 
+from pam_totp.cache import summary
 from pam_totp.cache.accounts import Accounts
 from pam_totp.cli import common
 from pam_totp.factors import otp
@@ -45,9 +46,9 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
         problem = detail or "wrong"
     else:
         problem = None
-    wait = account.ledger.longest_wait(moment)
+    wait = summary.wait(account, moment, config.window)
     if account.ledger.locked:
-        problem = f"{problem or 'right'}, but the account is locked: run pam-totp unlock {account.name}"
+        problem = f"{problem or 'right'}, but the account is locked for new sources: run pam-totp unlock {account.name}"
     elif wait:
         problem = f"{problem or 'right'}, but waiting: from some sources {duration(wait)} to go"
     if problem is None:

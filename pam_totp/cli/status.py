@@ -11,7 +11,8 @@ import sys
 from pam_totp.cache import summary
 from pam_totp.cache.accounts import Account, Accounts
 from pam_totp.cli import common
-from pam_totp.errors import CacheError
+from pam_totp.errors import CacheError, ConfigError
+from pam_totp.host import config as configuration
 from pam_totp.host import users
 from pam_totp.host.clock import now
 from pam_totp.login.attempt import duration
@@ -35,7 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, paths: Paths) -> int:
     """Show; 3 where the cache is damaged."""
-    moment = now()
+    moment, window = now(), _window(paths)
     with Accounts(paths) as accounts:
         accounts.check_key()
         if arguments.users:
@@ -45,14 +46,22 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
             found = [each for each in accounts.all() if isinstance(each, Account)]
             problems = accounts.damage()
         if arguments.json:
-            print(json.dumps([summary.fields(account, moment) for account in found], indent=2))
+            print(json.dumps([summary.fields(account, moment, window) for account in found], indent=2))
         elif found or not problems:
-            _table(found, moment)
+            _table(found, moment, window)
             for name in dict.fromkeys(account.name for account in found if arguments.users):
                 _refusals(accounts, name)
     for problem in problems:
         print(f"pam-totp: damaged: {problem}", file=sys.stderr)
     return 3 if problems else 0
+
+
+def _window(paths: Paths) -> int:
+    # A configuration that is not understood lets nobody in; what is kept can be shown all the same.
+    try:
+        return configuration.load(paths.config, paths.owner).window
+    except ConfigError:
+        return configuration.Config().window
 
 
 def _of(accounts: Accounts, name: str) -> Account:
@@ -61,17 +70,17 @@ def _of(accounts: Accounts, name: str) -> Account:
     return account if account is not None else accounts.find(common.known_user(name))
 
 
-def _table(found: list[Account], moment: Moment) -> None:
+def _table(found: list[Account], moment: Moment, window: int) -> None:
     if not found:
         print("nobody is enrolled: start with pam-totp enroll USER")
         return
-    common.table(_HEAD, [_row(account, moment) for account in found])
+    common.table(_HEAD, [_row(account, moment, window) for account in found])
 
 
-def _row(account: Account, moment: Moment) -> tuple[str, ...]:
+def _row(account: Account, moment: Moment, window: int) -> tuple[str, ...]:
     labels = [each.label + (" (pending)" if each.state != "active" else "") for each in account.authenticators]
     created = [each.created for each in account.authenticators]
-    wait = account.ledger.longest_wait(moment)
+    wait = summary.wait(account, moment, window)
     return (
         account.name + _strange(account),
         summary.state(account, moment),

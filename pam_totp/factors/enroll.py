@@ -68,6 +68,7 @@ def confirm(account: Account, code: str, now_step: int, window: int) -> bool:
     step = otp.matching_step(pending.secret, code, steps)
     if step is None:
         return False
+    account.ledger.enrolled = pending.created if account.enrolled is None else account.enrolled
     account.ledger.mark(pending.identifier).step = step
     account.ledger.invitation = account.ledger.grace = None
     pending.state = ACTIVE
@@ -86,10 +87,14 @@ def seconds_off(account: Account, code: str, now_step: int) -> int | None:
 
 
 def remove(account: Account, label: str | None) -> bool:
-    """Take out the authenticators with ``label``, or all. What is spent stays known. False where there were none."""
+    """Take out the authenticators with ``label``, or all. False where there were none.
+
+    What is spent stays known. When the first one was enrolled stays known until the last active one is removed.
+    """
     kept = [each for each in account.authenticators if label is not None and each.label != label]
     if len(kept) == len(account.authenticators):
         return False
+    account.ledger.enrolled = account.enrolled
     account.authenticators = kept
     if not any(each.state != PENDING for each in kept):
         account.ledger = account.ledger.cleared()

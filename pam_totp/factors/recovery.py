@@ -34,6 +34,11 @@ def parse(answer: str) -> str | None:
     return None
 
 
+def parse_shown(answer: str) -> str | None:
+    """The same for a code exactly as it is shown, in either case: two groups and the dash, and nothing around them."""
+    return parse(answer) if len(answer) == SHOWN_LENGTH and answer[_GROUP] == "-" else None
+
+
 def random_code() -> str:
     """A fresh code of 50 random bits."""
     while True:

@@ -96,8 +96,11 @@ class Attempt:
         request = self.request
         keys = request.public_keys
         identities = "\n".join(key.identity() for key in keys)
-        # Whom a failure is charged to: the public keys that passed, else the address (IPv4 /32, IPv6 /64).
-        source = f"key:{accounts.token(identities)}" if keys else f"net:{network(request.rhost)}"
+        # Whom a failure is charged to: the address (IPv4 /32, IPv6 /64), together with the public keys that passed. A
+        # key alone would be trusted in a thief's hands, an address alone in those of all who share it.
+        near = network(request.rhost)
+        both = f"{identities}\0{near}"
+        source = f"key:{accounts.sealer.token(both, 'source')}" if keys else f"net:{near}"
         facts = Facts(self.user.name, source, request.service, request.rhost)
         facts.keys = keys
         if any(rule.groups for rule in self.config.rules):
@@ -105,7 +108,7 @@ class Attempt:
         if keys and request.rhost and account.active:
             generation = " ".join(sorted(each.identifier for each in account.active))
             client = f"{identities}\0{request.rhost}\0{request.service}\0{generation}"
-            facts.client = accounts.token(f"client {client}")
+            facts.client = accounts.sealer.token(client, "client")
         return facts
 
 

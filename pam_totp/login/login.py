@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 NOT_ACCEPTED = "That code was not accepted."
+LOCKED_ELSEWHERE = "Too many wrong codes: this account is locked for logins from elsewhere. Tell your administrator."
 RECOVERY_PROMPT = "Recovery code: "
 FEW_CODES = 3
 
@@ -93,7 +94,7 @@ def split(answer: str, request: Request, paths: Paths, clock: Clock) -> tuple[st
         decision = policy.decide(account, config, this.facts(account, accounts), clock())
     if not account.active or decision.action == "skip":
         return answer, None
-    for parse, size in ((recovery.parse, recovery.SHOWN_LENGTH), (otp.parse, otp.DIGITS)):
+    for parse, size in ((recovery.parse_shown, recovery.SHOWN_LENGTH), (otp.parse, otp.DIGITS)):
         if len(answer) > size and parse(answer[-size:]) is not None:
             return answer[:-size], answer[-size:]
     return answer, ""
@@ -150,9 +151,11 @@ def _evaluate(
             # The record went away while the user typed, or another one took its place, which this lock does not hold.
             # Asked is asked: a race lets nobody in.
             return Outcome("refused", "changed-meanwhile", "log in again", name, NOT_ACCEPTED)
-        decision = policy.demand(account, facts, now)
+        decision = policy.demand(account, this.config, facts, now)
         if code is not None and decision.action != "ask":
             return refusal(decision, account)
+        if code is None and (wait := account.ledger.recovery_wait(facts.source, now)):
+            return refusal(policy.Decision("refuse", "throttled", wait), account)
         if code is not None:
             outcome = _verify(this, account, facts, code, now)
         else:
@@ -175,30 +178,34 @@ def _verify(this: Attempt, account: Account, facts: Facts, code: str, now: Momen
         mark.spend(step, now_step, this.config.max_drift)
         message = _failures_since(ledger.unseen, ledger.unseen_from)
         ledger.succeed(facts.source, now)
-        return Outcome("accepted", "code", account.note, account.name, message)
+        outcome = Outcome("accepted", "code", account.note, account.name, message)
+        if ledger.locked:
+            outcome.add_detail(f"locked for other sources: pam-totp unlock {account.name} ends it")
+            outcome.message = f"{message}\n{LOCKED_ELSEWHERE}".lstrip()
+        return outcome
     reason, detail = diagnose(account, code, now_step)
-    return _failure(this, account, facts, now, reason, detail)
+    ledger.fail(facts.source, this.request.rhost, now, this.config.lock_after)
+    detail = joined(detail, f"{ledger.row} wrong in a row", account.note)
+    return Outcome("refused", reason, detail, account.name, NOT_ACCEPTED)
 
 
 def _verify_recovery(
     this: Attempt, account: Account, facts: Facts, accounts: Accounts, code: str, now: Moment
 ) -> Outcome:
-    """The same for a recovery code, which ends a wait and a lock as well."""
+    """The same for a recovery code, which ends a wait and a lock as well.
+
+    A slow hash under the user's lock: only for a source that may try one now.
+    """
     ledger = account.ledger
     if not recovery.spend(account.ledger, code, accounts.sealer):
-        return _failure(this, account, facts, now, "wrong-recovery-code", "")
+        ledger.fail_recovery(facts.source, this.request.rhost, now)
+        return Outcome("refused", "wrong-recovery-code", account.note, account.name, NOT_ACCEPTED)
     failures = _failures_since(ledger.unseen, ledger.unseen_from)
     ledger.unlock(otp.step_at(now.wall), this.config.window)
     ledger.succeed(facts.source, now)
     left = recovery.left(ledger)
     message = f"{failures}\n{_codes_left(this, left)}".lstrip()
     return Outcome("accepted", "recovery-code", joined(f"{left} left", account.note), account.name, message)
-
-
-def _failure(this: Attempt, account: Account, facts: Facts, now: Moment, reason: str, detail: str) -> Outcome:
-    account.ledger.fail(facts.source, this.request.rhost, now, this.config.lock_after)
-    detail = joined(detail, f"{account.ledger.row} wrong in a row", account.note)
-    return Outcome("refused", reason, detail, account.name, NOT_ACCEPTED)
 
 
 def match(account: Account, code: str, now_step: int, config: Config) -> tuple[Mark, int] | None:

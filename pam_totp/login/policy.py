@@ -5,6 +5,8 @@ The order is the policy: an exemption, then the first rule that matches, then th
 
 from __future__ import annotations
 
+from pam_totp.cache.ledger import guesses_a_day
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,18 +81,19 @@ def _decide(account: Account, config: Config, rule: Rule | None, facts: Facts, n
         return Decision("skip", "rule")
     if not account.active:
         return _unenrolled(account, config, _word(config, rule), facts, now)
-    return demand(account, facts, now)
+    return demand(account, config, facts, now)
 
 
-def demand(account: Account, facts: Facts, now: Moment) -> Decision:
+def demand(account: Account, config: Config, facts: Facts, now: Moment) -> Decision:
     """Ask for a code whatever rules and exemptions say; never SKIP. Waits and the lock hold as at any login."""
     ledger = account.ledger
-    wait = ledger.wait(facts.source, now)
-    if ledger.locked or wait:
-        recoverable = bool(ledger.recovery and ledger.recovery["hashes"])
-        action: Action = "ask-recovery" if recoverable else "refuse"
-        return Decision(action, "locked") if ledger.locked else Decision(action, "throttled", wait)
-    return Decision("ask", "enrolled")
+    locked = ledger.locks_out(facts.source, now, config.lock_after)
+    wait = ledger.wait(facts.source, now, guesses_a_day(len(account.active), config.window))
+    if not locked and not wait:
+        return Decision("ask", "enrolled")
+    recoverable = ledger.recovery and ledger.recovery["hashes"] and not ledger.recovery_wait(facts.source, now)
+    action: Action = "ask-recovery" if recoverable else "refuse"
+    return Decision(action, "locked") if locked else Decision(action, "throttled", wait)
 
 
 def first_enrolment(account: Account, config: Config, facts: Facts, now: Moment) -> Decision:
@@ -162,8 +165,8 @@ def conditions(rule: Rule, account: Account, facts: Facts, now: Moment) -> Itera
     if rule.keys:
         yield "keys", any(_is_key(wanted, key) for wanted in rule.keys for key in facts.keys)
     if rule.enrolled_within:
-        oldest = min((each.created for each in account.active), default=None)
-        yield "enrolled_within", oldest is not None and now.wall - oldest < rule.enrolled_within
+        first = account.enrolled
+        yield "enrolled_within", first is not None and now.wall - first < rule.enrolled_within
 
 
 def _is_key(wanted: str, key: PublicKey) -> bool:

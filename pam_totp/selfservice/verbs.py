@@ -11,6 +11,7 @@ import json
 
 from pam_totp.cache import summary
 from pam_totp.cache.accounts import MOST_AUTHENTICATORS, Accounts
+from pam_totp.cache.ledger import guesses_a_day
 from pam_totp.errors import CacheError
 from pam_totp.factors import enroll as enrolment
 from pam_totp.factors import recovery
@@ -46,14 +47,16 @@ def status(this: Visit, as_json: bool) -> int:
     account, facts = _read(this)
     now = this.clock()
     if as_json:
-        this.talk.tell(json.dumps(summary.fields(account, now) | {"recovery_codes": recovery.left(account.ledger)}))
+        fields = summary.fields(account, now, this.config.window)
+        this.talk.tell(json.dumps(fields | {"recovery_codes": recovery.left(account.ledger)}))
         return 0
     lines = [f"{account.name}: {summary.state(account, now)}"]
     lines += [
         f"  {each.label}  ({each.state}, since {summary.minute(each.created)} UTC)" for each in account.authenticators
     ]
     if account.active:
-        wait = account.ledger.wait(SERVICE, now)
+        a_day = guesses_a_day(len(account.active), this.config.window)
+        wait = account.ledger.wait(SERVICE, now, a_day)
         lines.append(f"last accepted code: {summary.minute(account.ledger.last_success)}")
         lines.append(f"recovery codes left: {recovery.left(account.ledger)}")
         lines += [f"wrong codes since then: {account.ledger.row}"] if account.ledger.row else []
@@ -162,7 +165,7 @@ def _active(account: Account) -> set[str]:
 
 def _proven(this: Visit, account: Account, facts: Facts) -> bool:
     """Whether the user has typed a good code, or recovery code; it is charged either way."""
-    decision = policy.demand(account, facts, this.clock())
+    decision = policy.demand(account, this.config, facts, this.clock())
     if decision.action == "refuse":
         return _told(this, login.refusal(decision, account))
     return _told(this, login.ask(this, account, facts, decision))

@@ -101,18 +101,25 @@ def test_a_password_that_ends_in_digits(host: Host) -> None:
 
 def test_a_recovery_code_can_follow_the_password(host: Host) -> None:
     alice = host.person()
-    codes = host.machine.run(["pam-totp", "recovery", alice.name]).stdout.split()
-    host.confidential |= set(codes)
+    codes = host.recovery_codes(alice)
     assert tried(alice, alice.user.password + codes[0]) == (True, ["recovery-code"])
     assert tried(alice, alice.user.password + codes[0]) == (False, ["wrong-recovery-code"])
     assert tried(alice, "wrong horse" + codes[1]) == (False, [])
     assert tried(alice, alice.user.password + codes[1].upper()) == (True, ["recovery-code"])
 
 
+@pytest.mark.parametrize("ending", ["abcde fghij", " abcdefghij", "abcdefghij ", "abcd-efghij", "abcdefghijk"])
+def test_a_password_that_ends_almost_like_a_recovery_code_is_not_cut(ending: str, host: Host) -> None:
+    name = f"almost{len(host.machine.run(['getent', 'passwd']).stdout)}"
+    bob = Person(host, host.machine.user(name, password=f"battery {ending}", key=False), "")
+    alice = host.enroll(bob)
+    assert tried(alice, alice.user.password) == (False, ["malformed-code"])
+    assert tried(alice, alice.user.password + alice.code()) == (True, ["code"])
+
+
 def test_who_has_to_wait_is_refused_with_the_right_answer_but_not_with_a_recovery_code(host: Host) -> None:
     alice = host.person()
-    codes = host.machine.run(["pam-totp", "recovery", alice.name]).stdout.split()
-    host.confidential |= set(codes)
+    codes = host.recovery_codes(alice)
     for _ in range(3):
         assert not tried(alice, alice.user.password + alice.wrong())[0]
     assert tried(alice, alice.user.password + alice.code()) == (False, ["throttled"])

@@ -30,14 +30,6 @@ def enrolling(host: Host, key_and_code: None) -> None:
     host.machine.write("/etc/pam-totp/config.toml", 'unenrolled = "enroll"\nlock_after = 10\n')
 
 
-def issue(person: Person) -> list[str]:
-    """New codes from the administrator."""
-    codes = person.host.machine.run(["pam-totp", "recovery", person.name]).stdout.split()
-    assert len(set(codes)) == 10
-    person.host.confidential |= {form for code in codes for form in (code, code.replace("-", ""))}
-    return codes
-
-
 def reason(person: Person, answer: str) -> tuple[Result, dict[str, str]]:
     """Log in with this answer to the usual prompt; how it went, and what the module logged."""
     mark = person.host.machine.mark()
@@ -68,7 +60,7 @@ def test_each_code_works_once_at_the_same_prompt_and_the_user_is_told_how_many_a
 
 def test_when_few_are_left_the_user_is_told_what_to_do(host: Host) -> None:
     alice = host.person()
-    codes = issue(alice)
+    codes = host.recovery_codes(alice)
     service = alone(host.machine)
     for code in codes[:6]:
         assert pamtester(host.machine, service, alice.name, answers=[code]).code == "PAM_SUCCESS"
@@ -82,7 +74,7 @@ def test_when_few_are_left_the_user_is_told_what_to_do(host: Host) -> None:
 
 def test_new_codes_void_the_old_ones(host: Host) -> None:
     alice = host.person()
-    old, new = issue(alice), issue(alice)
+    old, new = host.recovery_codes(alice), host.recovery_codes(alice)
     assert not alice.log_in(old[0]).ok
     assert alice.log_in(new[0]).ok
 
@@ -104,7 +96,7 @@ def test_who_has_none_is_not_offered_any_while_waiting(host: Host) -> None:
 
 def test_while_waiting_only_a_recovery_code_is_looked_at_and_it_ends_the_wait(host: Host) -> None:
     alice = host.person()
-    codes = issue(alice)
+    codes = host.recovery_codes(alice)
     for _ in range(3):
         assert not alice.log_in(alice.wrong()).ok
     with started(alice, "-o", "NumberOfPasswordPrompts=1") as session:
@@ -127,7 +119,7 @@ def seconds_left(text: str) -> str:
 
 def test_a_recovery_code_ends_a_lock(host: Host) -> None:
     alice = host.person()
-    codes = issue(alice)
+    codes = host.recovery_codes(alice)
     service = alone(host.machine)
     for number in range(10):
         pamtester(host.machine, service, alice.name, answers=[alice.wrong()], rhost=f"192.0.2.{number}")
@@ -161,7 +153,7 @@ def read_only(host: Host) -> Iterator[None]:
 def test_without_a_durable_write_a_recovery_code_is_refused_and_stays_good(host: Host, disk: object) -> None:
     assert callable(disk)
     alice = host.person()
-    codes = issue(alice)
+    codes = host.recovery_codes(alice)
     with disk(host):
         result, line = reason(alice, codes[0])
         assert not result.ok

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pexpect
@@ -148,6 +149,22 @@ def test_who_has_just_enrolled_is_told_from_others(host: Host) -> None:
     configure(host, f'enrolled_within = "1h"\n{SKIP}', general='unenrolled = "deny"')
     assert happens(alice) == ("skip", 1)
     assert happens(bob) == ("refuse", None)
+
+
+def test_who_enrols_again_has_not_just_enrolled(host: Host) -> None:
+    alice = host.person()
+    configure(host, f'enrolled_within = "1m"\n{SKIP}')
+    assert happens(alice) == ("skip", 1)
+    time.sleep(61)
+    assert happens(alice) == ("ask", None)
+    alice = host.enroll(alice)  # in the place of the first
+    host.enroll(alice, label="another")
+    assert happens(alice) == ("ask", None)
+    host.machine.run(["pam-totp", "reset", alice.name, "--label", "phone", "--yes"])
+    assert happens(alice) == ("ask", None)
+    host.machine.run(["pam-totp", "reset", alice.name, "--yes"])
+    host.enroll(alice)
+    assert happens(alice) == ("skip", 1)
 
 
 def test_the_first_rule_that_matches_decides(host: Host) -> None:

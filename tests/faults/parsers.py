@@ -206,6 +206,8 @@ def _ledgers(host: Host) -> list[Ledger]:
     tried.succeed("key:00ff", host.now())
     for _ in range(4):
         tried.fail("net:192.0.2.7", "192.0.2.7", host.now(), 100)
+    tried.fail_recovery("net:192.0.2.7", "192.0.2.7", host.now())
+    tried.enrolled = int(host.wall)
     tried.remember("ff00", 3600, host.now())
     recovery.issue(tried, host.sealer())
     granted.exemption = [int(host.wall) + 60, "on a ship"]
@@ -228,11 +230,11 @@ def _look_at(accounts: Accounts, ledger: Ledger, host: Host) -> None:
         account = _account(state, ledger)
         for settings.unenrolled in ("deadline", "invite"):
             policy.decide(account, settings, facts, now)
-            policy.demand(account, facts, now)
+            policy.demand(account, settings, facts, now)
             policy.first_enrolment(account, settings, facts, now)
         invitation.matches(account, "abcde-fghjk", accounts.sealer)
-        summary.fields(account, now)
-        status._row(account, now)
+        summary.fields(account, now, 1)
+        status._row(account, now, 1)
         explain._fact(policy.Decision("skip", "exempt"), account)
     recovery.due(ledger)
     recovery.left(ledger)
@@ -242,6 +244,7 @@ def _change(accounts: Accounts, ledger: Ledger, host: Host) -> None:
     """All that they change in it."""
     now, step = host.now(), otp.step_at(host.wall)
     ledger.fail("net:192.0.2.7", "192.0.2.7", now, 100)
+    ledger.fail_recovery("net:192.0.2.7", "192.0.2.7", now)
     recovery.acknowledge(ledger, ["abcde-fghjk"], accounts.sealer)
     recovery.spend(ledger, "abcdefghjk", accounts.sealer)
     ledger.mark("0011").spend(step, step, 10)

@@ -41,6 +41,9 @@ ROWS = {
     "power": Row("faults", "power lost at each write and sync", "opens, nothing committed is lost", 100),
     "same-code": Row("races", "the same code at the same moment", "exactly one gets in", 223),
     "wrong-codes": Row("races", "wrong codes in parallel", "no counter is outrun, the usual source gets in", 2000),
+    "strangers": Row(
+        "races", "wrong answers of every kind from other addresses, locking", "the usual source gets in both ways", 2000
+    ),
     "changes": Row(
         "races", "logins while the user is enrolled, reset, unlocked", "old or new, never by accident", 1000
     ),

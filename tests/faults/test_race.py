@@ -43,6 +43,16 @@ def test_wrong_codes_outrun_no_counter_and_hold_up_nobody_else(
     tally(done["cases"], done["cases"])
 
 
+@pytest.mark.row("strangers")
+def test_hostile_connections_from_elsewhere_never_keep_the_user_out_of_the_usual_source(
+    rig: Rig, full: bool, tally: Callable[..., None]
+) -> None:
+    done = rig("race", "strangers", logins=1000 if full else 100)
+    assert not done["problems"], "\n".join(done["problems"])
+    slow = f"{done['slow']} of {done['recovery']} wrong recovery codes"
+    tally(done["cases"], done["cases"], **{f"slow hashes ({rig.machine.suite})": slow})
+
+
 @pytest.mark.row("changes")
 def test_a_login_sees_a_change_as_a_whole(rig: Rig, full: bool, tally: Callable[..., None]) -> None:
     done = rig("race", "changes", rounds=1000 if full else 30, seed=len(rig.machine.suite))

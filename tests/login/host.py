@@ -115,6 +115,13 @@ class Host:
         for result in transactions(self.machine, *guesses):
             assert (result.code, result.prompts) == ("PAM_AUTH_ERR", 1), result
 
+    def recovery_codes(self, person: Person) -> list[str]:
+        """New recovery codes of a user, from the administrator."""
+        codes = self.machine.run(["pam-totp", "recovery", person.name]).stdout.split()
+        assert len(set(codes)) == 10
+        self.confidential |= {form for code in codes for form in (code, code.replace("-", ""))}
+        return codes
+
     def unlock(self, person: Person) -> None:
         """Run `pam-totp unlock`, the command itself."""
         self.machine.run(["pam-totp", "unlock", person.name])
@@ -175,9 +182,13 @@ class Person:
 
     def fail(self, times: int = 3) -> None:
         """Have wrong codes counted from where this user logs in from."""
-        key = self.host.machine.read(f"/home/{self}/.ssh/authorized_keys").split()[:2]
-        by_key = self.host.variant == "key-and-code"
-        self.host.guess(self, *["127.0.0.1"] * times, auth_info=" ".join(["publickey", *key]) if by_key else "")
+        self.host.guess(self, *["127.0.0.1"] * times, auth_info=self.first_factor())
+
+    def first_factor(self) -> str:
+        """What sshd tells PAM of this user's first factor, in the variant in force."""
+        if self.host.variant != "key-and-code":
+            return ""
+        return " ".join(["publickey", *self.host.machine.read(f"/home/{self}/.ssh/authorized_keys").split()[:2]])
 
     def log_in(
         self,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.login.host import Host, kinds
+from tests.login.host import Host, Person, kinds
+from tests.login.transactions import Transaction, transactions
 
 if TYPE_CHECKING:
     from tests.lab.ssh import Result
@@ -59,3 +60,68 @@ def test_unlock_ends_the_wait(host: Host) -> None:
     assert not alice.log_in(alice.code()).asked_code
     host.unlock(alice)
     assert alice.log_in(alice.code()).ok
+
+
+# Somebody else with the first factor, who wants to keep the user out
+
+
+def from_elsewhere(person: Person, *answers: str, wide: bool = True) -> list[str]:
+    """What PAM returned to each of these answers, given with this user's first factor from other addresses."""
+    auth_info = person.first_factor()
+    wanted = [
+        Transaction(person.name, answer, f"198.51.{number // 250}.{number % 250}" if wide else "198.51.0.7", auth_info)
+        for number, answer in enumerate(answers)
+    ]
+    return [each.code for each in transactions(person.host.machine, *wanted)]
+
+
+def test_wrong_answers_of_every_kind_from_elsewhere_do_not_keep_the_user_out_of_the_usual_source(host: Host) -> None:
+    alice = host.person()
+    codes = host.recovery_codes(alice)
+    with host.config("lock_after = 10"):
+        assert alice.log_in(alice.code()).ok
+        mix = [alice.wrong(), "aaaaa-aaaaa", "nonsense", "bbbbb-bbbbb"] * 25
+        assert set(from_elsewhere(alice, *mix)) == {"PAM_AUTH_ERR"}
+        assert host.status(alice)["state"] == "locked"
+        assert not alice.log_in(alice.code(1), **alice.elsewhere()).asked_code
+        assert alice.log_in(alice.code(1)).ok
+        assert alice.log_in(codes[0]).ok
+        assert host.status(alice)["state"] == "active"
+
+
+def test_wrong_recovery_codes_neither_lock_nor_hold_up_a_code_from_the_app(host: Host) -> None:
+    alice = host.person()
+    host.recovery_codes(alice)
+    with host.config("lock_after = 10"):
+        assert set(from_elsewhere(alice, *["aaaaa-aaaaa"] * 40)) == {"PAM_AUTH_ERR"}
+        status = host.status(alice)
+        assert (status["state"], status["failures"], status["retry_at"]) == ("active", 0, None)
+        assert alice.log_in(alice.code()).ok
+
+
+def test_wrong_recovery_codes_make_their_source_wait_for_a_recovery_code_only(host: Host) -> None:
+    alice = host.person()
+    codes = host.recovery_codes(alice)
+    mark = host.machine.mark()
+    from_elsewhere(alice, *["aaaaa-aaaaa"] * 7, codes[0], alice.code(), wide=False)
+    reasons = [line["reason"] for line in host.decisions(mark)]
+    assert reasons == ["wrong-recovery-code"] * 5 + ["throttled"] * 3 + ["code"]
+    assert alice.log_in(codes[0]).ok
+
+
+def test_wrong_codes_with_the_users_own_key_from_elsewhere_do_not_hold_up_the_usual_place(host: Host) -> None:
+    alice = host.person()
+    assert alice.log_in(alice.code()).ok
+    from_elsewhere(alice, *[alice.wrong()] * 3, wide=False)
+    assert from_elsewhere(alice, alice.code(1), wide=False) == ["PAM_AUTH_ERR"]
+    assert alice.log_in(alice.code(1)).ok
+
+
+def test_five_authenticators_leave_a_guesser_as_good_a_chance_as_one(host: Host) -> None:
+    alice = host.person()
+    for number in range(4):
+        host.enroll(alice, label=f"another {number}")
+    mark = host.machine.mark()
+    from_elsewhere(alice, *[alice.wrong()] * 8)
+    reasons = [line["reason"] for line in host.decisions(mark)]
+    assert reasons == ["wrong-code"] * 6 + ["throttled"] * 2

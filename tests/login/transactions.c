@@ -3,7 +3,8 @@
  *
  * The argument is the PAM service. Each line of standard input is one transaction, with tabs between its fields: user,
  * remote host, SSH_AUTH_INFO_0, what the conversation does (answer, nothing, refuse, abort), and its answer. Each line
- * of output is what came of it: the code that pam_authenticate returned, the number of prompts, and all that was shown.
+ * of output is what came of it: the code that pam_authenticate returned, the number of prompts, and all that was shown,
+ * with | in the place of each end of a line.
  */
 #include <security/pam_appl.h>
 #include <stdio.h>
@@ -62,6 +63,8 @@ int main(int argc, char **argv)
         if (code == PAM_SUCCESS)
             pam_setcred(pam, PAM_ESTABLISH_CRED);
         pam_end(pam, code);
+        for (char *end; (end = strchr(talk.shown, '\n'));)
+            *end = '|';
         printf("%d\t%d\t%s\n", code, talk.prompts, talk.shown);
         fflush(stdout);
     }

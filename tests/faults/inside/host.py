@@ -119,6 +119,15 @@ def issued(name: str) -> list[str]:
     return codes
 
 
+def configure(text: str) -> None:
+    """Have a configuration file with this text; none where it is empty."""
+    if text:
+        with open(PATHS.config, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+    elif os.path.exists(PATHS.config):
+        os.unlink(PATHS.config)
+
+
 class View:
     """What is kept about one user, as far as it decides about logins."""
 
@@ -130,6 +139,7 @@ class View:
         self.pending = 0 if account is None or account.pending is None else 1
         self.row = 0 if account is None else account.ledger.row
         self.locked = account is not None and account.ledger.locked
+        self.wrong_recovery_codes = 0 if account is None else len(account.ledger.recent_recovery)
         self.codes = 0 if account is None else recovery.left(account.ledger)
         self.marks = {} if account is None else {key: mark.step for key, mark in account.ledger.marks.items()}
 

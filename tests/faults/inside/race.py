@@ -7,17 +7,21 @@ import random
 import sys
 import time
 from contextlib import ExitStack
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pam_totp.cache.accounts import Accounts
-from pam_totp.cache.ledger import FAILURES_A_DAY, FREE_FAILURES
+from pam_totp.cache.ledger import FAILURES_A_DAY, FREE_FAILURES, RECOVERY_FAILURES_OF_ALL
 from tests.faults.inside import host, kill
-from tests.faults.inside.holder import Holder, NotHeldError, verdict
+from tests.faults.inside.holder import Holder, NotHeldError, login, verdict
 
 if TYPE_CHECKING:
     Result = dict[str, object]
 
+USUAL = "rhost=192.0.2.1"
+# How many hostile connections there are at the same moment.
+AT_ONCE = 20
 REFUSED = (host.AUTH_ERR, host.AUTHINFO_UNAVAIL)
 # What a command complained of.
 SAID = Path("/run/lab/said")
@@ -82,6 +86,46 @@ def wrong_codes(logins: int, sources: int) -> Result:
         if got != host.AUTH_ERR:
             problems.append(f"a right code from where the wrong ones came from: {verdict(got)}")
     return {"cases": logins, "evaluated": evaluated, "problems": problems}
+
+
+def strangers(logins: int) -> Result:
+    """Wrong answers of every kind, each from another address, until the account is locked and beyond.
+
+    Then the user comes from the usual source: first with a code from the app, then with a recovery code.
+    """
+    secret = host.enrolled("alice")
+    codes = host.issued("alice")
+    host.configure("lock_after = 10")
+    problems = []
+    try:
+        step = host.step_now()
+        if login("alice", host.code(secret, step), USUAL) != host.SUCCESS:
+            problems.append("the first login is refused")
+        answers = cycle([host.wrong(secret, step), "aaaaa-aaaaa", "nonsense", host.code(secret, step), "bbbbb-bbbbb"])
+        hostile = [(next(answers), f"rhost=198.51.{number // 250}.{number % 250}") for number in range(logins)]
+        for start in range(0, logins, AT_ONCE):
+            with ExitStack() as stack:
+                holders = []
+                for answer, rhost in hostile[start : start + AT_ONCE]:
+                    holders.append(stack.enter_context(Holder("alice", rhost, hold=False)))
+                    holders[-1].start(answer)
+                results = [holder.wait()[1] for holder in holders]
+            if not {*results} <= {*REFUSED}:
+                problems.append(f"{ {verdict(code): results.count(code) for code in {*results}} }")
+        view = host.View("alice")
+        if not view.locked:
+            problems.append("the account is not locked: nothing was tried")
+        slow = view.wrong_recovery_codes
+        if slow > RECOVERY_FAILURES_OF_ALL * 2:
+            problems.append(f"{slow} slow hashes were computed for strangers")
+        for what, answer in (("a code", host.code(secret, host.step_now() + 1)), ("a recovery code", codes[0])):
+            got = login("alice", answer, USUAL)
+            if got != host.SUCCESS:
+                problems.append(f"{what} from the usual source: {verdict(got)}")
+    finally:
+        host.configure("")
+    recovery = sum("-" in answer for answer, _ in hostile)
+    return {"cases": logins, "slow": slow, "recovery": recovery, "problems": problems}
 
 
 def changes(rounds: int, seed: int) -> Result:

@@ -166,10 +166,12 @@ class Story:
         self._guest.root("printf 'lock_after = 10\\n' >/etc/pam-totp/config.toml")
         self._guess("carol", 10)
         self._login(
-            "with lock_after = 10 that has locked her account",
+            "with lock_after = 10 that has locked her account for them",
             "carol",
             Wanted(asked=False, ok=False, reason="refused locked"),
+            key=STRANGERS[0],
         )
+        self._login("carol herself is not locked out", "carol", ENFORCED, self._phones["carol"].read)
 
     def _password_and_code(self) -> None:
         self._transcript.section("Password + code")
@@ -249,9 +251,14 @@ class Story:
             Wanted(asked=False, ok=False, reason="refused throttled"),
             key=STRANGERS[0],
         )
-        self._login("carol is locked", "carol", Wanted(asked=False, ok=False, reason="refused locked"))
+        self._login(
+            "carol is locked where she has not logged in from",
+            "carol",
+            Wanted(asked=False, ok=False, reason="refused locked"),
+            key=STRANGERS[0],
+        )
         self._guest.root("pam-totp unlock carol")
-        self._login("until an administrator unlocks her", "carol", ENFORCED, carol.read)
+        self._login("until an administrator unlocks her", "carol", ENFORCED, carol.read, key=STRANGERS[0])
 
     def _clock(self) -> None:
         self._transcript.section("A wrong clock")

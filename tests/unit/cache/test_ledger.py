@@ -37,7 +37,7 @@ def failed(times: int, source: str = "net:192.0.2.7", ledger: Ledger | None = No
 # Whatever a ledger has been through, by its own methods
 EVENTS = st.lists(
     st.tuples(
-        st.sampled_from(["fail", "succeed", "spend", "unlock"]),
+        st.sampled_from(["fail", "fail_recovery", "succeed", "spend", "unlock"]),
         st.sampled_from(["net:192.0.2.7", "net:2001:db8::/64", "key:00ff", "net:"]),
         st.text(max_size=20),
         st.floats(0, 2**34, allow_nan=False),
@@ -53,6 +53,8 @@ def lived(events: list[tuple[str, str, str, float, float]]) -> Ledger:
         now = Moment(wall, "boot" if uptime > 2**20 else "other boot", uptime)
         if event == "fail":
             ledger.fail(source, text, now, 10)
+        elif event == "fail_recovery":
+            ledger.fail_recovery(source, text, now)
         elif event == "succeed":
             ledger.succeed(source, now)
         elif event == "spend":
@@ -79,6 +81,7 @@ def test_a_wait_is_whole_seconds_and_never_longer_than_a_day(
     now = Moment(2.0**33, "boot", 2.0**33)
     for source in ("net:192.0.2.7", "key:00ff", "never seen"):
         assert 0 <= ledger.wait(source, now) <= ledger.longest_wait(now) <= DAY
+        assert 0 <= ledger.recovery_wait(source, now) <= rules.RECOVERY_PERIOD
 
 
 def test_most_changes_keep_the_size() -> None:
@@ -124,6 +127,8 @@ def test_a_ledger_without_one_of_its_parts_is_damage(key: str) -> None:
         ("exemption", [1 << 64, "for ever"]),
         ("grace", [[1, 2, 3], 0]),
         ("invitation", ["a code", 1]),
+        ("recent_recovery", [[1, "net:"]]),
+        ("enrolled", "long ago"),
         ("remembered", {"a": 5}),
     ],
 )
@@ -298,6 +303,53 @@ def test_a_source_is_forgotten_when_nothing_of_it_matters_any_more() -> None:
     assert set(ledger.sources) == {"net:other"}
 
 
+# Wrong recovery codes
+
+
+def test_a_source_has_five_wrong_recovery_codes_in_ten_minutes() -> None:
+    ledger = Ledger()
+    for number in range(5):
+        assert ledger.recovery_wait("net:192.0.2.7", at(60 * number)) == 0
+        ledger.fail_recovery("net:192.0.2.7", "", at(60 * number))
+    assert ledger.recovery_wait("net:192.0.2.7", at(240)) == 360
+    assert ledger.recovery_wait("net:192.0.2.7", at(599)) == 1
+    assert ledger.recovery_wait("net:192.0.2.7", at(600)) == 0
+    assert ledger.recovery_wait("net:new", at(240)) == 0
+    assert (ledger.row, ledger.sources, ledger.recent, ledger.unseen) == (0, {}, [], 5)
+
+
+def test_all_sources_together_have_twenty_but_for_those_that_the_user_comes_from() -> None:
+    ledger = Ledger()
+    ledger.succeed("net:usual", at(0))
+    for number in range(20):
+        ledger.fail_recovery(f"net:{number}", "", at(number))
+    assert ledger.recovery_wait("net:new", at(20)) == 580
+    assert ledger.recovery_wait("net:usual", at(20)) == 0
+    for _ in range(5):
+        ledger.fail_recovery("net:usual", "", at(20))
+    assert ledger.recovery_wait("net:usual", at(20)) == 600
+
+
+def test_few_wrong_recovery_codes_are_kept_and_unlocking_forgets_them() -> None:
+    ledger = Ledger()
+    for number in range(200):
+        ledger.fail_recovery(f"net:{number}", "", at(number))
+    assert len(ledger.recent_recovery) == rules.MOST_RECENT
+    ledger.fail_recovery("net:late", "", at(10_000))
+    assert len(ledger.recent_recovery) == 1
+    ledger.unlock(0, 1)
+    assert (ledger.recent_recovery, ledger.unseen) == ([], 201)
+
+
+@pytest.mark.parametrize("window", range(11))
+@pytest.mark.parametrize("authenticators", range(1, 6))
+def test_a_day_of_guesses_hits_less_than_once_in_ten_thousand(authenticators: int, window: int) -> None:
+    guesses = rules.guesses_a_day(authenticators, window)
+    assert 1 <= guesses <= rules.FAILURES_A_DAY
+    chance = guesses * authenticators * (2 * window + 1) / 1_000_000
+    assert chance < 1e-4 or (guesses, authenticators, window) == (1, 5, 10)
+
+
 # The lock
 
 
@@ -311,6 +363,36 @@ def test_the_lock_comes_with_the_last_failure_in_a_row_and_stays() -> None:
     ledger.succeed("net:9", at(10))
     ledger.fail("net:9", "", at(9), 1000)
     assert ledger.locked
+
+
+def test_the_lock_holds_for_strangers_and_for_a_trusted_source_that_has_earned_it() -> None:
+    ledger = Ledger()
+    ledger.succeed("net:usual", at(0))
+    crowd(10, ledger)
+    for number in range(10):
+        ledger.fail("net:usual", "", at(number), 10)
+        assert ledger.locked
+        assert ledger.locks_out("net:usual", at(number), 10) == (number == 9)
+    assert ledger.locks_out("net:new", at(10), 10)
+    assert ledger.locks_out("net:203.0.113.1", at(10), 10)
+
+
+def test_a_stranger_locks_nothing_as_long_as_the_user_logs_in() -> None:
+    ledger = Ledger()
+    for number in range(20):
+        ledger.fail("net:192.0.2.7", "", at(3600 * number), 10)
+        ledger.succeed("net:usual", at(3600 * number))
+    assert not ledger.locked
+    assert ledger.sources["net:192.0.2.7"][0] == 20
+
+
+def test_a_source_is_trusted_by_a_login_from_it_only() -> None:
+    ledger = failed(3)
+    assert not ledger.trusts("net:192.0.2.7", at(0))
+    assert not ledger.trusts("net:new", at(0))
+    ledger.succeed("net:192.0.2.7", at(0))
+    assert ledger.trusts("net:192.0.2.7", at(30 * DAY - 1))
+    assert not ledger.trusts("net:192.0.2.7", at(30 * DAY))
 
 
 def test_wrong_codes_are_counted_for_the_user_to_see() -> None:
@@ -420,13 +502,15 @@ def test_a_reset_forgets_all_but_what_is_spent_and_what_was_granted() -> None:
     ledger = failed(7)
     ledger.exemption, ledger.grace, ledger.invitation = [5, "travels"], [at(0).stamp(), 0], ["token", 5]
     ledger.remember("client", 60, at(0))
-    ledger.seq = 9
+    ledger.seq, ledger.enrolled = 9, 5
+    ledger.fail_recovery("net:", "", at(0))
     ledger.mark("a").step = 77
     cleared = ledger.cleared()
     assert (cleared.seq, cleared.row, cleared.sources, cleared.recent) == (9, 0, {}, [])
     assert cleared.mark("a").step == 77
     assert (cleared.exemption, cleared.grace) == (ledger.exemption, ledger.grace)
     assert (cleared.invitation, cleared.recovery, cleared.remembered) == (None, None, {})
+    assert (cleared.recent_recovery, cleared.enrolled) == ([], None)
 
 
 # Exemptions, deadlines, remembered clients

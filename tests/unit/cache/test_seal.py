@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,9 @@ from nacl import bindings, pwhash
 
 from pam_totp.cache.seal import KEY_BYTES, Sealer
 from pam_totp.errors import DamageError
+
+if TYPE_CHECKING:
+    from pam_totp.cache.seal import Use
 
 KEY = bytes(range(KEY_BYTES))
 SEALER = Sealer(KEY, "host one")
@@ -70,7 +74,7 @@ def test_the_same_content_is_never_sealed_alike() -> None:
 
 def test_the_cipher_is_xchacha20_poly1305_with_each_part_of_its_place_authenticated() -> None:
     sealed = SEALER.seal(b"content", "secret", "zoë")
-    parts = [b"host one", SEALER.token("key id").encode(), b"secret", "zoë".encode()]
+    parts = [b"host one", SEALER.token("key id", "key id").encode(), b"secret", "zoë".encode()]
     place = b"\x01" + b"".join(len(part).to_bytes(4, "big") + part for part in parts)
     nonce, ciphertext = sealed[1:25], sealed[25:]
     assert sealed[:1] == b"\x01"
@@ -81,6 +85,12 @@ def test_the_cipher_is_xchacha20_poly1305_with_each_part_of_its_place_authentica
 def test_a_token_is_a_keyed_blake2b(text: str) -> None:
     expected = hashlib.blake2b(text.encode(), digest_size=16, key=KEY, person=b"pam-totp token  ")
     assert SEALER.token(text) == expected.hexdigest()
+
+
+def test_no_two_uses_of_a_text_share_a_token() -> None:
+    uses: list[Use] = ["account", "source", "client", "invitation"]
+    assert len({SEALER.token("alice", use) for use in uses}) == len(uses)
+    assert SEALER.token("alice", "account") == SEALER.token("alice")
 
 
 def test_a_token_says_nothing_without_the_key() -> None:

@@ -13,7 +13,7 @@ def test_what_programs_are_told_is_complete_and_holds_no_secret(host: Host) -> N
     host.login("alice", host.code(secret))
     host.later(60)
     host.fail(3)
-    fields = summary.fields(host.account(), host.now())
+    fields = summary.fields(host.account(), host.now(), 1)
     authenticators = fields.pop("authenticators")
     assert isinstance(authenticators, list)
     common = {"source": "local", "enrolled": "2023-11-14T22:13:45Z"}

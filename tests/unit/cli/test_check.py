@@ -63,7 +63,7 @@ def test_each_refusal_has_its_reason(command: Command, host: Host) -> None:
     host.configure("lock_after = 10\n")
     host.fail(7, apart=3600, rhost="203.0.113.1")
     out = reason(host.code(secret))
-    assert out == "refused: right, but the account is locked: run pam-totp unlock alice\n"
+    assert out == "refused: right, but the account is locked for new sources: run pam-totp unlock alice\n"
 
 
 @pytest.mark.parametrize("pending", [True, False])

@@ -75,6 +75,19 @@ def test_the_states_are_those_that_were_promised(command: Command, host: Host, p
     assert state("alice")[0] == "exempt"
 
 
+def test_the_wait_is_that_of_the_configured_window_and_shown_also_where_the_configuration_is_broken(
+    command: Command, host: Host
+) -> None:
+    host.enroll()
+    host.configure("window = 10\n")
+    for number in range(4):
+        host.fail(1, rhost=f"203.0.113.{number}")
+    assert command("status", "alice", "--json").json[0]["retry_at"] == "2023-11-15T22:13:45Z"
+    host.configure("window = none\n")
+    ran = command("status", "alice", "--json")
+    assert (ran.code, ran.json[0]["retry_at"]) == (0, None)
+
+
 def test_users_are_shown_in_the_order_they_are_asked_for(command: Command, host: Host) -> None:
     host.enroll(BOB)
     assert [each["user"] for each in command("status", "bob", "alice", "--json").json] == ["bob", "alice"]

@@ -141,6 +141,40 @@ def test_failures_end_with_the_last_active_authenticator_and_no_earlier() -> Non
     assert (user.ledger.row, user.ledger.mark("x").step) == (0, 5)
 
 
+def test_the_first_enrolment_is_remembered_whatever_takes_its_place() -> None:
+    user = account()
+    assert user.enrolled is None
+    for created, label in ((50, "phone"), (60, "phone"), (70, "fob")):
+        secret = enroll.begin(user, label, created).secret
+        assert enroll.confirm(user, code(secret, NOW_STEP), NOW_STEP, 1)
+        assert user.enrolled == 50
+    assert [each.created for each in user.active] == [60, 70]
+    enroll.remove(user, "phone")
+    assert Account("alice", 1001, user.active, Ledger.decode(user.ledger.encode())).enrolled == 50
+
+
+@pytest.mark.parametrize("change", ["replace", "remove"])
+def test_the_first_enrolment_of_a_record_of_0_1_0_is_remembered_from_the_next_change_on(change: str) -> None:
+    user = account("phone", "fob")
+    assert (user.enrolled, user.ledger.enrolled) == (0, None)
+    if change == "replace":
+        secret = enroll.begin(user, "phone", 77).secret
+        assert enroll.confirm(user, code(secret, NOW_STEP), NOW_STEP, 1)
+    else:
+        enroll.remove(user, "phone")
+    assert min(each.created for each in user.active) == 1
+    assert user.enrolled == 0
+
+
+def test_a_reset_of_everything_begins_the_first_enrolment_anew() -> None:
+    user = account("phone", "fob")
+    enroll.remove(user, None)
+    assert user.enrolled is None
+    secret = enroll.begin(user, "phone", 77).secret
+    assert enroll.confirm(user, code(secret, NOW_STEP), NOW_STEP, 1)
+    assert user.enrolled == 77
+
+
 def test_a_key_is_shown_in_base32_and_in_groups_of_four() -> None:
     secret = bytes(range(20))
     text = enroll.base32(secret)

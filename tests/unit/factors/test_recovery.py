@@ -101,6 +101,18 @@ def test_anything_else_has_not_the_form(answer: str) -> None:
     assert recovery.parse(answer) is None
 
 
+@pytest.mark.parametrize("answer", ["k7m2p-9xq4t", "K7M2P-9XQ4T"])
+def test_a_code_as_it_is_shown_has_the_exact_form(answer: str) -> None:
+    assert recovery.parse_shown(answer) == "k7m2p9xq4t"
+
+
+@pytest.mark.parametrize(
+    "answer", ["k7m2p 9xq4t", "k7m2p9xq4t", " k7m2p9xq4t", "k7m2p9xq4t ", " 7m2p-9xq4t", "k7m2p-9xq4 ", "k7m2-p9xq4t"]
+)
+def test_anything_near_the_form_is_not_the_exact_form(answer: str) -> None:
+    assert recovery.parse_shown(answer) is None
+
+
 @given(st.one_of(st.text(), st.text("abk279 -", max_size=13), st.from_regex(r"\A[a-z2-9]{5}[- ]?[a-z2-9]{5}\Z")))
 def test_nothing_has_the_form_of_both_kinds_of_code(answer: str) -> None:
     assert otp.parse(answer) is None or recovery.parse(answer) is None

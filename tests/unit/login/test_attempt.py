@@ -132,17 +132,18 @@ def sources(host: Host) -> set[str]:
     return set(host.account().ledger.sources)
 
 
-def test_a_failure_is_charged_to_the_keys_that_passed_else_to_the_address(host: Host) -> None:
+def test_a_failure_is_charged_to_the_address_and_the_keys_that_passed(host: Host) -> None:
     host.enroll()
     host.fail(rhost=HERE)
     host.fail(rhost="2001:db8::1")
     host.fail(rhost=HERE, auth_info=KEY)
-    host.fail(rhost="198.51.100.9", auth_info=KEY + "\n")
+    host.fail(rhost=HERE, auth_info=KEY + "\n")
+    host.fail(rhost="198.51.100.9", auth_info=KEY)
     host.fail(rhost=HERE, auth_info=f"{KEY}\npublickey ssh-rsa AAAA")
     found = sources(host)
     assert {f"net:{HERE}", "net:2001:db8:0:0::/64"} < found
-    assert len([source for source in found if source.startswith("key:")]) == 2
-    assert len(found) == 4
+    assert len([source for source in found if source.startswith("key:")]) == 3
+    assert len(found) == 5
 
 
 def test_which_key_it_was_is_not_kept(host: Host) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pam_totp.cache.accounts import ACTIVE, PENDING, Accounts
+from pam_totp.cache.seal import Sealer
 from pam_totp.cache.volatile import Volatile
 from pam_totp.errors import CacheReadOnlyError
 from pam_totp.factors import recovery
@@ -389,10 +390,9 @@ def test_a_recovery_code_is_taken_while_waiting_and_ends_the_wait(codes: list[st
 
 def test_a_recovery_code_is_taken_while_locked_and_ends_the_lock(codes: list[str], host: Host) -> None:
     host.configure("lock_after = 10\n")
-    host.fail(2)
-    for number in range(8):
+    for number in range(10):
         host.fail(1, rhost=f"203.0.113.{number}")
-    outcome, talk = log_in(host, codes[0])
+    outcome, talk = log_in(host, codes[0], rhost=ELSEWHERE)
     assert outcome.reason == "recovery-code"
     assert talk.asked == ["Too many wrong codes: this account is locked. Or type a recovery code.\nRecovery code: "]
     assert host.account().state == "active"
@@ -404,9 +404,52 @@ def test_while_waiting_a_code_from_the_app_is_not_looked_at(codes: list[str], ho
     assert (outcome.verdict, outcome.reason) == ("refused", "throttled")
 
 
-def test_a_wrong_recovery_code_is_charged(codes: list[str], host: Host) -> None:
-    assert log_in(host, "aaaaa-aaaaa")[0].detail == "1 wrong in a row"
-    assert host.account().ledger.row == 1
+def test_a_wrong_recovery_code_locks_nothing_and_the_user_is_told_of_it(codes: list[str], host: Host) -> None:
+    host.configure("lock_after = 10\n")
+    for number in range(20):
+        assert log_in(host, "aaaaa-aaaaa", rhost=f"203.0.113.{number}")[0].reason == "wrong-recovery-code"
+    ledger = host.account().ledger
+    assert (ledger.row, ledger.locked, ledger.longest_wait(host.now())) == (0, False, 0)
+    told = log_in(host, codes[0])[0].message
+    assert "There were 20 wrong codes since your last login, the last from 203.0.113.19." in told
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a slow hash is computed of."""
+    seen: list[str] = []
+    slow_hash = Sealer.slow_hash
+
+    def noted(this: Sealer, text: str, salt: bytes) -> bytes:
+        seen.append(text)
+        return slow_hash(this, text, salt)
+
+    monkeypatch.setattr(Sealer, "slow_hash", noted)
+    return seen
+
+
+def test_a_source_that_tries_recovery_codes_waits_and_costs_no_slow_hash(
+    codes: list[str], host: Host, hashed: list[str]
+) -> None:
+    for _ in range(5):
+        assert log_in(host, "aaaaa-aaaaa", rhost=ELSEWHERE)[0].reason == "wrong-recovery-code"
+    for answer in (codes[0], "aaaaa-aaaaa"):
+        outcome, talk = log_in(host, answer, rhost=ELSEWHERE)
+        assert (outcome.reason, outcome.message) == ("throttled", "Too many wrong codes. Try again in 10 min.")
+        assert talk.asked == ["Verification code: "]
+    assert len(hashed) == 5
+    assert log_in(host, host.code(host.secret("alice")), rhost=ELSEWHERE)[0].reason == "code"
+    host.later(600)
+    assert log_in(host, codes[0], rhost=ELSEWHERE)[0].reason == "recovery-code"
+
+
+def test_a_thousand_sources_together_cost_few_slow_hashes_and_the_usual_one_does_not_wait(
+    codes: list[str], host: Host, hashed: list[str]
+) -> None:
+    reasons = [log_in(host, "aaaaa-aaaaa", rhost=f"203.0.{each >> 8}.{each & 255}")[0].reason for each in range(1000)]
+    assert reasons == ["wrong-recovery-code"] * 20 + ["throttled"] * 980
+    assert len(hashed) == 20
+    assert log_in(host, codes[0])[0].reason == "recovery-code"
 
 
 def test_a_recovery_code_that_cannot_be_spent_for_good_is_refused(codes: list[str], host: Host, disk: Disk) -> None:

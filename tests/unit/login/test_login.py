@@ -443,11 +443,32 @@ def test_another_source_of_the_same_user_does_not_wait(host: Host) -> None:
     assert result(host.login("alice", rhost=HERE)) == THROTTLED  # a success elsewhere ends no row here
 
 
-def test_a_source_is_a_key_wherever_it_comes_from(host: Host) -> None:
+def test_a_source_is_a_key_together_with_its_address(host: Host) -> None:
     host.enroll()
     host.fail(3, auth_info=KEY)
-    assert result(host.login("alice", auth_info=KEY, rhost=ELSEWHERE)) == THROTTLED
+    assert result(host.login("alice", auth_info=KEY)) == THROTTLED
+    assert result(host.login("alice", "nonsense", auth_info=KEY, rhost=ELSEWHERE)) == MALFORMED
     assert result(host.login("alice", "nonsense", rhost=HERE)) == MALFORMED
+
+
+def test_a_stolen_key_is_not_trusted_where_its_owner_was_not(host: Host) -> None:
+    secret = host.enroll()
+    assert result(host.login("alice", host.code(secret), auth_info=KEY)) == ACCEPTED
+    for number in range(24):
+        host.fail(1, auth_info=KEY, rhost=f"203.0.113.{number}")
+    assert result(host.login("alice", auth_info=KEY, rhost=ELSEWHERE)) == THROTTLED
+    host.later(STEP)
+    assert result(host.login("alice", host.code(secret), auth_info=KEY)) == ACCEPTED
+
+
+def test_what_0_1_0_trusted_a_key_alone_for_is_trusted_no_more(host: Host) -> None:
+    secret = host.enroll()
+    host.change(lambda account: account.ledger.succeed(f"key:{host.sealer().token(KEY)}", host.now()))
+    for number in range(24):
+        host.fail(1, rhost=f"203.0.113.{number}")
+    assert result(host.login("alice", auth_info=KEY)) == THROTTLED
+    host.later(DAY)
+    assert result(host.login("alice", host.code(secret), auth_info=KEY)) == ACCEPTED
 
 
 def test_a_source_is_a_64_network_of_ipv6(host: Host) -> None:
@@ -551,6 +572,37 @@ def test_a_hundred_wrong_codes_in_a_row_lock_by_default_and_no_fewer(host: Host)
     host.fail(1)
     host.later(DAY)
     assert result(host.login("alice")) == ("refused", "locked")
+
+
+def test_a_lock_by_strangers_does_not_hold_where_the_user_has_logged_in_lately(host: Host) -> None:
+    secret = host.enroll()
+    host.configure("lock_after = 10\n")
+    assert result(host.login("alice", host.code(secret), rhost=HERE)) == ACCEPTED
+    for number in range(10):
+        host.fail(1, rhost=f"203.0.113.{number}")
+    assert result(host.login("alice", rhost=ELSEWHERE)) == ("refused", "locked")
+    host.later(STEP)
+    outcome = host.login("alice", host.code(secret), rhost=HERE)
+    assert result(outcome) == ACCEPTED
+    assert outcome.message == (
+        "There were 10 wrong codes since your last login, the last from 203.0.113.9.\n"
+        "Too many wrong codes: this account is locked for logins from elsewhere. Tell your administrator."
+    )
+    assert outcome.detail == "locked for other sources: pam-totp unlock alice ends it"
+    assert result(host.login("alice", rhost=ELSEWHERE)) == ("refused", "locked")
+    host.later(30 * DAY)
+    assert result(host.login("alice", rhost=HERE)) == ("refused", "locked")
+
+
+def test_the_wrong_codes_of_a_trusted_source_lock_it_too(host: Host) -> None:
+    secret = host.enroll()
+    host.configure("lock_after = 10\n")
+    assert result(host.login("alice", host.code(secret), rhost=HERE)) == ACCEPTED
+    host.fail(5, rhost=HERE, apart=3600)
+    assert result(host.login("alice", host.code(secret), rhost=ELSEWHERE)) == ACCEPTED  # ends no row of another's
+    host.fail(5, rhost=HERE, apart=3600)
+    assert result(host.login("alice", rhost=HERE)) == ("refused", "locked")
+    assert result(host.login("alice", host.code(secret), rhost=ELSEWHERE)) == ACCEPTED
 
 
 def test_a_locked_account_is_not_charged_any_more(host: Host) -> None:

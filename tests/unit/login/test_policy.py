@@ -151,6 +151,8 @@ def test_time_since_enrolment_is_that_of_the_oldest_active_authenticator(created
     for authenticator, age in zip(user.authenticators, (9999, created, 0), strict=True):
         authenticator.created = int(NOW.wall) - age
     assert decide(user, settings, facts(), NOW).action is action
+    user.ledger.enrolled = int(NOW.wall) - 3600  # the first one, which is gone
+    assert decide(user, settings, facts(), NOW).action == "skip"
     assert decide(account(PENDING), settings, facts(), NOW).reason == "rule"
 
 
@@ -337,9 +339,30 @@ def test_a_code_is_demanded_whatever_exempts_from_it_at_logins() -> None:
     exempt = account(ACTIVE)
     exempt.ledger.exemption = [NOW.wall + DAY, "a test"]
     assert decide(exempt, config(), FACTS, NOW).action == "skip"
-    assert demand(exempt, FACTS, NOW).action == "ask"
+    assert demand(exempt, config(), FACTS, NOW).action == "ask"
     exempt.ledger.locked = True
-    assert demand(exempt, FACTS, NOW).action == "refuse"
+    assert demand(exempt, config(), FACTS, NOW).action == "refuse"
+
+
+def test_a_recovery_code_is_not_asked_for_where_its_source_has_tried_too_many() -> None:
+    waiting = account(ACTIVE)
+    waiting.ledger.locked = True
+    waiting.ledger.recovery = {"salt": "00" * 16, "hashes": ["00" * 16], "shown": True}
+    for number in range(5):
+        assert demand(waiting, config(), FACTS, NOW).action == "ask-recovery", number
+        waiting.ledger.fail_recovery(SOURCE, "", NOW)
+    decision = demand(waiting, config(), FACTS, NOW)
+    assert (decision.action, decision.reason) == ("refuse", "locked")
+
+
+@pytest.mark.parametrize(("count", "window", "guesses"), [(1, 1, 24), (2, 1, 16), (5, 1, 6), (1, 10, 4), (5, 10, 1)])
+def test_the_more_codes_a_guess_can_hit_the_fewer_guesses_a_day(count: int, window: int, guesses: int) -> None:
+    user, settings = account(*[ACTIVE] * count), config()
+    settings.window = window
+    for number in range(guesses):
+        assert demand(user, settings, FACTS, NOW).action == "ask"
+        user.ledger.fail(f"net:{number}", "", NOW, 100)
+    assert demand(user, settings, FACTS, NOW).reason == "throttled"
 
 
 def test_an_exemption_or_a_rule_without_codes_is_no_leave_to_enrol() -> None:
