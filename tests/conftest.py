@@ -56,9 +56,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def deb(pytestconfig: pytest.Config) -> Path:
-    """The package, built from this checkout."""
-    from tests.lab.package import deb as build
+def debs(pytestconfig: pytest.Config) -> tuple[Path, ...]:
+    """The packages, built from this checkout: pam-totp, then the module of each architecture."""
+    from tests.lab.package import debs as build
 
     with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         return build()
@@ -74,12 +74,12 @@ def base_root(suite: str, pytestconfig: pytest.Config) -> Root:
 
 
 @pytest.fixture(scope="session")
-def installed_root(suite: str, deb: Path, base_root: Root, pytestconfig: pytest.Config) -> Root:
-    """A Debian root of the suite with the package installed by apt."""
+def installed_root(suite: str, debs: tuple[Path, ...], base_root: Root, pytestconfig: pytest.Config) -> Root:
+    """A Debian root of the suite with the packages installed by apt."""
     from tests.lab.package import installed
 
     with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        return installed(base_root.suite, deb)
+        return installed(base_root.suite, debs)
 
 
 @pytest.fixture(scope="module")
