@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.conftest import ENGINES
 from tests.faults.rig import Rig
 from tests.faults.rows import Tally, document, table
 
@@ -53,11 +54,11 @@ def full(pytestconfig: pytest.Config) -> bool:
 
 
 @pytest.fixture(scope="session")
-def rig(installed_root: Root) -> Iterator[Rig]:
+def rig(installed_root: Root, engine: str) -> Iterator[Rig]:
     """A machine with the package and the agent, for all tests; each starts with enrolments of its own."""
     from tests.lab.machine import Machine
 
-    with Machine(installed_root) as machine, Rig(machine) as running:
+    with Machine(installed_root, module=ENGINES[engine]) as machine, Rig(machine) as running:
         yield running
 
 
