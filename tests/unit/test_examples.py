@@ -68,7 +68,7 @@ def test_without_a_password_the_key_is_demanded() -> None:
         "auth required pam_permit.so",
     ]
     assert not [line for line in found[2:] if line.startswith(("auth", "@include common-auth"))]
-    assert Arguments(found[0].split()[4:]).first_factor == "publickey"
+    assert Arguments(found[0].split()[3:]).first_factor == "publickey"
 
 
 def test_an_answer_is_split_before_the_password_and_its_code_verified_after_it() -> None:
