@@ -118,7 +118,7 @@ def _arguments(words: list[str]) -> list[str] | None:
 
 def _read(name: str, paths: Paths, *, inside: bool = False) -> str:
     """The text of a service's file, or of one that a file includes, which may be anywhere."""
-    if not name or (name[0] != "/" if inside else True) and "/" in name:
+    if not name or ((name[0] != "/" if inside else True) and "/" in name):
         raise FileNotFoundError
     path = name if name[0] == "/" else f"{paths.services}/{name}"
     return files.read(path, paths.owner, _LIMIT, private=False).decode("utf-8", "replace")

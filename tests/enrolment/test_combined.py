@@ -174,12 +174,15 @@ def test_a_program_that_can_answer_one_question_only_copies_files(host: Host) ->
 def test_a_key_that_is_good_gets_in_after_an_answer_that_was_refused(host: Host, answer: str) -> None:
     alice = host.person()
     typed = answer.format(code=alice.code(), password=alice.user.password, wrong=alice.wrong())
-    with either(host), host.machine.ssh(
-        alice.user,
-        *("-o", "PreferredAuthentications=password,publickey", "-o", "NumberOfPasswordPrompts=1"),
-        key=True,
-        command="echo inside",
-    ) as session:
+    with (
+        either(host),
+        host.machine.ssh(
+            alice.user,
+            *("-o", "PreferredAuthentications=password,publickey", "-o", "NumberOfPasswordPrompts=1"),
+            key=True,
+            command="echo inside",
+        ) as session,
+    ):
         session.expect(PROMPTS["password"])
         session.answer(typed)
         assert session.wait() == 0
@@ -210,7 +213,9 @@ def either(host: Host) -> Iterator[None]:
     try:
         yield
     finally:
-        host.machine.sh("sed -i 's/^#AuthenticationMethods/AuthenticationMethods/' /etc/ssh/sshd_config.d/00-pam-totp-combined.conf")
+        host.machine.sh(
+            "sed -i 's/^#AuthenticationMethods/AuthenticationMethods/' /etc/ssh/sshd_config.d/00-pam-totp-combined.conf"
+        )
         host.machine.sshd.reload()
 
 

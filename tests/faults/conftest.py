@@ -56,8 +56,8 @@ def full(pytestconfig: pytest.Config) -> bool:
 def rig(installed_root: Root) -> Iterator[Rig]:
     """A machine with the package and the agent, for all tests; each starts with enrolments of its own.
 
-    With pam_python: what these tests break, stop and kill is all in the process that calls PAM, and they fork that process
-    at its prompt.
+    With pam_python: what these tests break, stop and kill is then all in the process that calls PAM, and they fork that
+    process at its prompt.
     """
     from tests.lab.machine import Machine
     from tests.lab.pam import PAM_PYTHON

@@ -53,7 +53,7 @@ def main() -> int:
         packages = debs()
         root = installed(suite, packages)
         with Machine(root) as machine:
-            cache.say(f"{RELEASES[suite]} ({suite}) is up, with {" and ".join(each.name for each in packages)} installed in it")
+            cache.say(f"{RELEASES[suite]} ({suite}) is up, with {packages[0].name} and its module installed in it")
             if arguments.pictures:
                 for picture in recording.draw(machine):
                     print(picture.relative_to(CHECKOUT))

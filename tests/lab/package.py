@@ -46,7 +46,11 @@ def debs() -> tuple[Path, ...]:
         files = _files()
         key = cache.digest(*(part for file in files for part in _content(file)))
         kept = DIST / ".sources"
-        if kept.is_file() and kept.read_text(encoding="ascii") == key and len(list(DIST.glob("*.deb"))) == len(PACKAGES):
+        if (
+            kept.is_file()
+            and kept.read_text(encoding="ascii") == key
+            and len(list(DIST.glob("*.deb"))) == len(PACKAGES)
+        ):
             return _found(DIST)
         kept.unlink(missing_ok=True)
         for old in DIST.glob("*.deb"):
@@ -64,7 +68,9 @@ def installed(suite: str, packages: Sequence[Path]) -> Root:
     """The base root of a suite with the packages installed by its own apt, without a network."""
     base = root(suite)
     layers = cache.home() / "layers"
-    directory = layers / f"{base.suite}-{cache.digest(base.layers[0].name, *(package.read_bytes() for package in packages))}"
+    directory = (
+        layers / f"{base.suite}-{cache.digest(base.layers[0].name, *(package.read_bytes() for package in packages))}"
+    )
     cache.kept(directory, lambda unfinished: _install(base, packages, unfinished))
     cache.forget(layers, f"{base.suite}-*", keep=4)
     return Root(base.suite, (directory, *base.layers))

@@ -64,8 +64,8 @@ def service(machine: Machine, *lines: str, name: str = SERVICE) -> str:
 def alone(machine: Machine, module: str = "", *, name: str = SERVICE) -> str:
     """Write a PAM service whose `authenticate` and `setcred` return what the module returns; return its name.
 
-    The module is by default the machine's. libpam makes PAM_PERM_DENIED of a stack that only ignores: so the module is followed by another, which returns
-    PAM_AUTHTOK_EXPIRED. `pamtester` reports that as PAM_IGNORE.
+    The module is by default the machine's. libpam makes PAM_PERM_DENIED of a stack that only ignores: so the module is
+    followed by another, which returns PAM_AUTHTOK_EXPIRED. `pamtester` reports that as PAM_IGNORE.
     """
     return service(
         machine,

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from pam_totp.engine import helper
-from tests.unit.pamh import Pamh, PamError
+from tests.unit.pamh import PamError, Pamh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,5 +100,3 @@ def _bytes(read: Callable[[], object]) -> bytes | None:
     except UnicodeError:
         return b"\xff"
     return value.encode() if isinstance(value, str) else None
-
-

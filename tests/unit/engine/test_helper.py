@@ -55,7 +55,9 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, *, result: str = "PAM_SUCCESS",
     return seen
 
 
-def served(ends: Ends, *messages: tuple[bytes, bytes], alarm: helper.Alarm = lambda _: None) -> list[tuple[bytes, bytes]]:
+def served(
+    ends: Ends, *messages: tuple[bytes, bytes], alarm: helper.Alarm = lambda _: None
+) -> list[tuple[bytes, bytes]]:
     """Have the helper serve what is sent at once; everything that it says."""
     ours, theirs = ends
     for message in messages:
@@ -69,7 +71,9 @@ def served(ends: Ends, *messages: tuple[bytes, bytes], alarm: helper.Alarm = lam
     return said
 
 
-def test_a_request_is_asked_about_answered_and_ends_with_its_result(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_is_asked_about_answered_and_ends_with_its_result(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = answer_with(monkeypatch)
     text = request("auth", b"su", b"alice", b"su", None, b"publickey x y\n", b"split 1", b"combined=verify", b"")
     assert served(ends, (b"Q", text), (b"A", b"123456"), (b"D", b"")) == [
@@ -183,5 +187,5 @@ def test_whatever_goes_wrong_ends_the_process_without_a_result_and_is_logged(
     with pytest.raises(Ended):
         helper.main()
     assert journal[-1][0] == syslog.LOG_AUTHPRIV | syslog.LOG_ERR
-    assert f"reason=internal-error detail=\"{kind.__name__} at" in journal[-1][1]
+    assert f'reason=internal-error detail="{kind.__name__} at' in journal[-1][1]
     assert "marker" not in journal[-1][1]
