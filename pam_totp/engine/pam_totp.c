@@ -183,7 +183,7 @@ static int become_helper(void *data)
 {
     static char *const argv[] = { PYTHON, "-I", "-S", "-E", "-s", "-P", "-B", "-c", PROGRAM, NULL };
     static char *const environment[] = { NULL };
-    /* A user may have lowered these for su or sudo. What may not be raised stays as it is. */
+    /* A user may have lowered these for su or sudo. Where root itself may not raise them, they are as high as they can be. */
     static const struct { __rlimit_resource_t what; rlim_t value; } limits[] = {
         { RLIMIT_CORE, 0 },          { RLIMIT_CPU, 300 },          { RLIMIT_NOFILE, 256 },
         { RLIMIT_STACK, 8 << 20 },   { RLIMIT_AS, RLIM_INFINITY }, { RLIMIT_DATA, RLIM_INFINITY },
@@ -198,7 +198,10 @@ static int become_helper(void *data)
         sigaction(number, &standard, NULL);
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
         struct rlimit limit = { limits[i].value, limits[i].value };
-        setrlimit(limits[i].what, &limit);
+        if (setrlimit(limits[i].what, &limit) && getrlimit(limits[i].what, &limit) == 0) {
+            limit.rlim_cur = limit.rlim_max;
+            setrlimit(limits[i].what, &limit);
+        }
     }
     umask(077);
     /* The bare calls: those of libc would tell every thread of the caller to change its ids too. Last the user's id, as
@@ -212,7 +215,7 @@ static int become_helper(void *data)
         execve(PYTHON, argv, environment);
     }
     start->error = errno;
-    _exit(127);
+    return 127;
 }
 
 /* The process in the middle: it ends at once, so that the helper is nobody's child but init's. */
@@ -221,7 +224,7 @@ static int middle(void *data)
     struct start *start = data;
     if (clone(become_helper, start->stack + STACK, CLONE_VM | CLONE_VFORK | SIGCHLD, start) < 0)
         start->error = errno;
-    _exit(0);
+    return 0;
 }
 
 /*
