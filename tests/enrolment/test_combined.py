@@ -15,7 +15,7 @@ from tests.login.host import Host, Person, steady
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.usefixtures("combined")
+pytestmark = [pytest.mark.usefixtures("combined"), pytest.mark.engines]
 
 PROMPTS = {"keyboard-interactive": "Password and verification code: ", "password": "'s password: "}
 methods = pytest.mark.parametrize("method", PROMPTS)

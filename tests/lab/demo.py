@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from tests.lab.user import User
 
-LINE = "auth required pam_python.so pam_totp.py"
+LINE = "auth required pam_totp.so"
 DROP_IN = "00-pam-totp-password-and-code.conf"
 RELEASES = {"bookworm": "Debian 12", "trixie": "Debian 13"}
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.login.host import Host, kinds
 
-pytestmark = pytest.mark.usefixtures("either_variant")
+pytestmark = [pytest.mark.usefixtures("either_variant"), pytest.mark.engines]
 
 CODE = "Verification code:"
 
