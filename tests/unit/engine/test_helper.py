@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import subprocess
 import sys
 import syslog
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,6 +39,7 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 Ends = tuple[socket.socket, socket.socket]
+CHECKOUT = Path(__file__).parents[3]
 
 
 def answer_with(monkeypatch: pytest.MonkeyPatch, *, result: str = "PAM_SUCCESS", kept: str | None = None) -> list[str]:
@@ -189,3 +193,21 @@ def test_whatever_goes_wrong_ends_the_process_without_a_result_and_is_logged(
     assert journal[-1][0] == syslog.LOG_AUTHPRIV | syslog.LOG_ERR
     assert f'reason=internal-error detail="{kind.__name__} at' in journal[-1][1]
     assert "marker" not in journal[-1][1]
+
+
+def test_a_process_that_hangs_ends_by_itself(ends: Ends) -> None:
+    program = (
+        f"import sys; sys.path.append({str(CHECKOUT)!r}); from pam_totp.engine import helper; helper._PATIENCE = 1"
+    )
+    with subprocess.Popen(
+        [
+            "bash",
+            "-c",
+            f'exec /usr/bin/python3 -I -S -c "$1" 3<&{ends[1].fileno()}',
+            "bash",
+            f"{program}; helper.main()",
+        ],
+        pass_fds=(ends[1].fileno(),),
+        env={},
+    ) as process:
+        assert process.wait(timeout=10) == -signal.SIGALRM
