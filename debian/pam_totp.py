@@ -11,9 +11,9 @@ def pam_sm_setcred(pamh, flags, argv):
 
 def _in_package(name):
     def hook(pamh, flags, argv):
-        from pam_totp.engine import pam_entry
+        from pam_totp.engine import pam_python
 
-        return getattr(pam_entry, name)(pamh, flags, argv)
+        return getattr(pam_python, name)(pamh, flags, argv)
 
     return hook
 

@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from tests.lab.roots import Root
 
 SUITES = ("bookworm", "trixie")
+# What a PAM line names; the first is our own.
+ENGINES = {"pam_totp": "pam_totp.so", "pam_python": "pam_python.so pam_totp.py"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --suite and --full."""
+    """Add --suite, --engine and --full."""
     parser.addoption("--suite", action="append", choices=SUITES, help="only this Debian suite (can be repeated)")
+    parser.addoption("--engine", action="append", choices=ENGINES, help="only this engine (can be repeated)")
     parser.addoption("--full", action="store_true", help="also run what is marked `full`")
 
 
@@ -27,6 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, and have tests that are the same however the run was started."""
     interruptible()
     config.addinivalue_line("markers", "full: takes long; runs with --full only")
+    config.addinivalue_line("markers", "engines: runs with both engines, also without --full")
 
 
 def interruptible() -> None:
@@ -41,10 +45,14 @@ def interruptible() -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what needs a suite on each of them."""
+    """Run what needs a suite on each of them, and what needs an engine with ours; with both where that is wanted."""
     if "suite" in metafunc.fixturenames:
         suites = metafunc.config.getoption("suite") or SUITES
         metafunc.parametrize("suite", list(dict.fromkeys(suites)), scope="session")
+    if "engine" in metafunc.fixturenames:
+        both = metafunc.config.getoption("full") or metafunc.definition.get_closest_marker("engines")
+        engines = metafunc.config.getoption("engine") or (list(ENGINES) if both else ["pam_totp"])
+        metafunc.parametrize("engine", list(dict.fromkeys(engines)), scope="session")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -56,9 +64,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def deb(pytestconfig: pytest.Config) -> Path:
-    """The package, built from this checkout."""
-    from tests.lab.package import deb as build
+def debs(pytestconfig: pytest.Config) -> tuple[Path, ...]:
+    """The packages, built from this checkout: pam-totp, then the module of each architecture."""
+    from tests.lab.package import debs as build
 
     with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         return build()
@@ -74,27 +82,27 @@ def base_root(suite: str, pytestconfig: pytest.Config) -> Root:
 
 
 @pytest.fixture(scope="session")
-def installed_root(suite: str, deb: Path, base_root: Root, pytestconfig: pytest.Config) -> Root:
-    """A Debian root of the suite with the package installed by apt."""
+def installed_root(suite: str, debs: tuple[Path, ...], base_root: Root, pytestconfig: pytest.Config) -> Root:
+    """A Debian root of the suite with the packages installed by apt."""
     from tests.lab.package import installed
 
     with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        return installed(base_root.suite, deb)
+        return installed(base_root.suite, debs)
 
 
 @pytest.fixture(scope="module")
-def machine(installed_root: Root) -> Iterator[Machine]:
+def machine(installed_root: Root, engine: str) -> Iterator[Machine]:
     """A machine with the package, as apt leaves it, for all tests of a module. sshd is not started."""
     from tests.lab.machine import Machine
 
-    with Machine(installed_root) as running:
+    with Machine(installed_root, module=ENGINES[engine]) as running:
         yield running
 
 
 @pytest.fixture
-def fresh_machine(installed_root: Root) -> Iterator[Machine]:
+def fresh_machine(installed_root: Root, engine: str) -> Iterator[Machine]:
     """A machine with the package, as apt leaves it, for one test. sshd is not started."""
     from tests.lab.machine import Machine
 
-    with Machine(installed_root) as running:
+    with Machine(installed_root, module=ENGINES[engine]) as running:
         yield running

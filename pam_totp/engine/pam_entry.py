@@ -1,16 +1,14 @@
-"""The hooks that pam_python calls. Glue only: conversation, clock, and Outcome -> PAM code from one table.
+"""The hooks that PAM calls, over a small interface. Glue only: conversation, clock, and Outcome -> PAM code.
 
-``setcred`` is in the script that the PAM line names (debian/pam_totp.py): there it costs nothing beyond the
-interpreter, which sshd loads a second time for it. Whatever happens here, the answer is one of PAM's named constants,
-and anything unforeseen denies.
+Two adapters implement the interface: ``helper`` for our own engine (pam_totp.so), and ``pam_python``. ``setcred`` is in
+the engines themselves, where it costs nothing. Whatever happens here, the answer is the name of one of PAM's
+constants, and anything unforeseen denies.
 """
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pam_totp.login.attempt import Conversation, Outcome, Request, Verdict
 
 COMBINED_PROMPT = "Password and verification code: "
@@ -25,80 +23,119 @@ _CODES: dict[Verdict, str] = {
     "unavailable": "PAM_AUTHINFO_UNAVAIL",
     "misconfigured": "PAM_SERVICE_ERR",
 }
+CODES = frozenset(_CODES.values())
+
+# What the lines with ``combined`` keep for each other. After a blank behind the first one stands the code.
+_SPLIT = "split"
+_TRIED = "tried"
+_VERIFIED = "verified"
 
 
-def pam_sm_authenticate(pamh: Any, flags: int, argv: list[str]) -> Any:
+class PamError(Exception):
+    """PAM itself refused what was asked of it."""
+
+
+class Transaction:
+    """What the hooks need of a PAM transaction.
+
+    ``kept`` is text that one line of the stack keeps for the next one, None at first. It is gone with the transaction,
+    and no other transaction sees it.
+    """
+
+    kept: str | None = None
+
+    def request(self) -> Request:
+        """Who wants to log in. Raises UnicodeError where a part is not UTF-8, PamError where PAM does not tell."""
+        raise NotImplementedError
+
+    def ask(self, prompt: str, echo: bool) -> str | None:
+        """Ask the user. None where there is no answer: refused, aborted, not text."""
+        raise NotImplementedError
+
+    def tell(self, text: str) -> None:
+        """Show a line to the user. Must not fail."""
+        raise NotImplementedError
+
+    def hand_on(self, password: str) -> None:
+        """Make this the password that the next lines of the stack find. Raises PamError."""
+        raise NotImplementedError
+
+
+def authenticate(transaction: Transaction, words: list[str]) -> str:
     """Ask for and verify a code (design, section 4)."""
     import gc
 
-    del flags
     # The interpreter ends with the transaction; looking for cycles in what is imported costs 1 ms and finds nothing.
     gc.disable()
     try:
-        return _authenticate(pamh, argv[1:])
-    except BaseException as error:  # noqa: BLE001  # an exception that escaped would be judged by pam_python
-        return _failed(pamh, error)
+        return _authenticate(transaction, words)
+    except BaseException as error:  # noqa: BLE001  # an exception that escaped would be judged by the engine
+        return failed(error)
 
 
-def pam_sm_acct_mgmt(pamh: Any, flags: int, argv: list[str]) -> Any:
-    """With ``combined=verify``: deny where an answer was split and its code never verified. Else deny: misplaced."""
-    del flags
-    if argv[1:] != ["combined=verify"]:
-        return _misplaced(pamh, argv, "account")
+def account(transaction: Transaction, words: list[str], name: str) -> str:
+    """With ``combined=verify``: deny where PAM may have let in a code that was never verified. Else deny: misplaced."""
+    if words != ["combined=verify"]:
+        return misplaced(name, "account")
     try:
-        return _account(pamh)
-    except BaseException as error:  # noqa: BLE001  # an exception that escaped would be judged by pam_python
-        return _failed(pamh, error)
+        return _account(transaction)
+    except BaseException as error:  # noqa: BLE001  # an exception that escaped would be judged by the engine
+        return failed(error)
 
 
-def pam_sm_open_session(pamh: Any, flags: int, argv: list[str]) -> Any:
-    """Deny: the module belongs in ``auth`` lines only."""
-    del flags
-    return _misplaced(pamh, argv, "session")
+def misplaced(name: str, phase: str) -> str:
+    """Deny: the module, which the line calls so, belongs in ``auth`` lines only."""
+    try:
+        from pam_totp.login import log
+
+        detail = f"remove {name} from {phase} lines: it belongs in auth lines only"
+        log.send(
+            log.ERROR, f"pam_totp(-:{phase})", log.line(outcome="misconfigured", reason="misplaced", detail=detail)
+        )
+    except BaseException:  # noqa: BLE001  # logging failed; the answer is the same
+        return "PAM_SERVICE_ERR"
+    return "PAM_SERVICE_ERR"
 
 
-def pam_sm_close_session(pamh: Any, flags: int, argv: list[str]) -> Any:
-    """Deny: the module belongs in ``auth`` lines only."""
-    del flags
-    return _misplaced(pamh, argv, "session")
+def failed(error: BaseException) -> str:
+    """Deny because of a bug. Only the kind of the error and where it was is logged: its text could hold anything."""
+    try:
+        from pam_totp.login import log
+
+        log.internal_error("pam_totp(-:auth)", error)
+    except BaseException:  # noqa: BLE001  # logging failed; the answer is the same
+        return "PAM_SERVICE_ERR"
+    return "PAM_SERVICE_ERR"
 
 
-def pam_sm_chauthtok(pamh: Any, flags: int, argv: list[str]) -> Any:
-    """Deny: the module belongs in ``auth`` lines only."""
-    del flags
-    return _misplaced(pamh, argv, "password")
-
-
-def _authenticate(pamh: Any, words: list[str]) -> Any:
+def _authenticate(transaction: Transaction, words: list[str]) -> str:
     # The log too, before anything is asked: a disk that fails meanwhile must not keep us from saying so.
     from pam_totp.errors import PamTotpError
     from pam_totp.host import clock
     from pam_totp.host.config import Arguments
     from pam_totp.host.paths import Paths
-    from pam_totp.login import log, login  # noqa: F401  # for _finish and _failed
+    from pam_totp.login import log, login  # noqa: F401  # for _finish and failed
 
     request = login.Request("")
     try:
         arguments = Arguments(words)
-        request = login.Request(pamh.get_user(None) or "", pamh.service or "", pamh.rhost or "", _auth_info(pamh))
-        talk = _talk(pamh)
+        request = transaction.request()
         if arguments.combined == "split":
-            return _split(pamh, request, talk)
-        if arguments.combined == "verify":
-            talk = _kept_code(pamh, talk)
-        outcome = login.attempt(request, arguments, Paths(), clock.now, talk)
+            return _split(transaction, request)
+        code = _kept_code(transaction) if arguments.combined == "verify" else None
+        outcome = login.attempt(request, arguments, Paths(), clock.now, _conversation(transaction, code))
     except UnicodeError:
         outcome = login.Outcome("unknown-user", "unknown-user", "the name or the host is not UTF-8")
-    except pamh.exception:
+    except PamError:
         outcome = login.Outcome("no-answer", "no-answer", "no user name")
     except PamTotpError as error:
         outcome = login.outcome_of(error)
-    if outcome.verdict in ("accepted", "skipped"):
-        pamh.module.pam_totp_verified = True
-    return _finish(pamh, request, outcome)
+    if outcome.verdict in ("accepted", "skipped") and transaction.kept is not None:
+        transaction.kept = _VERIFIED
+    return _finish(request, outcome)
 
 
-def _finish(pamh: Any, request: Request, outcome: Outcome) -> Any:
+def _finish(request: Request, outcome: Outcome) -> str:
     """Log an outcome, keep a refusal for ``pam-totp status``, and turn it into a PAM code."""
     from pam_totp.login import log
 
@@ -106,91 +143,75 @@ def _finish(pamh: Any, request: Request, outcome: Outcome) -> Any:
     good = outcome.verdict in ("accepted", "skipped")
     if not good and outcome.account:
         _record(outcome.account, text)
-    return getattr(pamh, _CODES[outcome.verdict])
+    return _CODES[outcome.verdict]
 
 
-def _talk(pamh: Any) -> Conversation:
+def _conversation(transaction: Transaction, code: str | None) -> Conversation:
+    """A conversation with the user; a code that was kept is the answer to its first question."""
     from pam_totp.login.attempt import Conversation
 
     class Talk(Conversation):
         def ask(self, prompt: str, echo: bool = False) -> str | None:
-            style = pamh.PAM_PROMPT_ECHO_ON if echo else pamh.PAM_PROMPT_ECHO_OFF
-            try:
-                answer = pamh.conversation(pamh.Message(style, prompt)).resp
-            except (pamh.exception, UnicodeError):
-                # Refused or aborted; or bytes that are not text, which no code can be.
-                return None
-            return answer if isinstance(answer, str) else None
+            nonlocal code
+            if code is None:
+                return transaction.ask(prompt, echo)
+            answer, code = code, None
+            return answer
 
         def tell(self, text: str) -> None:
-            try:
-                pamh.conversation(pamh.Message(pamh.PAM_TEXT_INFO, text))
-            except (pamh.exception, UnicodeError):
-                pass  # nobody listens any more; what was decided stays decided
+            transaction.tell(text)
 
     return Talk()
 
 
-# Password and code in one answer. pam_python keeps one module object for each PAM transaction and runs every line of
-# the stack in it: what is kept there is gone with the transaction, and no other one can see it.
+# Password and code in one answer
 
 
-def _split(pamh: Any, request: Request, talk: Conversation) -> Any:
+def _split(transaction: Transaction, request: Request) -> str:
     """Ask once, hand the password on as PAM's token, and keep the code."""
     from pam_totp.host import clock, stack
     from pam_totp.host.paths import Paths
     from pam_totp.login import login
 
     stack.require_verification(request.service, Paths())
-    answer = talk.ask(COMBINED_PROMPT)
+    answer = transaction.ask(COMBINED_PROMPT, echo=False)
     if answer is None:
-        return _finish(pamh, request, login.Outcome("no-answer", "no-answer"))
-    pamh.authtok, pamh.module.pam_totp_code = login.split(answer, request, Paths(), clock.now)
-    pamh.module.pam_totp_verified = False
-    return pamh.PAM_IGNORE
+        return _finish(request, login.Outcome("no-answer", "no-answer"))
+    password, code = login.split(answer, request, Paths(), clock.now)
+    transaction.kept = _SPLIT if code is None else f"{_SPLIT} {code}"
+    transaction.hand_on(password)
+    return "PAM_IGNORE"
 
 
-def _kept_code(pamh: Any, talk: Conversation) -> Conversation:
-    """A conversation that answers its first question with the code that was kept."""
+def _kept_code(transaction: Transaction) -> str | None:
+    """The code that was kept, which is taken once."""
     from pam_totp.errors import ConfigError
-    from pam_totp.login.attempt import Conversation
 
-    if not hasattr(pamh.module, "pam_totp_code"):
+    if transaction.kept is None:
         raise ConfigError("combined=verify without a line with combined=split before it: add that line")
-    kept: str | None = pamh.module.pam_totp_code
-    pamh.module.pam_totp_code = None
-
-    class Kept(Conversation):
-        def ask(self, prompt: str, echo: bool = False) -> str | None:
-            nonlocal kept
-            if kept is None:
-                return talk.ask(prompt, echo)
-            answer, kept = kept, None
-            return answer
-
-        def tell(self, text: str) -> None:
-            talk.tell(text)
-
-    return Kept()
+    kept, blank, code = transaction.kept.partition(" ")
+    transaction.kept = _TRIED
+    return code if kept == _SPLIT and blank else None
 
 
-def _account(pamh: Any) -> Any:
+def _account(transaction: Transaction) -> str:
     # Not split in this transaction: another method than PAM's authenticated, and there is nothing to finish.
-    if getattr(pamh.module, "pam_totp_verified", True):
-        return pamh.PAM_IGNORE
+    if transaction.kept in (None, _VERIFIED):
+        return "PAM_IGNORE"
+    from pam_totp.host import stack
+    from pam_totp.host.paths import Paths
     from pam_totp.login import log
 
-    detail = "the code was split off and never verified: add a line with combined=verify after common-auth"
-    log.send(log.ERROR, "pam_totp(-:account)", log.line(outcome="refused", reason="not-verified", detail=detail))
-    return pamh.PAM_AUTH_ERR
-
-
-def _auth_info(pamh: Any) -> str:
-    try:
-        value = pamh.env["SSH_AUTH_INFO_0"]
-    except KeyError:
-        return ""
-    return value if isinstance(value, str) else ""
+    # PAM tells no module whether it has let the user in. A password that it refused is no reason to refuse the public
+    # key that sshd has accepted since; but where the stack can let in without the code, this may be such a login.
+    service = transaction.request().service
+    if stack.verification_is_certain(service, Paths()):
+        return "PAM_IGNORE"
+    detail = "the code was split off and not verified: let nothing skip the required line with combined=verify"
+    log.send(
+        log.ERROR, f"pam_totp({service}:account)", log.line(outcome="refused", reason="not-verified", detail=detail)
+    )
+    return "PAM_AUTH_ERR"
 
 
 def _record(name: str, text: str) -> None:
@@ -206,27 +227,3 @@ def _record(name: str, text: str) -> None:
             accounts.record_event(int(clock.now().wall), name, text)
     except PamTotpError:
         pass
-
-
-def _failed(pamh: Any, error: BaseException) -> Any:
-    try:
-        # Only the kind of the error and where it was: its text could hold anything.
-        from pam_totp.login import log
-
-        log.internal_error("pam_totp(-:auth)", error)
-    except BaseException:  # noqa: BLE001  # logging failed; the answer is the same
-        return pamh.PAM_SERVICE_ERR
-    return pamh.PAM_SERVICE_ERR
-
-
-def _misplaced(pamh: Any, argv: list[str], phase: str) -> Any:
-    try:
-        from pam_totp.login import log
-
-        detail = f"remove {argv[0] if argv else 'pam_totp.py'} from {phase} lines: it belongs in auth lines only"
-        log.send(
-            log.ERROR, f"pam_totp(-:{phase})", log.line(outcome="misconfigured", reason="misplaced", detail=detail)
-        )
-    except BaseException:  # noqa: BLE001  # logging failed; the answer is the same
-        return pamh.PAM_SERVICE_ERR
-    return pamh.PAM_SERVICE_ERR

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tests.enrolment import screens
@@ -9,15 +12,18 @@ from tests.enrolment.dialogue import CODE, finish, keep
 from tests.lab.pam import pamtester, service
 from tests.login.host import Host, Person, steady
 
-pytestmark = pytest.mark.usefixtures("combined")
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.usefixtures("combined"), pytest.mark.engines]
 
 PROMPTS = {"keyboard-interactive": "Password and verification code: ", "password": "'s password: "}
 methods = pytest.mark.parametrize("method", PROMPTS)
 LINES = (
-    "auth required pam_python.so pam_totp.py combined=split",
+    "auth required MODULE combined=split",
     "@include common-auth",
-    "auth required pam_python.so pam_totp.py combined=verify",
-    "account required pam_python.so pam_totp.py combined=verify",
+    "auth required MODULE combined=verify",
+    "account required MODULE combined=verify",
     "@include common-account",
 )
 
@@ -43,6 +49,11 @@ def tried(person: Person, answer: str, method: str = "password") -> tuple[bool, 
 
 def failures(person: Person) -> object:
     return person.host.status(person)["failures"]
+
+
+def written(host: Host, *lines: str, name: str) -> str:
+    """A service of these lines, with the machine's module."""
+    return service(host.machine, *(line.replace("MODULE", host.machine.module) for line in lines), name=name)
 
 
 @methods
@@ -159,6 +170,55 @@ def test_a_program_that_can_answer_one_question_only_copies_files(host: Host) ->
         host.machine.run(["rmdir", f"/home/{alice}/by-a-program"])
 
 
+@pytest.mark.parametrize("answer", ["wrong horse{code}", "{password}{wrong}"], ids=["wrong password", "wrong code"])
+def test_a_key_that_is_good_gets_in_after_an_answer_that_was_refused(host: Host, answer: str) -> None:
+    alice = host.person()
+    typed = answer.format(code=alice.code(), password=alice.user.password, wrong=alice.wrong())
+    with (
+        either(host),
+        host.machine.ssh(
+            alice.user,
+            *("-o", "PreferredAuthentications=password,publickey", "-o", "NumberOfPasswordPrompts=1"),
+            key=True,
+            command="echo inside",
+        ) as session,
+    ):
+        session.expect(PROMPTS["password"])
+        session.answer(typed)
+        assert session.wait() == 0
+        assert "inside" in session.screen
+
+
+def test_a_key_after_a_refused_answer_gets_nobody_in_where_the_stack_could_have_let_in_without_the_code(
+    host: Host,
+) -> None:
+    alice = host.person()
+    stack = host.machine.read("/etc/pam.d/sshd")
+    host.machine.sh(r"sed -i '/^auth.*combined=verify/i auth [success=1 default=ignore] pam_permit.so' /etc/pam.d/sshd")
+    host.machine.sh(r"sed -i '/^auth.*combined=verify/a auth required pam_permit.so' /etc/pam.d/sshd")
+    mark = host.machine.mark()
+    try:
+        with either(host):
+            assert tried(alice, alice.user.password + alice.code()) == (False, [])
+    finally:
+        host.machine.write("/etc/pam.d/sshd", stack)
+    assert any("reason=not-verified" in record.message for record in host.machine.log(mark))
+
+
+@contextmanager
+def either(host: Host) -> Iterator[None]:
+    """Have sshd accept a password or a key, for a while."""
+    host.machine.sh("sed -i 's/^AuthenticationMethods/#&/' /etc/ssh/sshd_config.d/00-pam-totp-combined.conf")
+    host.machine.sshd.reload()
+    try:
+        yield
+    finally:
+        host.machine.sh(
+            "sed -i 's/^#AuthenticationMethods/AuthenticationMethods/' /etc/ssh/sshd_config.d/00-pam-totp-combined.conf"
+        )
+        host.machine.sshd.reload()
+
+
 def test_a_key_alone_gets_nobody_in(host: Host) -> None:
     for person in (host.person(), host.person(enrolled=False)):
         assert not host.machine.login(person.user, "-o", "PreferredAuthentications=publickey", key=True).ok
@@ -169,7 +229,7 @@ def test_a_key_alone_gets_nobody_in(host: Host) -> None:
 
 def test_any_service_can_have_one_answer(host: Host) -> None:
     alice = host.person()
-    name = service(host.machine, *LINES, name="vpn")
+    name = written(host, *LINES, name="vpn")
     phases = ("authenticate", "acct_mgmt")
     right = pamtester(host.machine, name, alice.user, *phases, answers=[alice.user.password + alice.code()])
     assert right.code == "PAM_SUCCESS"
@@ -180,7 +240,7 @@ def test_any_service_can_have_one_answer(host: Host) -> None:
 @pytest.mark.parametrize("missing", [2, 3])
 def test_without_one_of_the_lines_nobody_gets_in(host: Host, missing: int) -> None:
     alice, bob = host.person(), host.person(enrolled=False)
-    name = service(host.machine, *LINES[:missing], *LINES[missing + 1 :], name="incomplete")
+    name = written(host, *LINES[:missing], *LINES[missing + 1 :], name="incomplete")
     for person, answer in ((alice, alice.user.password + alice.code()), (bob, bob.user.password)):
         mark = host.machine.mark()
         result = pamtester(host.machine, name, person.user, "authenticate", "acct_mgmt", answers=[answer])
@@ -192,7 +252,7 @@ def test_where_the_verifying_line_is_skipped_the_account_phase_refuses(host: Hos
     alice = host.person()
     skip = "auth [success=1 default=ignore] pam_permit.so"
     permit = "auth required pam_permit.so"
-    name = service(host.machine, *LINES[:2], skip, LINES[2], permit, *LINES[3:], name="skipping")
+    name = written(host, *LINES[:2], skip, LINES[2], permit, *LINES[3:], name="skipping")
     mark = host.machine.mark()
     answer = alice.user.password + alice.code()
     assert pamtester(host.machine, name, alice.user, "authenticate", answers=[answer]).code == "PAM_SUCCESS"

@@ -54,10 +54,15 @@ def full(pytestconfig: pytest.Config) -> bool:
 
 @pytest.fixture(scope="session")
 def rig(installed_root: Root) -> Iterator[Rig]:
-    """A machine with the package and the agent, for all tests; each starts with enrolments of its own."""
-    from tests.lab.machine import Machine
+    """A machine with the package and the agent, for all tests; each starts with enrolments of its own.
 
-    with Machine(installed_root) as machine, Rig(machine) as running:
+    With pam_python: what these tests break, stop and kill is then all in the process that calls PAM, and they fork that
+    process at its prompt.
+    """
+    from tests.lab.machine import Machine
+    from tests.lab.pam import PAM_PYTHON
+
+    with Machine(installed_root, module=PAM_PYTHON) as machine, Rig(machine) as running:
         yield running
 
 

@@ -205,8 +205,8 @@ print(login.attempt(login.Request("alice"), Arguments([]), Paths(), lambda: then
 
 
 @pytest.mark.section("Package removed")
-def test_a_removed_package_is_installed_again_or_taken_out_of_the_stack(scene: Scene, deb: Path) -> None:
-    repository(scene.machine, deb)
+def test_a_removed_package_is_installed_again_or_taken_out_of_the_stack(scene: Scene, debs: tuple[Path, ...]) -> None:
+    repository(scene.machine, debs)
     removal = {"PAM_TOTP_REMOVE": "force", "DEBIAN_FRONTEND": "noninteractive"}
     scene.machine.run(["apt-get", "remove", "-y", "pam-totp"], env=removal)
     assert not scene.machine.login(scene.alice, key=True, code=code(scene.secret)).ok
@@ -231,18 +231,20 @@ with Accounts(Paths()) as accounts:
     scene.machine.run(["/usr/bin/python3", "-c", program])
 
 
-def repository(machine: Machine, deb: Path) -> None:
-    """Have apt know the package from a place on the machine."""
-    name = deb.name
-    machine.write(f"/srv/apt/{name}", deb.read_bytes())
+def repository(machine: Machine, debs: tuple[Path, ...]) -> None:
+    """Have apt know the packages from a place on the machine."""
+    for deb in debs:
+        machine.write(f"/srv/apt/{deb.name}", deb.read_bytes())
     machine.sh(
         """
         set -e
         cd /srv/apt
-        { dpkg-deb -f "$1"; echo "Filename: ./$1"; echo "Size: $(stat -c %s "$1")"
-          echo "SHA256: $(sha256sum "$1" | cut -d ' ' -f 1)"; } >Packages
+        for file; do
+            dpkg-deb -f "$file"; echo "Filename: ./$file"; echo "Size: $(stat -c %s "$file")"
+            echo "SHA256: $(sha256sum "$file" | cut -d ' ' -f 1)"; echo
+        done >Packages
         echo 'deb [trusted=yes] file:/srv/apt ./' >/etc/apt/sources.list.d/local.list
         apt-get update -q -o Dir::Etc::sourcelist=/etc/apt/sources.list.d/local.list -o Dir::Etc::sourceparts=-
         """,
-        name,
+        *(deb.name for deb in debs),
     )

@@ -25,12 +25,12 @@ def test_the_package_stays_while_a_line_asks_for_it(
     use(fresh_machine, "key-and-code")
     secret = enroll(fresh_machine, alice)
     environment = {"DEBIAN_FRONTEND": "noninteractive"}
-    done = fresh_machine.run([*how, "pam-totp"], check=False, env=environment)
+    done = fresh_machine.run([*how, "libpam-totp", "pam-totp"], check=False, env=environment)
     assert done.returncode != 0
     assert "NOT REMOVED" in done.stdout + done.stderr
     assert "/etc/pam.d/sshd" in done.stdout + done.stderr
     assert fresh_machine.login(alice, key=True, code=code(secret)).ok
     fresh_machine.sh("sed -i '/pam_totp/s/^/#/' /etc/pam.d/sshd")
-    fresh_machine.run([*how, "pam-totp"], env=environment)
+    fresh_machine.run([*how, "libpam-totp", "pam-totp"], env=environment)
     assert fresh_machine.login(alice, key=True).ok
     tally(1)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tests.lab import cache
 from tests.lab.code import code, wrong
 from tests.lab.machine import Machine, MachineError
-from tests.lab.package import CHECKOUT, DIST, BuildError, deb, installed
+from tests.lab.package import CHECKOUT, DIST, BuildError, debs, installed
 from tests.lab.rivals import OATH, OURS, RIVALS, SCRIPT, Field, Person, Servers, login, transaction
 from tests.lab.roots import SUITES, Root, RootError
 from tests.lab.sources import NoSourcesError
@@ -290,9 +290,9 @@ def main() -> int:
         cache.say(f"this machine is busy (load {around['load_before'][0]:.1f}): the numbers will be rough")
     measured: dict[str, Any] = {}
     try:
-        package = deb()
+        packages = debs()
         for suite in dict.fromkeys(arguments.suite or SUITES):
-            measured[suite] = measure(installed(suite, package), sizes, arguments.repeat)
+            measured[suite] = measure(installed(suite, packages), sizes, arguments.repeat)
     except (BenchError, BuildError, MachineError, NoSourcesError, RootError, subprocess.SubprocessError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tests.lab import cache, recording
 from tests.lab.code import code, wrong
 from tests.lab.machine import Machine, MachineError
-from tests.lab.package import CHECKOUT, BuildError, deb, installed
+from tests.lab.package import CHECKOUT, BuildError, debs, installed
 from tests.lab.roots import SUITES, RootError
 from tests.lab.setup import EXAMPLES, confirm
 from tests.lab.sources import NoSourcesError, own_suite
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from tests.lab.user import User
 
-LINE = "auth required pam_python.so pam_totp.py"
+LINE = "auth required pam_totp.so"
 DROP_IN = "00-pam-totp-password-and-code.conf"
 RELEASES = {"bookworm": "Debian 12", "trixie": "Debian 13"}
 
@@ -50,10 +50,10 @@ def main() -> int:
     suite = arguments.suite
     paint = Paint()
     try:
-        package = deb()
-        root = installed(suite, package)
+        packages = debs()
+        root = installed(suite, packages)
         with Machine(root) as machine:
-            cache.say(f"{RELEASES[suite]} ({suite}) is up, with {package.name} installed in it")
+            cache.say(f"{RELEASES[suite]} ({suite}) is up, with {packages[0].name} and its module installed in it")
             if arguments.pictures:
                 for picture in recording.draw(machine):
                     print(picture.relative_to(CHECKOUT))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from tests.lab import cache, syslog
+from tests.lab.pam import OURS
 from tests.lab.process import end
 from tests.lab.ssh import Client, Session
 from tests.lab.sshd import Sshd
@@ -39,11 +40,13 @@ class Machine(Client):
     """A running machine, as a context manager.
 
     `upper` is where changes go: nowhere but memory by default, or a directory on disk that the caller removes.
+    `module` is what its PAM lines name where a test does not say: tests/lab/pam.py has both engines.
     Only `lo` is up: 127.0.0.0/8, ::1 and fd00::/16, any of them as a source. No process of it outlives this one.
     """
 
-    def __init__(self, root: Root, *, upper: Path | None = None) -> None:
+    def __init__(self, root: Root, *, upper: Path | None = None, module: str = OURS) -> None:
         self.root = root
+        self.module = module
         self.suite = root.suite
         self.sshd = Sshd(self)
         self._upper = upper

@@ -1,4 +1,4 @@
-"""The Debian package: built from this checkout when a source of it has changed, and installed in a root."""
+"""The Debian packages: built from this checkout when a source of them has changed, and installed in a root."""
 
 from __future__ import annotations
 
@@ -13,50 +13,65 @@ from tests.lab import cache
 from tests.lab.roots import Root, root
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DIST = CHECKOUT / "dist"
+# The command and the logic; the module that PAM loads.
+PACKAGES = ("pam-totp_*_all.deb", "libpam-totp_*.deb")
 SOURCES = ("LICENSE", "pyproject.toml", "README.md", "config", "debian", "docs", "pam_totp")
 
 
-# The distribution's own programs build it, whatever else is on this machine.
-ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8"}
+# The distribution's own programs build them, whatever else is on this machine; without packages of debugging symbols.
+ENVIRONMENT = {
+    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/nonexistent",
+    "LANG": "C.UTF-8",
+    "DEB_BUILD_OPTIONS": "noautodbgsym",
+}
 
 
 class BuildError(Exception):
-    """The package could not be built."""
+    """The packages could not be built."""
 
 
-def deb() -> Path:
-    """Build dist/pam-totp_VERSION_all.deb, unless it is there and made of the same sources. Raises BuildError."""
+def debs() -> tuple[Path, ...]:
+    """Build the packages in dist/, unless they are there and made of the same sources: pam-totp first.
+
+    Raises BuildError.
+    """
     DIST.mkdir(exist_ok=True)
     _give_to_owner(DIST)
     with cache.locked(DIST / ".lock"):
         files = _files()
         key = cache.digest(*(part for file in files for part in _content(file)))
         kept = DIST / ".sources"
-        found = sorted(DIST.glob("pam-totp_*_all.deb"))
-        if len(found) == 1 and kept.is_file() and kept.read_text(encoding="ascii") == key:
-            return found[0]
+        if (
+            kept.is_file()
+            and kept.read_text(encoding="ascii") == key
+            and len(list(DIST.glob("*.deb"))) == len(PACKAGES)
+        ):
+            return _found(DIST)
         kept.unlink(missing_ok=True)
         for old in DIST.glob("*.deb"):
             old.unlink()
         with tempfile.TemporaryDirectory(prefix="pam-totp-build-") as directory:
-            cache.say("building the package")
-            package = DIST / build(Path(directory)).name
-            shutil.copy(Path(directory, package.name), DIST)
+            cache.say("building the packages")
+            for package in build(Path(directory)):
+                shutil.copy(package, DIST)
         kept.write_text(key, encoding="ascii")
         _give_to_owner(*DIST.iterdir())
-        return package
+        return _found(DIST)
 
 
-def installed(suite: str, package: Path) -> Root:
-    """The base root of a suite with the package installed by its own apt, without a network."""
+def installed(suite: str, packages: Sequence[Path]) -> Root:
+    """The base root of a suite with the packages installed by its own apt, without a network."""
     base = root(suite)
     layers = cache.home() / "layers"
-    directory = layers / f"{base.suite}-{cache.digest(base.layers[0].name, package.read_bytes())}"
-    cache.kept(directory, lambda unfinished: _install(base, package, unfinished))
+    directory = (
+        layers / f"{base.suite}-{cache.digest(base.layers[0].name, *(package.read_bytes() for package in packages))}"
+    )
+    cache.kept(directory, lambda unfinished: _install(base, packages, unfinished))
     cache.forget(layers, f"{base.suite}-*", keep=4)
     return Root(base.suite, (directory, *base.layers))
 
@@ -81,8 +96,8 @@ def copy(tree: Path) -> None:
         shutil.copy2(CHECKOUT / file, tree / file)
 
 
-def build(directory: Path, environment: Mapping[str, str] = ENVIRONMENT) -> Path:
-    """Build the package in `directory` and return it. Raises BuildError."""
+def build(directory: Path, environment: Mapping[str, str] = ENVIRONMENT) -> tuple[Path, ...]:
+    """Build the packages in `directory` and return them, pam-totp first. Raises BuildError."""
     tree = directory / "pam-totp"
     copy(tree)
     command = ["dpkg-buildpackage", "--build=binary", "--unsigned-source", "--unsigned-changes"]
@@ -97,28 +112,33 @@ def build(directory: Path, environment: Mapping[str, str] = ENVIRONMENT) -> Path
     )
     if done.returncode:
         raise BuildError(f"dpkg-buildpackage failed ({done.returncode}):\n{done.stdout.decode(errors='replace')}")
-    found = sorted(directory.glob("pam-totp_*_all.deb"))
-    if len(found) != 1:
-        raise BuildError(f"the build left {len(found)} packages named pam-totp")
-    return found[0]
+    return _found(directory)
 
 
-def _install(base: Root, package: Path, directory: Path) -> None:
+def _found(directory: Path) -> tuple[Path, ...]:
+    found = [sorted(directory.glob(pattern)) for pattern in PACKAGES]
+    if any(len(each) != 1 for each in found):
+        raise BuildError(f"the build left {[path.name for each in found for path in each]}")
+    return tuple(path for each in found for path in each)
+
+
+def _install(base: Root, packages: Sequence[Path], directory: Path) -> None:
     # Not needed, nor are the packages that it needs, for `./run deb`.
     from tests.lab.machine import Machine
 
-    cache.say(f"installing {package.name} in {base.suite} with apt")
+    cache.say(f"installing {', '.join(package.name for package in packages)} in {base.suite} with apt")
     work = directory.with_name(directory.name + ".work")
     shutil.rmtree(work, ignore_errors=True)
     script = """
-        apt-get install -q -y --no-install-recommends -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-unsafe-io "$1"
+        apt-get install -q -y --no-install-recommends -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-unsafe-io "$@"
         apt-get clean
     """
     try:
         with Machine(base, upper=work) as machine:
-            file = f"/run/lab/{package.name}"
-            machine.write(file, package.read_bytes())
-            machine.sh(f"set -e\n{script}", file, env={"DEBIAN_FRONTEND": "noninteractive"}, timeout=300)
+            files = [f"/run/lab/{package.name}" for package in packages]
+            for file, package in zip(files, packages, strict=True):
+                machine.write(file, package.read_bytes())
+            machine.sh(f"set -e\n{script}", *files, env={"DEBIAN_FRONTEND": "noninteractive"}, timeout=300)
         (work / "upper").rename(directory)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -133,8 +153,9 @@ def _give_to_owner(*paths: Path) -> None:
 
 
 def main() -> None:
-    """Build the package and say where it is."""
-    print(deb().relative_to(CHECKOUT))
+    """Build the packages and say where they are."""
+    for package in debs():
+        print(package.relative_to(CHECKOUT))
 
 
 if __name__ == "__main__":

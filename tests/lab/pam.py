@@ -42,6 +42,9 @@ CODES = {
     "Authentication token expired": "PAM_IGNORE",
 }
 SERVICE = "lab"
+# What a PAM line names: our own engine, which is recommended, and the alternative.
+OURS = "pam_totp.so"
+PAM_PYTHON = "pam_python.so pam_totp.py"
 
 
 @dataclass(frozen=True)
@@ -58,15 +61,15 @@ def service(machine: Machine, *lines: str, name: str = SERVICE) -> str:
     return name
 
 
-def alone(machine: Machine, module: str = "pam_python.so pam_totp.py", *, name: str = SERVICE) -> str:
+def alone(machine: Machine, module: str = "", *, name: str = SERVICE) -> str:
     """Write a PAM service whose `authenticate` and `setcred` return what the module returns; return its name.
 
-    libpam makes PAM_PERM_DENIED of a stack that only ignores: so the module is followed by another, which returns
-    PAM_AUTHTOK_EXPIRED. `pamtester` reports that as PAM_IGNORE.
+    The module is by default the machine's. libpam makes PAM_PERM_DENIED of a stack that only ignores: so the module is
+    followed by another, which returns PAM_AUTHTOK_EXPIRED. `pamtester` reports that as PAM_IGNORE.
     """
     return service(
         machine,
-        f"auth [success=done ignore=ignore default=die] {module}",
+        f"auth [success=done ignore=ignore default=die] {module or machine.module}",
         "auth [default=die] pam_debug.so auth=authtok_expired cred=authtok_expired",
         name=name,
     )

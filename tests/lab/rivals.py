@@ -21,7 +21,8 @@ FIRST_UID = 100_001
 KEY = "/root/.ssh/bench"
 ASKPASS = "/run/lab/askpass"
 FIRST_PORT = 2201
-OURS_LINE = "auth       required     pam_python.so pam_totp.py first_factor=publickey"
+OURS_LINE = "auth       required     pam_totp.so first_factor=publickey"
+BY_PAM_PYTHON_LINE = OURS_LINE.replace("pam_totp.so", "pam_python.so pam_totp.py")
 
 # The least that a script for pam_python can do and still ask.
 ONLY_ASKS = """\
@@ -120,8 +121,9 @@ NONE = Rival("none", "no second factor", "auth required pam_permit.so", asks=Fal
 GOOGLE = Rival("google_authenticator", "pam_google_authenticator", "auth required pam_google_authenticator.so")
 OATH = Rival("oath", "pam_oath", "auth required pam_oath.so usersfile=/etc/users.oath window=20 digits=6")
 SCRIPT = Rival("script", "pam_python, only asks", "auth required pam_python.so only_asks.py", checks=False)
+BY_PAM_PYTHON = Rival("pam_totp_by_pam_python", "pam_totp, by pam_python", BY_PAM_PYTHON_LINE)
 OURS = Rival("pam_totp", "pam_totp", OURS_LINE)
-RIVALS = (NONE, GOOGLE, OATH, SCRIPT, OURS)
+RIVALS = (NONE, GOOGLE, OATH, SCRIPT, BY_PAM_PYTHON, OURS)
 
 
 @dataclass(frozen=True)

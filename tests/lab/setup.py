@@ -19,16 +19,20 @@ Variant = Literal["password-and-code", "key-and-code", "combined"]
 
 
 def use(machine: Machine, variant: Variant, *, relaxed: bool = True) -> None:
-    """Copy a variant's two example files to where they belong, as they are, and start sshd (again)."""
+    """Copy a variant's two example files to where they belong, and start sshd (again).
+
+    They are used as they are, but for the engine that the machine is to have.
+    """
     machine.sh(
         """
         set -e
         rm -f /etc/ssh/sshd_config.d/00-pam-totp-*.conf
         cp "$1/sshd_config.d/00-pam-totp-$2.conf" /etc/ssh/sshd_config.d/
-        cp "$1/pam.d/sshd-$2" /etc/pam.d/sshd
+        sed "s/pam_totp\\.so/$3/" "$1/pam.d/sshd-$2" >/etc/pam.d/sshd
         """,
         EXAMPLES,
         variant,
+        machine.module,
     )
     machine.sshd.restart(relaxed=relaxed)
 

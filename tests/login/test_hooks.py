@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab.pam import alone, pamtester, service
+from tests.lab.pam import PAM_PYTHON, alone, pamtester, service
 
 if TYPE_CHECKING:
     from tests.login.host import Host
 
-MODULE = "pam_python.so pam_totp.py"
+pytestmark = pytest.mark.engines
+
 UNUSED = {"acct_mgmt": "account", "open_session": "session", "close_session": "session", "chauthtok": "password"}
 
 
@@ -21,14 +22,14 @@ def test_a_line_of_another_kind_than_auth_is_refused_and_the_log_says_so(
     host: Host, operation: str, facility: str
 ) -> None:
     alice = host.person()
-    name = service(host.machine, f"{facility} required {MODULE}")
+    name = service(host.machine, f"{facility} required {host.machine.module}")
     mark = host.machine.mark()
     assert pamtester(host.machine, name, alice.name, operation).code == "PAM_SERVICE_ERR"
-    lines = [record.message for record in host.machine.log(mark) if "pam_totp" in record.message]
+    lines = [record.message for record in host.machine.log(mark) if "reason=misplaced" in record.message]
     # pam_chauthtok runs its modules once to ask and once to change; the first refusal ends it.
     assert len(lines) == 1
-    assert f"pam_totp(-:{facility})" in lines[0]
-    assert "reason=misplaced" in lines[0]
+    assert lines[0].startswith("pam_totp(")
+    assert f"remove {host.machine.module.split()[-1]} from {facility} lines" in lines[0]
 
 
 def test_setcred_is_ignored(host: Host) -> None:
@@ -45,14 +46,20 @@ def opened(host: Host, module: str, *operations: str, answers: tuple[str, ...] =
     return {match[1] for match in found if match}
 
 
-def test_setcred_opens_nothing_but_the_interpreter_and_its_script(host: Host) -> None:
-    host.machine.write("/lib/security/empty.py", "def pam_sm_setcred(pamh, flags, argv):\n    return pamh.PAM_IGNORE\n")
-    interpreter = opened(host, "pam_python.so empty.py", "setcred")
-    ours = opened(host, MODULE, "setcred") - interpreter
-    assert {path for path in ours if ".py" in path or ".so" in path} == {"/lib/security/pam_totp.py"}
+def test_setcred_opens_nothing_but_the_module_itself(host: Host) -> None:
+    ours = opened(host, host.machine.module, "setcred")
+    if host.machine.module == PAM_PYTHON:
+        empty = "def pam_sm_setcred(pamh, flags, argv):\n    return pamh.PAM_IGNORE\n"
+        host.machine.write("/lib/security/empty.py", empty)
+        interpreter = opened(host, "pam_python.so empty.py", "setcred")
+        assert {path for path in ours - interpreter if ".py" in path or ".so" in path} == {"/lib/security/pam_totp.py"}
+    else:
+        assert [path for path in ours if "totp" in path and path.endswith("/pam_totp.so")]
+        assert not [path for path in ours if "python" in path or "pam-totp" in path]
 
 
 def test_authenticate_opens_the_database_and_the_cipher_so_the_test_above_would_see_them(host: Host) -> None:
-    files = " ".join(opened(host, MODULE, "authenticate"))
+    files = " ".join(opened(host, host.machine.module, "authenticate"))
     assert "_sqlite3" in files
     assert "libsodium" in files
+    assert "python" in files

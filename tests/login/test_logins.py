@@ -6,7 +6,7 @@ import pytest
 
 from tests.login.host import Host, kinds
 
-pytestmark = pytest.mark.usefixtures("either_variant")
+pytestmark = [pytest.mark.usefixtures("either_variant"), pytest.mark.engines]
 
 CODE = "Verification code:"
 
@@ -130,7 +130,7 @@ def shown_by(host: Host, command: str | None) -> str:
 def test_sshd_repeats_what_is_told_after_the_last_question_as_it_does_for_every_module(host: Host) -> None:
     stack = host.machine.read("/etc/pam.d/sshd")
     host.machine.write("/etc/echoed", "pam_echo was here")
-    host.machine.sh("sed -i '/^auth.*pam_python.so/a auth optional pam_echo.so file=/etc/echoed' /etc/pam.d/sshd")
+    host.machine.sh("sed -i '/^auth.*pam_totp/a auth optional pam_echo.so file=/etc/echoed' /etc/pam.d/sshd")
     mark = host.machine.mark()
     try:
         with host.config('unenrolled = "deadline"'):

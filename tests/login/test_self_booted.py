@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.full
 
-DEB = "/root/pam-totp.deb"
 UNIT = "pam-totp-self.socket"
 # As a user, connects as often as it can for some seconds, and keeps the connections.
 FLOOD = """
@@ -38,14 +37,20 @@ while time.monotonic() < end:
 
 
 @pytest.fixture(scope="module")
-def booted(suite: str, deb: Path) -> Iterator[Booted]:
-    """A machine of the suite in which apt has installed the package while systemd was running."""
+def booted(suite: str, debs: tuple[Path, ...]) -> Iterator[Booted]:
+    """A machine of the suite in which apt has installed the packages while systemd was running."""
     with Booted(suite) as machine:
-        machine.write(DEB, deb.read_bytes())
-        apt(machine, "install", DEB)
+        for package in debs:
+            machine.write(f"/root/{package.name}", package.read_bytes())
+        apt(machine, "install", *on_it(debs))
         for name in ("alice", "bob", "carol"):
             machine.user(name, key=False)
         yield machine
+
+
+def on_it(debs: tuple[Path, ...]) -> list[str]:
+    """Where the packages lie on the machine."""
+    return [f"/root/{package.name}" for package in debs]
 
 
 def apt(machine: Booted, *words: str) -> None:
@@ -127,20 +132,20 @@ def test_stopped_it_says_so(booted: Booted) -> None:
     assert "self-service is not available on this host" in absent.stderr
 
 
-def test_disabled_it_stays_so_after_an_upgrade(booted: Booted) -> None:
+def test_disabled_it_stays_so_after_an_upgrade(booted: Booted, debs: tuple[Path, ...]) -> None:
     booted.run(["systemctl", "disable", "--now", UNIT])
     try:
-        apt(booted, "install", "--reinstall", DEB)
+        apt(booted, "install", "--reinstall", *on_it(debs))
         assert booted.run(["systemctl", "is-enabled", UNIT], check=False).stdout == "disabled\n"
     finally:
         booted.run(["systemctl", "enable", "--now", UNIT])
 
 
-def test_a_removal_stops_it_and_a_purge_leaves_nothing(booted: Booted) -> None:
+def test_a_removal_stops_it_and_a_purge_leaves_nothing(booted: Booted, debs: tuple[Path, ...]) -> None:
     try:
         apt(booted, "remove", "pam-totp")
         assert booted.run(["test", "-e", SOCKET], check=False).returncode == 1
         apt(booted, "purge", "pam-totp")
         assert booted.sh("find /etc /lib/systemd /var/lib /run -name '*pam[-_]totp*'").stdout == ""
     finally:
-        apt(booted, "install", DEB)
+        apt(booted, "install", *on_it(debs))

@@ -1,13 +1,17 @@
-"""Several PAM transactions in one process: pam_python starts and ends an interpreter in each of them."""
+"""Several PAM transactions in one process: each starts a helper, or with pam_python an interpreter."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.login.transactions import Daemon, Transaction, transactions
 
 if TYPE_CHECKING:
     from tests.login.host import Host
+
+pytestmark = pytest.mark.engines
 
 CACHE = "/var/lib/pam-totp/cache.db"
 

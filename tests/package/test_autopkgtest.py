@@ -19,7 +19,7 @@ pytestmark = pytest.mark.full
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
-def test_the_packages_own_tests_pass(workshop_root: Root, deb: Path, tmp_path: Path) -> None:
+def test_the_packages_own_tests_pass(workshop_root: Root, debs: tuple[Path, ...], tmp_path: Path) -> None:
     with Machine(workshop_root) as machine:
         # There is nothing to fetch, and no way to: all that it depends on is there.
         machine.sh("rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*")
@@ -27,7 +27,14 @@ def test_the_packages_own_tests_pass(workshop_root: Root, deb: Path, tmp_path: P
         command = [
             *machine.around("--net", "--pid", "--uts", "--ipc"),
             *("autopkgtest", "--no-built-binaries", "--ignore-restrictions=isolation-container"),
-            *(f"--output-dir={tmp_path}/out", str(deb), f"{CHECKOUT}/", "--", "chroot", machine.seen_from_outside),
+            *(
+                f"--output-dir={tmp_path}/out",
+                *map(str, debs),
+                f"{CHECKOUT}/",
+                "--",
+                "chroot",
+                machine.seen_from_outside,
+            ),
         ]
         done = subprocess.run(
             command,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -23,18 +24,20 @@ OLDER = "0.0.1"
 NOT_OURS = "/var/cache/debconf/tmp.ci/"
 
 
-def archive(deb: Path, directory: Path) -> Path:
-    """An archive for apt with the same package under an older version."""
-    tree = directory / "tree"
-    subprocess.run(["dpkg-deb", "-R", deb, tree], check=True)
-    control = tree / "DEBIAN/control"
-    text = control.read_text(encoding="utf-8").splitlines()
-    new = [f"Version: {OLDER}" if line.startswith("Version:") else line for line in text]
-    control.write_text("\n".join(new) + "\n", encoding="utf-8")
+def archive(debs: tuple[Path, ...], directory: Path) -> Path:
+    """An archive for apt with the same packages under an older version."""
     here = directory / "archive"
     here.mkdir()
-    subprocess.run(["dpkg-deb", "-b", "--root-owner-group", tree, here / f"pam-totp_{OLDER}_all.deb"], check=True)
-    shutil.rmtree(tree)
+    for deb in debs:
+        tree = directory / "tree"
+        subprocess.run(["dpkg-deb", "-R", deb, tree], check=True)
+        control = tree / "DEBIAN/control"
+        text = re.sub(r"^Version: (.*)$", f"Version: {OLDER}", control.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        control.write_text(re.sub(r"\(= .*?\)", f"(= {OLDER})", text), encoding="utf-8")
+        name, _, architecture = deb.stem.split("_")
+        built = here / f"{name}_{OLDER}_{architecture}.deb"
+        subprocess.run(["dpkg-deb", "-b", "--root-owner-group", tree, built], check=True)
+        shutil.rmtree(tree)
     index = subprocess.check_output(["apt-ftparchive", "packages", "."], cwd=here)
     (here / "Packages").write_bytes(index)
     return here
@@ -58,8 +61,10 @@ NAMESPACES = ("--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-pr
 
 
 @pytest.mark.parametrize("extra", [[], ["--install-remove-install"]], ids=["upgrade", "again"])
-def test_it_comes_and_goes_without_a_trace(base_root: Root, deb: Path, tmp_path: Path, extra: list[str]) -> None:
-    here = archive(deb, tmp_path)
+def test_it_comes_and_goes_without_a_trace(
+    base_root: Root, debs: tuple[Path, ...], tmp_path: Path, extra: list[str]
+) -> None:
+    here = archive(debs, tmp_path)
     work = tmp_path / "work"
     work.mkdir()
     [layer] = base_root.layers
@@ -68,7 +73,7 @@ def test_it_comes_and_goes_without_a_trace(base_root: Root, deb: Path, tmp_path:
             [
                 *("unshare", *NAMESPACES, "--", "sh", "-c", SCRIPT, "sh"),
                 *map(str, (layer, here, work)),
-                *(f"--ignore={NOT_OURS}", "--no-eatmydata", *extra, str(deb)),
+                *(f"--ignore={NOT_OURS}", "--no-eatmydata", *extra, *map(str, debs)),
             ],
             env=ENVIRONMENT,
             check=False,

@@ -48,10 +48,11 @@ ENROLL, PASSWORD, KEY, CLOSE = blocks("Roll it out without locking yourself out"
 
 
 @pytest.fixture(scope="module")
-def host(suite: str, deb: Path) -> Iterator[Booted]:
-    """A fresh Debian with the checkout's package in dist, as ./run deb leaves it, and users alice and bob."""
+def host(suite: str, debs: tuple[Path, ...]) -> Iterator[Booted]:
+    """A fresh Debian with the checkout's packages in dist, as ./run deb leaves it, and users alice and bob."""
     with Booted(suite) as machine:
-        machine.write(f"/root/checkout/dist/{deb.name}", deb.read_bytes())
+        for package in debs:
+            machine.write(f"/root/checkout/dist/{package.name}", package.read_bytes())
         yield machine
 
 

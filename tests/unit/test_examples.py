@@ -57,27 +57,27 @@ def test_the_examples_in_the_configuration_are_accepted(tmp_path: Path) -> None:
 
 def test_the_code_is_asked_for_right_after_the_password() -> None:
     found = lines("pam.d/sshd-password-and-code")
-    assert found[:2] == ["@include common-auth", "auth required pam_python.so pam_totp.py"]
+    assert found[:2] == ["@include common-auth", "auth required pam_totp.so"]
     assert not [line for line in found[2:] if line.startswith("auth")]
 
 
 def test_without_a_password_the_key_is_demanded() -> None:
     found = lines("pam.d/sshd-key-and-code")
     assert found[:2] == [
-        "auth required pam_python.so pam_totp.py first_factor=publickey",
+        "auth required pam_totp.so first_factor=publickey",
         "auth required pam_permit.so",
     ]
     assert not [line for line in found[2:] if line.startswith(("auth", "@include common-auth"))]
-    assert Arguments(found[0].split()[4:]).first_factor == "publickey"
+    assert Arguments(found[0].split()[3:]).first_factor == "publickey"
 
 
 def test_an_answer_is_split_before_the_password_and_its_code_verified_after_it() -> None:
     found = lines("pam.d/sshd-combined")
     assert found[:4] == [
-        "auth required pam_python.so pam_totp.py combined=split",
+        "auth required pam_totp.so combined=split",
         "@include common-auth",
-        "auth required pam_python.so pam_totp.py combined=verify",
-        "account required pam_python.so pam_totp.py combined=verify",
+        "auth required pam_totp.so combined=verify",
+        "account required pam_totp.so combined=verify",
     ]
     assert found[4:] == lines("pam.d/sshd-password-and-code")[2:]
     for line in (found[0], *found[2:4]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,8 @@ import pytest
 
 import pam_totp
 from pam_totp.host.users import User
+from tests.unit.module import Wire
+from tests.unit.module import request as asked
 from tests.unit.pretend import Host, code
 
 if TYPE_CHECKING:
@@ -108,8 +111,10 @@ def test_errors_stand_at_the_bottom() -> None:
     assert ours("pam_totp.errors") == ours("pam_totp.factors.otp") == ours("pam_totp.host.paths") == set()
 
 
-def test_nothing_imports_the_hooks() -> None:
-    assert [module for module in MODULES if "pam_totp.engine.pam_entry" in imports(module)] == []
+def test_nothing_but_the_two_adapters_imports_the_hooks() -> None:
+    users = {module for module in MODULES if "pam_totp.engine.pam_entry" in imports(module)}
+    assert users == {"pam_totp.engine.helper", "pam_totp.engine.pam_python"}
+    assert [module for module in MODULES if imports(module) & users] == []
 
 
 def test_nothing_but_the_command_imports_the_command() -> None:
@@ -190,7 +195,7 @@ CLOCKS = {
 }
 
 
-# What a login loads, measured in a fresh interpreter as pam_python starts it
+# What a login loads, measured in a fresh interpreter as each engine starts it
 
 # Adding to this list costs every login on every host. Measure first: ./run bench.
 LOADED = {
@@ -221,6 +226,25 @@ LOADED = {
         "time",
     ),
 }
+ADAPTERS = {"pam_totp": "pam_totp.engine.helper", "pam_python": "pam_totp.engine.pam_python"}
+
+# All that the module would send is sent before: its helper reads it as it goes on.
+PROBE_HELPER = """
+import sys
+at_first = set(sys.modules)
+print()
+sys.path.append({checkout!r})
+sys.path.append("/usr/lib/python3/dist-packages")
+from pam_totp.engine import helper
+from pam_totp.host.paths import Paths
+import syslog
+Paths.__init__.__defaults__ = {defaults!r}
+syslog.openlog = syslog.syslog = syslog.closelog = lambda *_, **__: None
+helper.serve(3, lambda _: None)
+print()
+print(*sorted(set(sys.modules) - at_first))
+print(*sorted(at_first))
+"""
 
 PROBE = """
 import sys, traceback  # pam_python itself imports traceback
@@ -244,24 +268,54 @@ print(*sorted(at_first))
 """
 
 
-@pytest.fixture
-def measured(host: Host) -> list[set[str]]:
-    """What the script and setcred load, the result of a login, what it loads, and what was loaded."""
+@pytest.fixture(params=list(ADAPTERS))
+def measured(host: Host, request: pytest.FixtureRequest) -> tuple[str, list[set[str]]]:
+    """The engine; and what the script and setcred load, the result of a login, what it loads, and what was loaded."""
     secret = host.enroll(User("root", 0))
     paths = host.paths
     defaults = (paths.key, paths.config, paths.cache, paths.run, paths.owner, paths.socket, paths.services)
-    program = PROBE.format(checkout=str(CHECKOUT), defaults=defaults, code=code(secret, int(time.time() // 30)))
-    ran = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", program], check=True, capture_output=True, text=True, cwd="/", env={}
+    right = code(secret, int(time.time() // 30))
+    if request.param == "pam_python":
+        program = PROBE.format(checkout=str(CHECKOUT), defaults=defaults, code=right)
+        said = run_isolated("-I", "-S", "-c", program)
+    else:
+        program = PROBE_HELPER.format(checkout=str(CHECKOUT), defaults=defaults)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            fields = (b"sshd", b"root", b"sshd", b"", b"publickey ssh-ed25519 AAAA\n", None, b"first_factor=publickey")
+            Wire(ours).send(b"Q", asked("auth", *fields))
+            Wire(ours).send(b"A", right.encode())
+            # As pam_totp.c starts it.
+            said = run_isolated("-I", "-S", "-E", "-s", "-P", "-B", "-c", program, socket=theirs.fileno())
+            results = [Wire(ours).receive() for _ in range(2)]
+            assert results[1] == (b"R", b"PAM_SUCCESS")
+    return request.param, [set(line.split()) for line in said.split("\n")]
+
+
+def run_isolated(*arguments: str, socket: int = -1) -> str:
+    """Run the interpreter as an engine does; with a socket as descriptor 3."""
+    keep = ["bash", "-c", f'exec "$@" 3<&{socket}', "bash"] if socket >= 0 else []
+    done = subprocess.run(
+        [*keep, sys.executable, *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd="/",
+        env={},
+        pass_fds=(socket,) if socket >= 0 else (),
     )
-    return [set(line.split()) for line in ran.stdout.split("\n")]
+    return done.stdout
 
 
-def test_the_script_and_setcred_load_nothing(measured: list[set[str]]) -> None:
-    assert measured[0] == set()
+def test_the_script_and_setcred_load_nothing(measured: tuple[str, list[set[str]]]) -> None:
+    assert measured[1][0] == set()
 
 
-def test_a_login_loads_what_is_on_the_list_and_nothing_else(measured: list[set[str]]) -> None:
-    _, result, loaded, already, *_ = measured
-    assert result == {"0"}  # PAM_SUCCESS
-    assert loaded == LOADED - already
+def test_a_login_loads_what_is_on_the_list_and_nothing_else(measured: tuple[str, list[set[str]]]) -> None:
+    engine, (_, result, loaded, already, *_) = measured
+    assert result == ({"0"} if engine == "pam_python" else set())  # PAM_SUCCESS
+    # What modules of the standard library need themselves is theirs; under pam_python they are loaded anyway.
+    standard = [name for name in LOADED if name.partition(".")[0] in sys.stdlib_module_names]
+    program = f"import sys\nfor name in {standard}: __import__(name)\nprint(*sys.modules)"
+    needed = set(run_isolated("-I", "-S", "-c", program).split()) if engine == "pam_totp" else set()
+    assert loaded == (LOADED | needed | {ADAPTERS[engine]}) - already

@@ -14,6 +14,8 @@ from tests.lab.package import CHECKOUT
 from tests.lab.vagrant.image import BOX
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.lab.vagrant.host import Host
 
 PROJECT = "/srv/pam-totp"
@@ -43,14 +45,14 @@ class Project:
             "VAGRANT_NO_COLOR": "1",
         }
 
-    def copy(self, package: Path) -> None:
-        """Bring the checkout's files to the host, with the package where `./run deb` leaves it."""
+    def copy(self, packages: Sequence[Path]) -> None:
+        """Bring the checkout's files to the host, with the packages where `./run deb` leaves it."""
         command = ["git", "-c", f"safe.directory={CHECKOUT}", "ls-files", "-z", "-co", "--exclude-standard"]
         listing = subprocess.run(command, cwd=CHECKOUT, check=True, stdout=subprocess.PIPE).stdout
         files = [CHECKOUT / name for name in sorted(set(os.fsdecode(listing).split("\0")) - {""})]
         content = io.BytesIO()
         with tarfile.open(fileobj=content, mode="w") as archive:
-            for path in [*filter(Path.is_file, files), package]:
+            for path in [*filter(Path.is_file, files), *packages]:
                 archive.add(path, path.relative_to(CHECKOUT))
         self.host.write(f"{PROJECT}.tar", content.getvalue())
         self.host.sh('mkdir "$1" && tar -C "$1" -xf "$1.tar" && rm "$1.tar"', PROJECT)

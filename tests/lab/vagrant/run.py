@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from tests.lab import cache
-from tests.lab.package import deb
+from tests.lab.package import debs
 from tests.lab.vagrant import covered, image
 from tests.lab.vagrant.host import Host
 from tests.lab.vagrant.project import Project
@@ -20,7 +20,7 @@ def run(suite: str) -> bool:
     Raises BuildError, MachineError, NoSourcesError, RootError, SessionError or CalledProcessError.
     """
     content = covered.digest(suite)
-    package = deb()
+    packages = debs()
     layer = image.layer(suite)
     transcript = Transcript()
     with ExitStack() as stack:
@@ -31,7 +31,7 @@ def run(suite: str) -> bool:
         )
         host.start_libvirt(stack, kvm=kvm)
         project = Project(host, suite, kvm=kvm)
-        project.copy(package)
+        project.copy(packages)
         project.add_box()
         cache.say(f"vagrant has the box {project.box}")
         Story(project, transcript).run()

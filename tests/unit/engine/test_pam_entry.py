@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pam_totp.cache.accounts import ACTIVE
-from pam_totp.engine import pam_entry
+from pam_totp.engine import pam_entry, pam_python
 from pam_totp.host import clock
+from pam_totp.host import stack as stacks
 from pam_totp.host.paths import Paths
 from pam_totp.login import login
 from pam_totp.login.attempt import Outcome
+from tests.unit import module
 from tests.unit.pamh import NOT_TEXT, PAM_ERROR, Pamh, Raises
 from tests.unit.pretend import ALICE, HERE, STEP, Host
 
@@ -53,8 +55,25 @@ def here(host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     gc.enable()  # a hook turns it off: its interpreter ends with the login, this one does not
 
 
+@pytest.fixture(params=["pam_totp", "pam_python"], autouse=True)
+def engine_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each test with both adapters: the helper of our own engine over a socket, and pam_python's handle."""
+    name: str = request.param
+    if name == "pam_totp":
+        monkeypatch.setattr(sys, "argv", sys.argv)  # the helper takes its caller's name
+        monkeypatch.setitem(HOOKS, "auth", lambda pamh, words: module.call(pamh, "auth", words))
+        monkeypatch.setitem(HOOKS, "account", lambda pamh, words: module.call(pamh, "account", words))
+    return name
+
+
+HOOKS: dict[str, Callable[[Pamh, list[str]], object]] = {
+    "auth": lambda pamh, words: pam_python.pam_sm_authenticate(pamh, 0, [SCRIPT, *words]),
+    "account": lambda pamh, words: pam_python.pam_sm_acct_mgmt(pamh, 0, [SCRIPT, *words]),
+}
+
+
 def authenticate(pamh: Pamh, *words: str) -> object:
-    code = pam_entry.pam_sm_authenticate(pamh, 0, [SCRIPT, *words])
+    code = HOOKS["auth"](pamh, list(words))
     assert pamh.unexpected == []
     assert pamh.answers == []
     return code
@@ -269,19 +288,20 @@ def test_what_is_not_utf_8_denies(where: str, words: list[str], host: Host, jour
 
 
 @pytest.mark.parametrize("where", ["user", "service", "rhost", "env"])
-def test_what_pam_does_not_hand_over_denies(where: str) -> None:
+def test_what_pam_does_not_hand_over_denies(where: str, engine_here: str) -> None:
     pamh = {
         "user": Pamh(PAM_ERROR),
         "service": Pamh(service=PAM_ERROR),
         "rhost": Pamh(rhost=PAM_ERROR),
         "env": Pamh(env={"SSH_AUTH_INFO_0": PAM_ERROR}),
     }[where]
-    assert authenticate(pamh) == Pamh.PAM_CONV_ERR
+    # Our own engine does not get this far with anything but the name.
+    if where == "user" or engine_here == "pam_python":
+        assert authenticate(pamh) == Pamh.PAM_CONV_ERR
 
 
-@pytest.mark.parametrize("user", [None, ""])
-def test_without_a_name_nobody_is_known(user: object, journal: Journal) -> None:
-    assert authenticate(Pamh(user, service=None, rhost=None)) == Pamh.PAM_USER_UNKNOWN
+def test_without_a_name_nobody_is_known(journal: Journal) -> None:
+    assert authenticate(Pamh("", service=None, rhost=None)) == Pamh.PAM_USER_UNKNOWN
     assert last(journal)[1] == "pam_totp(-:auth): user=- service=- rhost=- outcome=unknown-user reason=unknown-user"
 
 
@@ -342,10 +362,10 @@ def test_no_code_and_no_secret_is_ever_logged_or_told(host: Host, journal: Journ
 @pytest.mark.parametrize(
     ("hook", "phase"),
     [
-        (pam_entry.pam_sm_acct_mgmt, "account"),
-        (pam_entry.pam_sm_open_session, "session"),
-        (pam_entry.pam_sm_close_session, "session"),
-        (pam_entry.pam_sm_chauthtok, "password"),
+        (pam_python.pam_sm_acct_mgmt, "account"),
+        (pam_python.pam_sm_open_session, "session"),
+        (pam_python.pam_sm_close_session, "session"),
+        (pam_python.pam_sm_chauthtok, "password"),
     ],
 )
 @pytest.mark.parametrize("argv", [[], [SCRIPT], [SCRIPT, "first_factor=publickey"]])
@@ -379,11 +399,11 @@ def test_setcred_neither_denies_nor_grants_and_does_nothing(
     assert journal == []
 
 
-@pytest.mark.parametrize("name", [name for name in vars(pam_entry) if name.startswith("pam_sm_")])
+@pytest.mark.parametrize("name", [name for name in vars(pam_python) if name.startswith("pam_sm_")])
 def test_every_other_hook_is_the_package_s(
     name: str, script: dict[str, Callable[..., object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pam_entry, name, lambda *arguments: (name, arguments))
+    monkeypatch.setattr(pam_python, name, lambda *arguments: (name, arguments))
     assert script[name]("pamh", 1, ["argv"]) == (name, ("pamh", 1, ["argv"]))
 
 
@@ -422,7 +442,7 @@ def stack(host: Host) -> Host:
 
 
 def account(pamh: Pamh) -> object:
-    return pam_entry.pam_sm_acct_mgmt(pamh, 0, [SCRIPT, "combined=verify"])
+    return HOOKS["account"](pamh, ["combined=verify"])
 
 
 def test_an_answer_is_split_into_password_and_code_and_the_code_decides(stack: Host) -> None:
@@ -548,14 +568,52 @@ def test_who_is_enrolled_after_the_split_is_asked(stack: Host) -> None:
     assert pamh.asked[1:] == ["Verification code: "]
 
 
-def test_an_exception_in_the_account_line_denies(stack: Host, journal: Journal) -> None:
+def test_an_exception_in_the_account_line_denies(
+    stack: Host, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = stack.enroll()
+    pamh = Pamh("alice", "correct horse" + stack.code(secret))
+    assert authenticate(pamh, "combined=split") == Pamh.PAM_IGNORE
+    monkeypatch.setattr(stacks, "verification_is_certain", lambda *_: fail(Odd("the marker of a secret")))
+    assert account(pamh) == Pamh.PAM_SERVICE_ERR
+    assert "reason=internal-error" in last(journal)[1]
+    assert "marker" not in str(journal)
+
+
+def test_a_module_object_of_pam_python_that_fails_denies(journal: Journal) -> None:
     class Broken:
         @property
-        def pam_totp_verified(self) -> bool:
+        def pam_totp_kept(self) -> str:
             raise Odd("the marker of a secret")
 
     pamh = Pamh("alice")
     pamh.module = Broken()
-    assert account(pamh) == Pamh.PAM_SERVICE_ERR
-    assert "reason=internal-error" in last(journal)[1]
+    assert pam_python.pam_sm_acct_mgmt(pamh, 0, [SCRIPT, "combined=verify"]) == Pamh.PAM_SERVICE_ERR
+    assert pam_python.pam_sm_authenticate(pamh, 0, [SCRIPT]) == Pamh.PAM_SERVICE_ERR
     assert "marker" not in str(journal)
+
+
+@pytest.mark.parametrize("name", ["PAM_PERM_DENIED", "exception", "", "__class__"])
+def test_what_is_no_result_of_ours_denies(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pam_entry, "authenticate", lambda *_: name)
+    assert authenticate(Pamh()) == Pamh.PAM_SERVICE_ERR
+
+
+# The stack as it may be written: whether PAM can have let in without the code
+
+PLAIN = "auth [success=1 default=ignore] pam_unix.so\nauth requisite pam_deny.so\nauth required pam_permit.so\n"
+
+
+@pytest.mark.parametrize("answer", ["right", "wrong"])
+def test_where_the_stack_cannot_let_in_without_the_code_another_method_has_authenticated(
+    answer: str, stack: Host
+) -> None:
+    secret = stack.enroll()
+    with open(f"{stack.paths.services}/common-auth", "w", encoding="ascii") as file:
+        file.write(PLAIN)
+    os.chmod(f"{stack.paths.services}/common-auth", 0o644)
+    pamh = Pamh("alice", "correct horse" + (stack.code(secret) if answer == "right" else stack.wrong(secret)))
+    assert authenticate(pamh, "combined=split") == Pamh.PAM_IGNORE
+    if answer == "wrong":
+        assert authenticate(pamh, "combined=verify") == Pamh.PAM_AUTH_ERR
+    assert account(pamh) == Pamh.PAM_IGNORE

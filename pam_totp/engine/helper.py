@@ -1,0 +1,155 @@
+"""The process that pam_totp.so starts: one hook of one PAM transaction, over one connected stream socket.
+
+The messages are described in pam_totp.c. What is not understood ends the process without a result, which that module
+takes for a refusal, as it takes everything but a result that it knows.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pam_totp.engine import pam_entry
+
+PROTOCOL = 1
+LONGEST = 65_535
+# Seconds for all that is not waiting for the user. pam_totp.so gives up after 30; nothing must hang about after that.
+_PATIENCE = 40
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pam_totp.login.attempt import Request
+
+    Alarm = Callable[[int], object]
+
+
+class Channel:
+    """Messages over a stream socket. ``alarm`` is told the seconds until this process has to be done; 0: no limit."""
+
+    def __init__(self, descriptor: int, alarm: Alarm) -> None:
+        self._descriptor = descriptor
+        self._alarm = alarm
+
+    def call(self, kind: bytes, text: bytes) -> tuple[bytes, bytes]:
+        """Send a message and wait for the reply, however long the user takes.
+
+        Raises OSError where the other end is gone, ValueError where the message is too long or the reply is none.
+        """
+        self.send(kind, text)
+        self._alarm(0)
+        reply = self.receive()
+        self._alarm(_PATIENCE)
+        return reply
+
+    def send(self, kind: bytes, text: bytes) -> None:
+        """Send a message. Raises OSError, ValueError as above."""
+        if len(text) > LONGEST:
+            raise ValueError("message too long")
+        left = bytes((PROTOCOL,)) + kind + len(text).to_bytes(2, "big") + text
+        while left:
+            left = left[os.write(self._descriptor, left) :]
+
+    def receive(self) -> tuple[bytes, bytes]:
+        """The kind and the text of the next message. Raises OSError, ValueError as above."""
+        head = self._read(4)
+        if head[0] != PROTOCOL:
+            raise ValueError("another protocol")
+        return head[1:2], self._read(int.from_bytes(head[2:], "big"))
+
+    def _read(self, size: int) -> bytes:
+        found = b""
+        while len(found) < size:
+            part = os.read(self._descriptor, size - len(found))
+            if not part:
+                raise ConnectionResetError
+            found += part
+        return found
+
+
+class Caller(pam_entry.Transaction):
+    """The transaction of the program at the other end; ``items`` are user, service, rhost and SSH_AUTH_INFO_0."""
+
+    def __init__(self, channel: Channel, items: list[bytes | None], kept: bytes | None) -> None:
+        self._channel = channel
+        self._items = items
+        self.kept = kept.decode() if kept is not None else None
+
+    def request(self) -> Request:
+        """Who wants to log in."""
+        from pam_totp.login.attempt import Request
+
+        if self._items[0] is None:
+            raise pam_entry.PamError
+        return Request(*((item or b"").decode() for item in self._items))
+
+    def ask(self, prompt: str, echo: bool) -> str | None:
+        """Ask the user."""
+        try:
+            kind, answer = self._channel.call(b"E" if echo else b"P", _encoded(prompt))
+            return answer.decode() if kind == b"A" else None
+        except (OSError, UnicodeError):
+            # The program is gone; or bytes that are not text, which no code can be.
+            return None
+
+    def tell(self, text: str) -> None:
+        """Show a line to the user."""
+        try:
+            self._channel.call(b"I", _encoded(text))
+        except (OSError, ValueError):
+            pass  # nobody listens any more; what was decided stays decided
+
+    def hand_on(self, password: str) -> None:
+        """Make this the password that the next lines of the stack find."""
+        if self._channel.call(b"T", _encoded(password))[0] != b"D":
+            raise pam_entry.PamError
+
+
+def serve(descriptor: int, alarm: Alarm) -> None:
+    """Do what one request asks for, and send the result.
+
+    Raises OSError where the other end is gone, ValueError where it sent something else than a request.
+    """
+    channel = Channel(descriptor, alarm)
+    alarm(_PATIENCE)
+    kind, text = channel.receive()
+    hook, program, user, service, rhost, info, kept, *words = _fields(text)
+    if kind != b"Q" or program is None:
+        raise ValueError("no request")
+    # What syslog calls the line, as it would be called if the program itself had written it.
+    sys.argv = [program.decode("utf-8", "replace")]
+    caller = Caller(channel, [user, service, rhost, info], kept)
+    arguments = [(word or b"").decode("utf-8", "replace") for word in words]
+    if hook == b"auth":
+        name = pam_entry.authenticate(caller, arguments)
+    elif hook == b"account":
+        name = pam_entry.account(caller, arguments, "pam_totp.so")
+    else:
+        raise ValueError("no hook")
+    result = name if name in pam_entry.CODES else "PAM_SERVICE_ERR"
+    channel.send(b"R", _encoded(result if caller.kept is None else f"{result}\0{caller.kept}"))
+
+
+def main() -> None:
+    """Serve the connection that pam_totp.so has left as descriptor 3, and end."""
+    try:
+        from _signal import alarm  # the built-in part: `signal` itself makes enumerations of all signals, 1 ms
+
+        serve(3, alarm)
+    except BaseException as error:  # noqa: BLE001  # no result is a refusal; why, only the log can say
+        pam_entry.failed(error)
+    # At once: all is written, and there is nobody to hand memory back to.
+    os._exit(0)
+
+
+def _fields(text: bytes) -> list[bytes | None]:
+    """The fields of a request: each is "-" or "=" and its content, and ends with a NUL."""
+    fields = text.split(b"\0")
+    if fields.pop() or any(field[:1] != b"=" and field != b"-" for field in fields):
+        raise ValueError("no request")
+    return [field[1:] if field[:1] == b"=" else None for field in fields]
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
