@@ -18,6 +18,7 @@ _PATIENCE = 40
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from pam_totp.login.attempt import Request
@@ -141,6 +142,76 @@ def main() -> None:
         pam_entry.failed(error)
     # At once: all is written, and there is nobody to hand memory back to.
     os._exit(0)
+
+
+def stay_warm(listener: int) -> None:
+    """Import what a login needs, then fork for each connection to a listening UNIX socket. Never returns.
+
+    The forks share imported code and nothing else: this process reads no key, no configuration and no cache, and asks
+    NSS nothing. Each one first says which file it is made of; pam_totp.so passes it over where another is installed.
+
+    Raises OSError where the descriptor is no such socket.
+    """
+    import gc
+    import signal
+    import socket
+
+    with socket.socket(fileno=listener) as waiting:
+        made_of = _made_of()  # before the imports: a file that is replaced during them is another one
+        _import_all()
+        os.environ.clear()
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries what ends
+        gc.collect()
+        gc.freeze()
+        while True:
+            connection, _ = waiting.accept()
+            with connection:
+                try:
+                    forked = os.fork()
+                except OSError:
+                    continue  # closed at once, so that the login starts a helper, or says why it cannot
+                if forked == 0:
+                    _serve_fork(connection, made_of)
+
+
+def _serve_fork(connection: socket.socket, made_of: bytes) -> None:
+    """Be the helper of one login, as ``main`` is, in a process of its own. Never returns."""
+    import signal
+    import socket
+    import struct
+
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.alarm(_PATIENCE)
+        os.setsid()
+        peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        os.dup2(connection.fileno(), 3)
+        os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+        if struct.unpack("3i", peer)[1] == os.geteuid():
+            Channel(3, signal.alarm).send(b"H", made_of)
+            # Nothing comes where the module has passed this helper over: that is no failure.
+            with socket.socket(fileno=3) as kept:
+                asked = kept.recv(1, socket.MSG_PEEK)
+                kept.detach()
+            if asked:
+                main()
+    finally:
+        os._exit(0)
+
+
+def _made_of() -> bytes:
+    """Which file this module is: the same words as pam_totp.so's. A file that replaces it has others."""
+    status = os.stat(__file__)
+    seconds, nanoseconds = divmod(status.st_ctime_ns, 10**9)
+    return f"{status.st_ino} {seconds}.{nanoseconds:09}".encode()
+
+
+def _import_all() -> None:
+    import ipaddress  # noqa: F401  # what follows is imported to be there
+
+    from pam_totp.cache import accounts  # noqa: F401
+    from pam_totp.host import clock, config, paths, stack, users  # noqa: F401
+    from pam_totp.login import log, login  # noqa: F401
 
 
 def _fields(text: bytes) -> list[bytes | None]:

@@ -5,9 +5,13 @@
  * request, serves the helper's questions (prompt, message, token), and returns the result that the helper names. Only
  * the words in `results` are results. Whatever else happens is PAM_SERVICE_ERR and one line in the log.
  *
+ * A helper that is warm, a fork of a process that has everything imported, is asked first: behind WARM. Where it does not
+ * say at once who it is, nothing has been sent yet, and one is started.
+ *
  * A message, either way: PROTOCOL, a letter for its kind, the length of its text (two bytes, high one first), the text.
  *   to the helper     Q request (fields, each "-" or "=" and its text, and a NUL)   A answer   N no answer   D done
- *   from the helper   P hidden prompt   E prompt   I information   T token
+ *   from the helper   H (a warm one, first of all) the program that it is made of
+ *                     P hidden prompt   E prompt   I information   T token
  *                     R result (a word, or a word, a NUL and what to keep until the transaction ends)
  *
  * Nothing is global: threads may run one transaction each.
@@ -18,12 +22,15 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <syslog.h>
 #include <time.h>
@@ -38,9 +45,16 @@
 #ifndef LIMIT /* milliseconds for each step of the helper; it waits for a lock for 10 s, and for the disk for 10 s */
 #define LIMIT 30000
 #endif
+#ifndef WARM
+#define WARM "/run/pam-totp/login.sock"
+#endif
+#ifndef SOON /* milliseconds for a warm helper to say who it is: longer would cost more than starting one */
+#define SOON 100
+#endif
+#define LIBRARY "/usr/lib/python3/dist-packages"
 /* No site, no user's or current directory, no variables: the standard library and this one directory. */
 #define PROGRAM \
-    "import sys; sys.path.append('/usr/lib/python3/dist-packages'); from pam_totp.engine import helper; helper.main()"
+    "import sys; sys.path.append('" LIBRARY "'); from pam_totp.engine import helper; helper.main()"
 
 #define EXPORT __attribute__((visibility("default")))
 #define PROTOCOL 1
@@ -154,9 +168,8 @@ static int put(int socket, char kind, struct message *message)
 }
 
 /* The kind of the next message, or -1. Its text ends with a NUL. */
-static int get(int socket, struct message *message)
+static int get(int socket, struct message *message, long long until)
 {
-    long long until = milliseconds() + LIMIT;
     message->size = 0;
     if (transfer(socket, POLLIN, message->bytes, HEAD, until))
         return -1;
@@ -273,6 +286,49 @@ static int connect_ends(int ends[2])
     return -1;
 }
 
+/*
+ * A connection to a warm helper, or -1. It has to be root's, and made of the very file that is installed now: after an
+ * upgrade the old one is passed over. Nothing that goes wrong here is an error, as a helper can always be started.
+ */
+static int warm_helper(struct message *message)
+{
+    static const struct sockaddr_un address = { AF_UNIX, WARM };
+    char installed[64];
+    struct ucred peer = { 0, 1, 1 };
+    socklen_t size = sizeof peer;
+    struct stat file;
+    int low = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), warm = fcntl(low, F_DUPFD_CLOEXEC, 4);
+
+    if (low >= 0)
+        close(low);
+    if (warm >= 0 && stat(LIBRARY "/pam_totp/engine/helper.py", &file) == 0
+        && connect(warm, (const struct sockaddr *)&address, sizeof address) == 0
+        && getsockopt(warm, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == 0
+        && get(warm, message, milliseconds() + SOON) == 'H'
+        && snprintf(installed, sizeof installed, "%ju %jd.%09ld", (uintmax_t)file.st_ino,
+            (intmax_t)file.st_ctim.tv_sec, file.st_ctim.tv_nsec) > 0 && strcmp(text(message), installed) == 0)
+        return warm;
+    if (warm >= 0)
+        close(warm);
+    return -1;
+}
+
+/* A connection to a helper, warm or started now, or -1. */
+static int connect_helper(struct message *message)
+{
+    int ends[2] = { warm_helper(message), -1 }, error;
+
+    if (ends[0] >= 0 || connect_ends(ends))
+        return ends[0];
+    error = start_helper(ends[1]) ? errno : 0;
+    close(ends[1]);
+    if (!error)
+        return ends[0];
+    close(ends[0]);
+    errno = error;
+    return -1;
+}
+
 /* What the helper asks for */
 
 /* Say the message's text to the user; the kind of the reply, whose text is then in the message. */
@@ -333,7 +389,7 @@ static int result(pam_handle_t *pamh, struct message *message)
 static int serve(pam_handle_t *pamh, int socket, struct message *message)
 {
     for (;;) {
-        int kind = get(socket, message);
+        int kind = get(socket, message, milliseconds() + LIMIT);
         char reply = 'D';
         if (kind < 0)
             return failed(pamh, "the helper gave no result");
@@ -392,26 +448,24 @@ static int request(pam_handle_t *pamh, const char *hook, int argc, const char **
 static int ask_helper(pam_handle_t *pamh, const char *hook, int argc, const char **argv)
 {
     struct message *message = calloc(1, sizeof *message);
-    int ends[2], code;
+    int helper, code;
 
     if (!message)
         return failed(pamh, "no memory");
-    if (request(pamh, hook, argc, argv, message)) {
-        code = failed(pamh, "the transaction does not fit into a request");
-    } else if (connect_ends(ends)) {
-        code = failed(pamh, "no connection to the helper");
+    helper = connect_helper(message);
+    clear(message);
+    if (helper < 0) {
+        code = failed(pamh, "cannot start " PYTHON);
     } else {
-        int started = start_helper(ends[1]);
-        close(ends[1]);
-        if (started)
-            code = failed(pamh, "cannot start " PYTHON);
-        else if (put(ends[0], 'Q', message))
+        if (request(pamh, hook, argc, argv, message))
+            code = failed(pamh, "the transaction does not fit into a request");
+        else if (put(helper, 'Q', message))
             code = failed(pamh, "the helper takes no request");
         else
-            code = serve(pamh, ends[0], message);
+            code = serve(pamh, helper, message);
         /* Also for what another thread may have forked meanwhile: the helper ends when this is closed. */
-        shutdown(ends[0], SHUT_RDWR);
-        close(ends[0]);
+        shutdown(helper, SHUT_RDWR);
+        close(helper);
     }
     clear(message);
     free(message);

@@ -1,0 +1,166 @@
+"""A warm helper serves a login; one that is dead, stopped, old or false costs nothing but its speed."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lab.ssh import CODE, PASSWORD
+from tests.lab.warm import SOCKET, Warm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.login.host import Host, Person
+
+HELPER = "/usr/lib/python3/dist-packages/pam_totp/engine/helper.py"
+RIGHT = "the words of the file that is installed"
+# As a uid, accepts connections and says to each what it is given; then that everybody may come in.
+FALSE = """
+import os, socket, sys
+path, uid, made_of = sys.argv[1], int(sys.argv[2]), sys.argv[3].encode()
+def message(kind, text):
+    return b"\\1" + kind + len(text).to_bytes(2, "big") + text
+listener = socket.socket(socket.AF_UNIX)
+os.path.exists(path) and os.unlink(path)
+listener.bind(path)
+os.setresuid(uid, uid, uid)
+listener.listen()
+print("listening", flush=True)
+while True:
+    connection, _ = listener.accept()
+    connection.sendall(message(b"H", made_of) + message(b"R", b"PAM_SUCCESS"))
+"""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def password_and_code(host: Host) -> None:
+    """The variant in force."""
+    host.use("password-and-code")
+
+
+@pytest.fixture
+def warm(host: Host) -> Iterator[Warm]:
+    """A warm process."""
+    with Warm(host.machine) as running:
+        yield running
+
+
+def log_in(person: Person, warm: Warm, code: str = "") -> tuple[int, bool]:
+    """How many logins the warm process serves while a right code is asked for, and whether that code lets in."""
+    with person.host.machine.ssh(person.user, key=False) as session:
+        session.expect(PASSWORD)
+        session.answer(person.user.password)
+        session.expect(CODE)
+        serving = warm.serving()
+        session.answer(code or person.code())
+        return serving, session.wait() == 0
+
+
+def is_safe_and_cold(person: Person, warm: Warm) -> None:
+    """A login does without the warm process: a right code lets in, a wrong one and a spent one do not."""
+    spent = person.code()
+    assert log_in(person, warm, spent) == (0, True)
+    assert not person.log_in(person.wrong()).ok
+    assert not person.log_in(spent).ok
+
+
+def test_a_warm_helper_serves_the_login_and_is_gone_with_it(host: Host, warm: Warm) -> None:
+    alice = host.person()
+    spent = alice.code()
+    assert log_in(alice, warm, spent) == (1, True)
+    assert not alice.log_in(alice.wrong()).ok
+    assert not alice.log_in(spent).ok
+    assert warm.serving() == 0
+
+
+def test_it_answers_as_a_helper_that_is_started(host: Host, warm: Warm) -> None:
+    bob = host.person(enrolled=False)
+    mark = host.machine.mark()
+    assert bob.log_in().ok
+    with host.config('unenrolled = "deny"'):
+        assert not bob.log_in().ok
+    with host.config("windows = 1"):
+        assert not bob.log_in().ok
+    reasons = [line["reason"] for line in host.decisions(mark)]
+    assert reasons == ["not-enrolled", "not-enrolled", "bad-config"]
+
+
+def test_a_client_that_hangs_up_at_the_prompt_leaves_no_process(host: Host, warm: Warm) -> None:
+    alice = host.person()
+    with host.machine.ssh(alice.user, key=False) as session:
+        session.expect(PASSWORD)
+        session.answer(alice.user.password)
+        session.expect(CODE)
+        assert warm.serving() == 1
+    host.machine.sh('for _ in $(seq 100); do pgrep -P "$1" || exit 0; sleep 0.05; done; exit 1', str(warm.pid))
+
+
+def test_one_that_is_stopped_is_passed_over(host: Host, warm: Warm) -> None:
+    host.machine.run(["kill", "-STOP", str(warm.pid)])
+    is_safe_and_cold(host.person(), warm)
+
+
+def test_one_that_was_killed_is_passed_over(host: Host, warm: Warm) -> None:
+    host.machine.run(["kill", "-KILL", str(warm.pid)])
+    is_safe_and_cold(host.person(), warm)
+
+
+def test_one_that_is_killed_at_the_prompt_refuses_that_login_and_no_other(host: Host, warm: Warm) -> None:
+    alice = host.person()
+    mark = host.machine.mark()
+    with host.machine.ssh(alice.user, "-o", "NumberOfPasswordPrompts=1", key=False) as session:
+        session.expect(PASSWORD)
+        session.answer(alice.user.password)
+        session.expect(CODE)
+        host.machine.run(["pkill", "-KILL", "-P", str(warm.pid)])
+        session.answer(alice.code())
+        assert session.wait() != 0
+    assert any("reason=helper-failed" in record.message for record in host.machine.log(mark))
+    assert alice.log_in(alice.code()).ok
+
+
+def test_one_that_is_older_than_what_is_installed_is_passed_over(host: Host, warm: Warm) -> None:
+    host.machine.sh('cp -p "$1" "$1.dpkg-new" && mv "$1.dpkg-new" "$1"', HELPER)
+    is_safe_and_cold(host.person(), warm)
+
+
+def test_without_the_directory_of_the_socket_a_login_goes_on(host: Host, warm: Warm) -> None:
+    host.machine.run(["rm", "-rf", "/run/pam-totp"])
+    is_safe_and_cold(host.person(), warm)
+
+
+@contextmanager
+def false(host: Host, uid: int, made_of: str) -> Iterator[None]:
+    """Somebody else listens in the place of the warm process."""
+    machine = host.machine
+    if made_of == RIGHT:
+        program = "from pam_totp.engine import helper; print(helper._made_of().decode())"
+        made_of = machine.run(["/usr/bin/python3", "-I", "-c", program]).stdout.strip()
+    process = machine.popen(["/usr/bin/python3", "-I", "-S", "-c", FALSE, SOCKET, str(uid), made_of])
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "listening\n"
+        yield
+    finally:
+        machine.end(process)
+
+
+@pytest.mark.parametrize(("uid", "made_of"), [(1234, RIGHT), (0, "another"), (0, ""), (0, "x" * 60_000)])
+def test_what_says_something_false_or_is_not_roots_is_passed_over(
+    host: Host, warm: Warm, uid: int, made_of: str
+) -> None:
+    with false(host, uid, made_of):
+        is_safe_and_cold(host.person(), warm)
+
+
+def test_that_test_would_find_out_a_module_that_believes_it(host: Host, warm: Warm) -> None:
+    # What root itself puts there is believed: that is what shows that the tests above could fail.
+    with false(host, 0, RIGHT):
+        alice = host.person()
+        result = alice.log_in(alice.wrong())
+        assert result.ok
+        assert not result.asked_code
+    assert warm.serving() == 0
