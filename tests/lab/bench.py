@@ -27,7 +27,7 @@ from tests.lab import cache
 from tests.lab.code import code, wrong
 from tests.lab.machine import Machine, MachineError
 from tests.lab.package import CHECKOUT, DIST, BuildError, debs, installed
-from tests.lab.rivals import OATH, OURS, RIVALS, SCRIPT, Field, Person, Servers, login, transaction
+from tests.lab.rivals import COLD, GOOGLE, OATH, OURS, RIVALS, Field, Person, Servers, login, sudo, transaction
 from tests.lab.roots import SUITES, Root, RootError
 from tests.lab.sources import NoSourcesError
 from tests.lab.tally import bounds, report, summary
@@ -46,8 +46,8 @@ SIZES = (10, 10_000)
 FULL_SIZE = 1_000_000
 PATIENCE = 600.0
 PACKAGES = (
-    *("pam-totp", "libpam-python", "python3-nacl", "libsodium23", "libsqlite3-0"),
-    *("openssh-server", "libpam0g", "libpam-google-authenticator", "libpam-oath", "pamtester"),
+    *("pam-totp", "libpam-totp", "libpam-python", "python3-nacl", "libsodium23", "libsqlite3-0"),
+    *("openssh-server", "libpam0g", "libpam-google-authenticator", "libpam-oath", "pamtester", "sudo"),
 )
 
 
@@ -118,16 +118,16 @@ class Stopwatch:
 def measure(root: Root, sizes: Sequence[int], repeat: int) -> dict[str, Any]:
     """Everything, on one suite."""
     cache.say(f"{root.suite}: setting up")
-    users = 2 * (WARM_UP + repeat) + 2 * CROWD + len(RIVALS)
+    users = 2 * (WARM_UP + repeat) + 3 * CROWD + len(RIVALS)
     with machine(root) as up:
         field = Field(up, users, users)
         with Stopwatch(up) as watch, Servers(up) as servers:
             found: dict[str, Any] = {"versions": versions(up)}
             cache.say(f"{root.suite}: {repeat} logins of each kind")
             found["logins"] = logins(field, servers, watch, repeat)
-            cache.say(f"{root.suite}: {repeat} PAM transactions of each kind")
-            found["transactions"] = transactions(field, watch, repeat)
-            for rival in (SCRIPT, OURS):
+            cache.say(f"{root.suite}: {repeat} calls of sudo and of setcred of each kind")
+            found["setcred"], found["sudo"] = calls(field, watch, repeat)
+            for rival in (GOOGLE, COLD, OURS):
                 cache.say(f"{root.suite}: {CROWD} logins at once, {rival.title}")
                 found.setdefault("at_once", {})[rival.name] = at_once(field, servers, watch, rival)
     found["enrolled"] = enrolled(root, sizes, repeat)
@@ -137,7 +137,7 @@ def measure(root: Root, sizes: Sequence[int], repeat: int) -> dict[str, Any]:
 def logins(field: Field, servers: Servers, watch: Stopwatch, repeat: int) -> dict[str, Any]:
     """Whole ssh logins with key + code, in ms: by name of the rival, "wall" and "cpu" (the server's) of each round."""
     for rival in RIVALS:
-        if rival.checks:
+        if rival.asks:
             person = field.person()
             attempt = login(rival, person, {"CODE": wrong(person.secret)})
             if not watch.crowd([attempt], servers.group(rival)).runs[0].status:
@@ -151,15 +151,17 @@ def logins(field: Field, servers: Servers, watch: Stopwatch, repeat: int) -> dic
     return found
 
 
-def transactions(field: Field, watch: Stopwatch, repeat: int) -> dict[str, Any]:
-    """PAM transactions, processor time in ms: by name of the rival, "authenticate" and "setcred" of each round."""
-    found: dict[str, Any] = {rival.name: {"authenticate": [], "setcred": []} for rival in RIVALS}
+def calls(field: Field, watch: Stopwatch, repeat: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Of each round: setcred by pamtester, processor time in ms; and `sudo true`, in ms from start to end."""
+    setcred: dict[str, list[float]] = {rival.name: [] for rival in RIVALS}
+    called: dict[str, list[float]] = {rival.name: [] for rival in RIVALS}
     for counts, rival, person in rounds(field, repeat):
-        for operation, values in found[rival.name].items():
-            run, _ = watch.run(transaction(rival, person, operation, code(person.secret)))
-            if counts:
-                values.append(run.cpu * 1000)
-    return found
+        quick, _ = watch.run(transaction(rival, person, "setcred", ""))
+        run, _ = watch.run(sudo(rival, person, code(person.secret)))
+        if counts:
+            setcred[rival.name].append(quick.cpu * 1000)
+            called[rival.name].append(run.seconds * 1000)
+    return setcred, called
 
 
 def rounds(field: Field, repeat: int) -> Iterator[tuple[bool, Rival, Person]]:
@@ -189,7 +191,7 @@ def at_once(field: Field, servers: Servers, watch: Stopwatch, rival: Rival) -> d
 
 
 def enrolled(root: Root, sizes: Sequence[int], repeat: int) -> list[dict[str, Any]]:
-    """PAM transactions with more and more users enrolled: ours and pam_oath's, "wall" and "cpu" in ms of each round."""
+    """PAM transactions with more and more users enrolled: ours and pam_oath's, "wall" in ms of each round."""
     found: list[dict[str, Any]] = []
     with ExitStack() as stack:
         fields = []
@@ -198,7 +200,7 @@ def enrolled(root: Root, sizes: Sequence[int], repeat: int) -> list[dict[str, An
             field = Field(stack.enter_context(machine(root)), size, WARM_UP + repeat)
             fields.append((field, stack.enter_context(Stopwatch(field.machine))))
             sizes_kept = field.machine.sh("stat -c %s /var/lib/pam-totp/cache.db /etc/users.oath").stdout.split()
-            series: dict[str, Any] = {rival.name: {"wall": [], "cpu": []} for rival in (OURS, OATH)}
+            series: dict[str, Any] = {rival.name: {"wall": []} for rival in (OURS, OATH)}
             found.append({"enrolled": size, "bytes": dict(zip(series, map(int, sizes_kept), strict=True)), **series})
         cache.say(f"{root.suite}: {repeat} PAM transactions with each")
         turns = [(number, rival) for number in range(len(fields)) for rival in (OURS, OATH)]
@@ -210,7 +212,6 @@ def enrolled(root: Root, sizes: Sequence[int], repeat: int) -> list[dict[str, An
                 run, _ = fields[number][1].run(transaction(rival, person, "authenticate", code(person.secret)))
                 if count >= WARM_UP:
                     found[number][rival.name]["wall"].append(run.seconds * 1000)
-                    found[number][rival.name]["cpu"].append(run.cpu * 1000)
     return found
 
 

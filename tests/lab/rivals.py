@@ -22,18 +22,7 @@ KEY = "/root/.ssh/bench"
 ASKPASS = "/run/lab/askpass"
 FIRST_PORT = 2201
 OURS_LINE = "auth       required     pam_totp.so first_factor=publickey"
-BY_PAM_PYTHON_LINE = OURS_LINE.replace("pam_totp.so", "pam_python.so pam_totp.py")
-
-# The least that a script for pam_python can do and still ask.
-ONLY_ASKS = """\
-def pam_sm_authenticate(pamh, flags, argv):
-    pamh.conversation(pamh.Message(pamh.PAM_PROMPT_ECHO_OFF, "Verification code: "))
-    return pamh.PAM_SUCCESS
-
-
-def pam_sm_setcred(pamh, flags, argv):
-    return pamh.PAM_SUCCESS
-"""
+WARM_SOCKET = "/run/pam-totp/login.sock"
 
 # ssh(1) runs this for the answer to the one prompt that there should be.
 ANSWER = """\
@@ -82,7 +71,8 @@ shift
 exec unshare --mount --propagation private -- sh -c '
     set -e
     mount --bind "/etc/pam.d/sshd.$1" /etc/pam.d/sshd
-    shift
+    test -z "$2" || mount --bind /dev/null "$2"
+    shift 2
     exec /usr/sbin/sshd "$@"
 ' sh "$@"
 """
@@ -98,6 +88,13 @@ rmdir "$1"
 """
 
 
+REST = "account required pam_permit.so\nsession required pam_permit.so\n"
+SUDOERS = """\
+Defaults timestamp_timeout=0, !lecture
+%users ALL=(root) ALL
+"""
+
+
 class Command(TypedDict):
     """What the stopwatch runs."""
 
@@ -108,22 +105,25 @@ class Command(TypedDict):
 
 @dataclass(frozen=True)
 class Rival:
-    """A second factor: its name in files and in JSON, its title in tables, its PAM line, and what it does."""
+    """A second factor: its name in files and in JSON, its title in tables, and its PAM line.
+
+    `asks` is false where there is no second factor. A `cold` one does not see the socket of the warm process.
+    """
 
     name: str
     title: str
     line: str
     asks: bool = True
-    checks: bool = True
+    cold: bool = False
 
 
-NONE = Rival("none", "no second factor", "auth required pam_permit.so", asks=False, checks=False)
+NONE = Rival("none", "no second factor", "auth required pam_permit.so", asks=False)
 GOOGLE = Rival("google_authenticator", "pam_google_authenticator", "auth required pam_google_authenticator.so")
 OATH = Rival("oath", "pam_oath", "auth required pam_oath.so usersfile=/etc/users.oath window=20 digits=6")
-SCRIPT = Rival("script", "pam_python, only asks", "auth required pam_python.so only_asks.py", checks=False)
-BY_PAM_PYTHON = Rival("pam_totp_by_pam_python", "pam_totp, by pam_python", BY_PAM_PYTHON_LINE)
-OURS = Rival("pam_totp", "pam_totp", OURS_LINE)
-RIVALS = (NONE, GOOGLE, OATH, SCRIPT, BY_PAM_PYTHON, OURS)
+STOCK = Rival("pam_python", "pam_totp in pam_python", OURS_LINE.replace("pam_totp.so", "pam_python.so pam_totp.py"))
+COLD = Rival("pam_totp_cold", "pam_totp, cold", OURS_LINE, cold=True)
+OURS = Rival("pam_totp", "pam_totp, warm", OURS_LINE)
+RIVALS = (NONE, GOOGLE, OATH, STOCK, COLD, OURS)
 
 
 @dataclass(frozen=True)
@@ -148,13 +148,16 @@ class Field:
         for script in ("fill.py", "stopwatch.py"):
             machine.write(f"/run/lab/{script}", (HERE / script).read_text(encoding="utf-8"))
         machine.write(ASKPASS, ANSWER, mode=0o755)
-        machine.write("/lib/security/only_asks.py", ONLY_ASKS)
         example = machine.read(f"{EXAMPLES}/pam.d/sshd-key-and-code")
         if OURS_LINE not in example:
             raise AssertionError("the PAM example has another line now: put it into tests/lab/rivals.py")
         for rival in RIVALS:
             machine.write(f"/etc/pam.d/sshd.{rival.name}", example.replace(OURS_LINE, rival.line))
-            machine.write(f"/etc/pam.d/{rival.name}", f"{rival.line}\nauth required pam_permit.so\n")
+            # For pamtester, and for sudo, which knows of no key.
+            line = rival.line.replace(" first_factor=publickey", "")
+            machine.write(f"/etc/pam.d/{rival.name}", f"{line}\nauth required pam_permit.so\n{REST}")
+            machine.sh('ln /bin/true "$1"', _command(rival))
+        machine.write("/etc/sudoers.d/bench", SUDOERS + "".join(map(_sudoers, RIVALS)), mode=0o440)
         self._enroll()
         machine.sh(ACCOUNTS, str(self._real), str(FIRST_UID), timeout=120)
 
@@ -190,6 +193,8 @@ class Servers:
         machine.sh(
             """
             set -e
+            ip route change local 127.0.0.1 dev lo table local proto kernel scope host src 127.0.0.1 quickack 1
+            ip route change local 127.0.0.0/8 dev lo table local proto kernel scope host src 127.0.0.1 quickack 1
             mkdir -p -m 700 /root/.ssh /run/lab/cgroup
             mount -t cgroup2 cgroup2 /run/lab/cgroup
             ssh-keygen -q -t ed25519 -N '' -f "$1"
@@ -220,7 +225,7 @@ class Servers:
         if not rival.asks:
             options += ["-o", "AuthenticationMethods=publickey"]
         self._started.append(rival)
-        self._machine.sh(SERVE, self.group(rival), rival.name, *options)
+        self._machine.sh(SERVE, self.group(rival), rival.name, WARM_SOCKET if rival.cold else "", *options)
         self._machine.sh('until test -s "$1"; do sleep 0.01; done', pid_file, timeout=10)
 
     def group(self, rival: Rival) -> str:
@@ -242,6 +247,20 @@ def transaction(rival: Rival, person: Person, operation: str, code: str) -> Comm
     """A PAM transaction by pamtester; in an empty environment, as sshd's is."""
     argv = ["/usr/bin/pamtester", "-I", "rhost=127.0.0.1", "-ESSH_AUTH_INFO_0=publickey ssh-ed25519 AAAA\n"]
     return {"argv": [*argv, rival.name, person.name, operation], "env": {}, "input": f"{code}\n"}
+
+
+def sudo(rival: Rival, person: Person, code: str) -> Command:
+    """`sudo true` of a user, with the rival's PAM line alone."""
+    argv = ["/usr/bin/setpriv", f"--reuid={person.name}", "--regid=users", "--init-groups", "/usr/bin/sudo"]
+    return {"argv": [*argv, "-S", "-p", "", _command(rival)], "env": ENVIRONMENT, "input": f"{code}\n"}
+
+
+def _command(rival: Rival) -> str:
+    return f"/usr/local/bin/true-{rival.name}"
+
+
+def _sudoers(rival: Rival) -> str:
+    return f"Defaults!{_command(rival)} pam_service={rival.name}\n"
 
 
 def _port(rival: Rival) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.lab.code import code, wrong
-from tests.lab.rivals import GOOGLE, OATH, OURS, RIVALS, SCRIPT, Field, Person, Rival
+from tests.lab.rivals import COLD, GOOGLE, OATH, OURS, RIVALS, STOCK, Field, Person, Rival, sudo
 
 if TYPE_CHECKING:
     from tests.lab.machine import Completed, Machine
@@ -37,7 +37,7 @@ def test_the_same_code_is_right_for_every_rival(field: Field) -> None:
     assert [rival.name for rival in RIVALS if not attempt(field, rival, person, code(person.secret))] == []
 
 
-@pytest.mark.parametrize("rival", [GOOGLE, OATH, OURS], ids=lambda rival: rival.name)
+@pytest.mark.parametrize("rival", [GOOGLE, OATH, STOCK, COLD, OURS], ids=lambda rival: rival.name)
 def test_a_rival_that_checks_refuses_a_wrong_code_and_a_spent_one(field: Field, rival: Rival) -> None:
     person = field.person()
     assert not attempt(field, rival, person, wrong(person.secret))
@@ -46,8 +46,13 @@ def test_a_rival_that_checks_refuses_a_wrong_code_and_a_spent_one(field: Field, 
     assert not attempt(field, rival, person, spent)
 
 
-def test_the_script_accepts_whatever_is_typed(field: Field) -> None:
-    assert attempt(field, SCRIPT, field.person(), "nothing")
+def test_sudo_asks_each_rival_for_the_code(field: Field) -> None:
+    for rival in (each for each in RIVALS if each.asks):
+        person = field.person()
+        for typed, status in ((wrong(person.secret), 1), (code(person.secret), 0)):
+            command = sudo(rival, person, typed)
+            done = field.machine.run(command["argv"], input=command["input"], check=False)
+            assert (rival.name, done.returncode) == (rival.name, status), done.stderr
 
 
 def test_when_all_have_logged_in_they_are_enrolled_anew(field: Field) -> None:
