@@ -148,7 +148,7 @@ def _login_table(name: str, data: Mapping[str, Any]) -> str:
             *_compared(row["times_google"], 3, is_base=rival is GOOGLE),
             *_compared(row["above_google_ms"], 1, is_base=rival is GOOGLE),
             f"{row['server_cpu_ms']:.1f}",
-            *_compared(row["server_cpu_times_google"], 3, is_base=rival is SCRIPT),
+            *_compared(row["server_cpu_times_google"], 3, is_base=rival is GOOGLE),
         ]
         for rival in RIVALS
         for row in [data[rival.name]]
