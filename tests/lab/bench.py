@@ -118,7 +118,7 @@ class Stopwatch:
 def measure(root: Root, sizes: Sequence[int], repeat: int) -> dict[str, Any]:
     """Everything, on one suite."""
     cache.say(f"{root.suite}: setting up")
-    users = 2 * (WARM_UP + repeat) + 3 * CROWD + len(RIVALS)
+    users = 2 * len(RIVALS) * (WARM_UP + repeat) + 3 * CROWD + len(RIVALS)
     with machine(root) as up:
         field = Field(up, users, users)
         with Stopwatch(up) as watch, Servers(up) as servers:
@@ -165,13 +165,15 @@ def calls(field: Field, watch: Stopwatch, repeat: int) -> tuple[dict[str, list[f
 
 
 def rounds(field: Field, repeat: int) -> Iterator[tuple[bool, Rival, Person]]:
-    """Whether it counts, whose turn it is, and who logs in: in each round every rival once, with the same user."""
+    """Whether it counts, whose turn it is, and who logs in: in each round every rival once, each with another user.
+
+    With the same one, a code that one of ours accepts would be spent for the others.
+    """
     order = list(RIVALS)
     for number in range(WARM_UP + repeat):
-        person = field.person()
         random.shuffle(order)
         for rival in order:
-            yield number >= WARM_UP, rival, person
+            yield number >= WARM_UP, rival, field.person()
 
 
 def at_once(field: Field, servers: Servers, watch: Stopwatch, rival: Rival) -> dict[str, Any]:

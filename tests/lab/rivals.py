@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self, TypedDict
 from tests.lab.machine import ENVIRONMENT
 from tests.lab.setup import EXAMPLES
 from tests.lab.sshd import RELAXED
+from tests.lab.warm import SOCKET, Warm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +23,6 @@ KEY = "/root/.ssh/bench"
 ASKPASS = "/run/lab/askpass"
 FIRST_PORT = 2201
 OURS_LINE = "auth       required     pam_totp.so first_factor=publickey"
-WARM_SOCKET = "/run/pam-totp/login.sock"
 
 # ssh(1) runs this for the answer to the one prompt that there should be.
 ANSWER = """\
@@ -41,7 +41,8 @@ fi
 ENROL = r"""
 set -e
 umask 077
-rm -rf /etc/pam-totp/key /var/lib/pam-totp/cache.db* /run/pam-totp
+rm -rf /etc/pam-totp/key /var/lib/pam-totp/cache.db*
+test ! -e /run/pam-totp || find /run/pam-totp -mindepth 1 ! -name login.sock -delete
 pam-totp init >/dev/null
 /usr/bin/python3 -I /run/lab/fill.py "$1" "$2" >/root/secrets
 awk '{ print "HOTP/T30/6\t" $1 "\t-\t" $2 }' /root/secrets >/etc/users.oath
@@ -65,7 +66,7 @@ done </root/some
 
 SERVE = r"""
 set -e
-mkdir "$1"
+mkdir -p "$1"
 echo $$ >"$1/cgroup.procs"
 shift
 exec unshare --mount --propagation private -- sh -c '
@@ -180,6 +181,8 @@ class Field:
 class Servers:
     """An sshd for each rival, on a port of its own: the same program, the same settings, another /etc/pam.d/sshd.
 
+    A warm helper is there, in the group of the rival that uses it.
+
     A context manager. Each server is in a control group of its own, which counts what its sessions use.
     """
 
@@ -206,6 +209,8 @@ class Servers:
         )
         relaxed = [f"{key} {value}\n" for key, value in RELAXED.items() if machine.sshd.knows(f"{key}={value}")]
         machine.sshd.drop_in("10-bench", "".join(["AuthorizedKeysFile /etc/ssh/bench_keys\n", *relaxed]))
+        machine.run(["mkdir", self.group(OURS)])
+        self._warm = Warm(machine, group=self.group(OURS)).__enter__()
         try:
             for rival in RIVALS:
                 self._start(rival)
@@ -218,6 +223,7 @@ class Servers:
         while self._started:
             rival = self._started.pop()
             self._machine.sh(END, self.group(rival), check=False, timeout=30)
+        self._warm.__exit__()
 
     def _start(self, rival: Rival) -> None:
         pid_file = _pid_file(rival)
@@ -225,7 +231,7 @@ class Servers:
         if not rival.asks:
             options += ["-o", "AuthenticationMethods=publickey"]
         self._started.append(rival)
-        self._machine.sh(SERVE, self.group(rival), rival.name, WARM_SOCKET if rival.cold else "", *options)
+        self._machine.sh(SERVE, self.group(rival), rival.name, SOCKET if rival.cold else "", *options)
         self._machine.sh('until test -s "$1"; do sleep 0.01; done', pid_file, timeout=10)
 
     def group(self, rival: Rival) -> str:
