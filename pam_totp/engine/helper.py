@@ -207,11 +207,12 @@ def _made_of() -> bytes:
 
 
 def _import_all() -> None:
-    import ipaddress  # noqa: F401  # what follows is imported to be there
+    import ipaddress  # noqa: F401  # for rules with networks
 
-    from pam_totp.cache import accounts  # noqa: F401
-    from pam_totp.host import clock, config, paths, stack, users  # noqa: F401
+    from pam_totp.host import clock, config, paths, stack  # noqa: F401  # to be there when a login needs them
     from pam_totp.login import log, login  # noqa: F401
+
+    config.toml_parser()
 
 
 def _fields(text: bytes) -> list[bytes | None]:
