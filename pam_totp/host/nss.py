@@ -179,7 +179,7 @@ def _services(*databases: str) -> list[Service]:
     except OSError as error:
         raise NameServiceError(f"{PATH} cannot be read: {error.strerror}") from None
     for database in databases:
-        for line in lines:
+        for line in reversed(lines):  # the last one counts
             name, colon, names = line.partition("#")[0].partition(":")
             if colon and name.strip() == database:
                 # What is in brackets says when not to ask the next one. All are asked: it is errors that are looked for.

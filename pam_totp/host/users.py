@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 LONGEST_NAME = 256
+_NO_UID = 2**32 - 1  # (uid_t) -1
 
 
 class User:
@@ -50,10 +51,10 @@ def with_uid(uid: int) -> tuple[User, str] | None:
 
     Raises NameServiceError where NSS cannot say.
     """
+    if not 0 <= uid < _NO_UID:
+        return None
     try:
         entry = pwd.getpwuid(uid)
-    except OverflowError:
-        return None
     except KeyError:
         _require_nobody(uid)
         return None
