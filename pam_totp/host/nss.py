@@ -80,7 +80,8 @@ def require_no_user(key: bytes | int) -> None:
     """
     for service in _services("passwd"):
         if service.knows_user(key):
-            raise NameServiceError(f"NSS gives two answers about the user {_shown(key)}: check {service.name} in {PATH}")
+            shown = key if isinstance(key, int) else repr(_text(key))
+            raise NameServiceError(f"NSS gives two answers about the user {shown}: check {service.name} in {PATH}")
 
 
 class Service:
@@ -182,14 +183,11 @@ def _services(*databases: str) -> list[Service]:
         for line in reversed(lines):  # the last one counts
             name, colon, names = line.partition("#")[0].partition(":")
             if colon and name.strip() == database:
-                # What is in brackets says when not to ask the next one. All are asked: it is errors that are looked for.
+                # The actions in brackets say when not to ask the next service. Here every service is asked: one that
+                # would be skipped because another failed must not be taken for one that knows nobody.
                 names = " ".join(part.rpartition("]")[2] for part in names.split("["))
                 return [Service(each) for each in dict.fromkeys(names.split())]
     return [Service("files")]
-
-
-def _shown(key: bytes | int) -> str:
-    return f"{key}" if isinstance(key, int) else f"{_text(key)!r}"
 
 
 def _text(name: bytes) -> str:

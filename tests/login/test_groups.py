@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.login.host import Host, Person
 from tests.login.self_service import Service, visit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.login.host import Host, Person
 
 pytestmark = pytest.mark.usefixtures("key_and_code", "flaky")
 

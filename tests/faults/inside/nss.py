@@ -163,7 +163,7 @@ def users(every: bool) -> Result:
 
 
 def aliases(every: bool) -> Result:
-    """A second name of dora's uid, in a file, is not let in while it cannot be told whether dora's name still stands."""
+    """A second name of dora's uid is not let in while it cannot be told whether dora's own name still stands."""
     problems: list[str] = []
     cases = 0
     with open("/etc/passwd", encoding="utf-8") as file:
