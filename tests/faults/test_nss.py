@@ -6,12 +6,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.lab.flaky import install
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.faults.rig import Rig
 
-pytestmark = pytest.mark.row("nss")
+pytestmark = [pytest.mark.row("nss"), pytest.mark.usefixtures("flaky")]
+
+
+@pytest.fixture(scope="module")
+def flaky(rig: Rig) -> None:
+    install(rig.machine)
 
 
 @pytest.mark.parametrize("what", ["groups", "users", "aliases"])

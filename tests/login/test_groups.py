@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.lab.flaky import install
 from tests.login.self_service import Service, visit
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("key_and_code", "flaky")
 
-SOURCE = Path(__file__).parents[1] / "faults" / "inside" / "flaky.c"
 CONTROL, MEMBERS = "/etc/flaky", "/etc/flaky.members"
 # corpadmins is known by initgroups only, corpstaff by the list of its members only.
 RULES = """
@@ -36,14 +35,8 @@ GRACE = 5  # seconds
 @pytest.fixture(scope="module")
 def flaky(host: Host) -> None:
     """A name service that can be told to fail, the last but one of those that are asked about groups."""
-    host.machine.write("/root/flaky.c", SOURCE.read_bytes())
-    host.machine.sh(
-        """
-        set -e
-        tcc -Wall -Werror -shared -o /lib/libnss_flaky.so.2 /root/flaky.c
-        sed -i 's/^\\(passwd\\|group\\):.*/\\1: files flaky extrausers/' /etc/nsswitch.conf
-        """
-    )
+    install(host.machine)
+    host.machine.sh("sed -i 's/^\\(passwd\\|group\\):.*/\\1: files flaky extrausers/' /etc/nsswitch.conf")
 
 
 @pytest.fixture

@@ -101,6 +101,8 @@ class Corporation:
         self.connect()
         self.start()
         self.local = host.person()  # a user of this host, and by the directory a member of its group
+        # sssd may have kept the group from before this user was there.
+        self.machine.sh("until getent group corpadmins | grep -qw user1; do sleep 0.2; done")
         self.lena = host.enroll(Person(host, self._lena(), ""))
 
     def _lena(self) -> User:

@@ -1,17 +1,16 @@
-"""A name service that fails in every way that there is, met by the real module."""
+"""A name service (tests/lab/flaky.c) that fails in every way that there is, met by the real module."""
 
 from __future__ import annotations
 
 import errno
 import os
 import signal
-import subprocess
 import time
 from itertools import product
 from typing import TYPE_CHECKING
 
 from tests.faults.inside import host
-from tests.faults.inside.holder import HERE, Holder, login, verdict
+from tests.faults.inside.holder import Holder, login, verdict
 from tests.faults.inside.log import Log
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     Result = dict[str, object]
 
 SWITCH, CONTROL, MEMBERS, CONFIG = "/etc/nsswitch.conf", "/etc/flaky", "/etc/flaky.members", "/etc/pam-totp/config.toml"
-LIBRARY = "/lib/libnss_flaky.so.2"
 # What is asked last hides the failure of what is asked before it, if the C library is asked.
 ORDERS = ("files flaky", "flaky files", "files flaky extrausers", "flaky [UNAVAIL=return] files")
 TRYAGAIN, UNAVAIL, NOTFOUND = -2, -1, 0
@@ -46,9 +44,6 @@ class Switched:
     """The flaky service in nsswitch.conf, and rules that name one of its groups. A context manager."""
 
     def __init__(self) -> None:
-        if not os.path.exists(LIBRARY):
-            source = os.path.join(HERE, "flaky.c")
-            subprocess.run(["tcc", "-Wall", "-Werror", "-shared", "-o", LIBRARY, source], check=True)
         with open(SWITCH, encoding="ascii") as file:
             self._switch = file.read()
 
