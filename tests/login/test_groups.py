@@ -75,7 +75,7 @@ def test_a_group_service_that_fails_opens_no_door_and_is_named_in_the_log(
         assert "'flaky' does not answer" in explained.stderr
         works(host)
         assert not alice.log_in("").ok
-        assert alice.log_in(alice.code()).ok
+        assert alice.log_in(alice.code()).ok, host.machine.log(mark)
 
 
 def test_who_is_in_no_group_is_not_asked_while_the_service_answers(host: Host, alice: Person) -> None:
@@ -108,7 +108,7 @@ def test_a_group_service_that_hangs_is_ended_by_sshd(host: Host, alice: Person, 
             assert not result.asked_code
             assert GRACE - 1 < time.monotonic() - start < GRACE + 10
             works(host)
-            assert alice.log_in(alice.code()).ok
+            assert alice.log_in(alice.code()).ok, host.machine.log(mark)
     finally:
         host.machine.sshd.remove("10-grace")
         host.machine.sshd.reload()
