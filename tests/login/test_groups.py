@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.lab.flaky import install
+from tests.lab.pam import OURS, alone, pamtester
 from tests.login.self_service import Service, visit
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ mfa = "skip"
 """
 UNAVAIL, EIO, ENOENT = -1, 5, 2
 GRACE = 5  # seconds
+PATIENCE = 30  # seconds that pam_totp.so waits for its helper
 
 
 @pytest.fixture(scope="module")
@@ -108,10 +110,19 @@ def test_a_group_service_that_hangs_is_ended_by_sshd(host: Host, alice: Person, 
             assert not result.asked_code
             assert GRACE - 1 < time.monotonic() - start < GRACE + 10
             works(host)
-            assert alice.log_in(alice.code()).ok, host.machine.log(mark)
+            assert alice.log_in(alice.code()).ok
     finally:
         host.machine.sshd.remove("10-grace")
         host.machine.sshd.reload()
+
+
+def test_a_group_service_that_hangs_ends_in_a_refusal_wherever_the_module_is_used(host: Host, alice: Person) -> None:
+    service = alone(host.machine, OURS)
+    with host.config(RULES.format(group="corpadmins")):
+        fails(host, "group", how="hanging")
+        start = time.monotonic()
+        assert pamtester(host.machine, service, alice.user).code == "PAM_SERVICE_ERR"
+        assert PATIENCE - 1 < time.monotonic() - start < PATIENCE + 5
 
 
 def test_the_last_authenticator_cannot_be_removed_while_it_is_not_known_whether_logins_need_one(

@@ -153,14 +153,16 @@ class Corporation:
 
 
 @pytest.fixture(scope="module")
-def corporation(suite: str, deb: Path, pytestconfig: pytest.Config) -> Iterator[Corporation]:
+def corporation(suite: str, debs: tuple[Path, ...], pytestconfig: pytest.Config) -> Iterator[Corporation]:
     """A machine with the package, sssd and its directory; both users are enrolled, and a rule has the group asked."""
     with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         base = root(suite, more=PACKAGES)
     with Machine(base) as machine:
-        machine.write("/root/pam-totp.deb", deb.read_bytes())
+        files = [f"/root/{each.name}" for each in debs]
+        for file, each in zip(files, debs, strict=True):
+            machine.write(file, each.read_bytes())
         machine.run(
-            ["apt-get", "install", "-q", "-y", "--no-install-recommends", "/root/pam-totp.deb"],
+            ["apt-get", "install", "-q", "-y", "--no-install-recommends", *files],
             env={"DEBIAN_FRONTEND": "noninteractive"},
             timeout=120,
         )
