@@ -75,7 +75,7 @@ class LockTimeoutError(PamTotpError):
 
 
 class NameServiceError(PamTotpError):
-    """NSS could not say whether a user exists."""
+    """NSS could not say whether a user exists, or which groups a user is in."""
 
     reason = "nss-unavailable"
 

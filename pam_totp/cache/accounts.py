@@ -12,7 +12,7 @@ from pam_totp.cache import keys, store
 from pam_totp.cache.ledger import Ledger
 from pam_totp.cache.volatile import Volatile
 from pam_totp.errors import CacheError, CacheReadOnlyError, ChargeError, DamageError, HostKeyError
-from pam_totp.host.users import User, exists
+from pam_totp.host.users import User, find
 
 PENDING = "pending"
 ACTIVE = "active"
@@ -142,7 +142,7 @@ class Accounts:
         # A record that counts for nothing yet must not hide another name's that does. NSS is asked outside the
         # snapshot: it may take its time, in which nobody could write.
         for other in others:
-            owner = exists(other.name) if other.active else None
+            owner = find(other.name) if other.active else None
             if owner is not None and owner.uid == user.uid:
                 other.note = f"alias of {other.name}"
                 return other

@@ -43,9 +43,9 @@ def recorded_name(accounts: Accounts, name: str) -> str:
 
     Raises UsageError when the name is neither known nor recorded.
     """
-    user = users.find(name)
     if name in accounts.names() or accounts.listed(name):
         return name
+    user = users.find(name)
     if user is None:
         raise UsageError(f"no such user and no such record: {name!r}; see getent passwd and pam-totp status")
     return accounts.find(user).name

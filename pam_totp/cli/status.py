@@ -11,7 +11,7 @@ import sys
 from pam_totp.cache import summary
 from pam_totp.cache.accounts import Account, Accounts
 from pam_totp.cli import common
-from pam_totp.errors import CacheError, ConfigError
+from pam_totp.errors import CacheError, ConfigError, NameServiceError
 from pam_totp.host import config as configuration
 from pam_totp.host import users
 from pam_totp.host.clock import now
@@ -93,7 +93,10 @@ def _row(account: Account, moment: Moment, window: int) -> tuple[str, ...]:
 
 
 def _strange(account: Account) -> str:
-    user = users.find(account.name)
+    try:
+        user = users.find(account.name)
+    except NameServiceError:
+        return " (unknown: the name service does not answer)" if account.authenticators else ""
     if not account.authenticators or (user is not None and user.uid == account.uid):
         return ""
     return " (stale: no such user)" if user is None else f" (uid changed: was {account.uid}, is {user.uid})"

@@ -209,7 +209,7 @@ def _made_of() -> bytes:
 def _import_all() -> None:
     import ipaddress  # noqa: F401  # for rules with networks
 
-    from pam_totp.host import clock, config, paths, stack  # noqa: F401  # to be there when a login needs them
+    from pam_totp.host import clock, config, nss, paths, stack  # noqa: F401  # to be there when a login needs them
     from pam_totp.login import log, login  # noqa: F401
 
     config.toml_parser()

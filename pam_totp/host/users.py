@@ -7,7 +7,12 @@ import sys
 
 from pam_totp.errors import NameServiceError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 LONGEST_NAME = 256
+_NO_UID = 2**32 - 1  # (uid_t) -1
 
 
 class User:
@@ -24,67 +29,68 @@ def find(name: str) -> User | None:
     """The user whom NSS knows by ``name``, with NSS's own spelling of it; None where there is none.
 
     A name that no passwd entry can have (control characters, a colon, a slash, empty, too long, not UTF-8) is nobody's.
+
+    Raises NameServiceError where NSS cannot say. Finding somebody is fast; finding nobody takes some ms.
     """
     try:
         size = len(name.encode("utf-8"))
-        if not 0 < size <= LONGEST_NAME or not name.isprintable() or ":" in name or "/" in name:
-            return None
+    except UnicodeEncodeError:
+        return None
+    if not 0 < size <= LONGEST_NAME or not name.isprintable() or ":" in name or "/" in name:
+        return None
+    try:
         entry = pwd.getpwnam(_to_file_system(name))
-    except (KeyError, ValueError):  # UnicodeError is a ValueError
+    except KeyError:
+        _require_nobody(name.encode("utf-8"))
         return None
     return User(_from_file_system(entry.pw_name), entry.pw_uid)
 
 
 def with_uid(uid: int) -> tuple[User, str] | None:
-    """The user whom NSS names for a uid, and the login shell; None where there is none."""
+    """The user whom NSS names for a uid, and the login shell; None where there is none.
+
+    Raises NameServiceError where NSS cannot say.
+    """
+    if not 0 <= uid < _NO_UID:
+        return None
     try:
         entry = pwd.getpwuid(uid)
-    except (KeyError, OverflowError):
+    except KeyError:
+        _require_nobody(uid)
         return None
     user = find(_from_file_system(entry.pw_name))
     return None if user is None or user.uid != uid else (user, entry.pw_shell or "/bin/sh")
 
 
-def groups(user: User) -> frozenset[str]:
-    """The names of all groups that NSS puts the user into.
+def groups(user: User, wanted: Iterable[str]) -> frozenset[str]:
+    """The ``wanted`` groups that the user is in.
 
-    Raises NameServiceError where NSS does not know the user any more: without groups another rule could apply.
+    Membership is asked from both sides: what groups NSS puts the user into, and whom NSS lists as a member of each
+    group. One of the two is enough.
+
+    Raises NameServiceError where NSS cannot say, or does not know the user any more: what is not known of a user is
+    neither membership nor its absence.
     """
-    import grp
-    import os
+    from pam_totp.host import nss
 
     try:
         primary = pwd.getpwnam(_to_file_system(user.name)).pw_gid
     except KeyError:
         raise NameServiceError(f"NSS could not look up the groups of {user.name!r}: check the name service") from None
-    names = set()
-    for number in os.getgrouplist(_to_file_system(user.name), primary):
-        try:
-            names.add(_from_file_system(grp.getgrgid(number).gr_name))
-        except KeyError:
-            continue  # a group without a name cannot be meant by any rule
-    return frozenset(names)
-
-
-def exists(name: str) -> User | None:
-    """Like ``find``, but "no such user" is told from "NSS did not answer". Slow; for the rare case that needs it.
-
-    Raises NameServiceError when NSS could not say.
-    """
-    user = find(name)
-    if user is not None:
-        return user
-    # pwd.getpwnam raises KeyError for both; only the C function's return value tells them apart.
-    import ctypes
-
-    entry, result = ctypes.create_string_buffer(256), ctypes.c_void_p()
-    buffer = ctypes.create_string_buffer(65_536)
-    failed = ctypes.CDLL(None).getpwnam_r(
-        name.encode("utf-8", "surrogateescape"), entry, buffer, ctypes.c_size_t(len(buffer)), ctypes.byref(result)
+    name = user.name.encode("utf-8", "surrogateescape")
+    numbers = nss.group_numbers(name, primary)
+    return frozenset(
+        each
+        for each in set(wanted)
+        if any(number in numbers or name in members for number, members in nss.group(each.encode("utf-8")))
     )
-    if failed:
-        raise NameServiceError(f"NSS could not look up {name!r} (error {failed}): check the name service")
-    return None
+
+
+def _require_nobody(key: bytes | int) -> None:
+    # Python raises KeyError also where NSS failed.
+    from pam_totp.host import nss
+
+    nss.require_no_user(key)
 
 
 # Under sshd the file-system encoding is ASCII; names are UTF-8 all the same. The escape carries the bytes across.

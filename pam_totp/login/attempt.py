@@ -103,8 +103,9 @@ class Attempt:
         source = f"key:{accounts.sealer.token(both, 'source')}" if keys else f"net:{near}"
         facts = Facts(self.user.name, source, request.service, request.rhost)
         facts.keys = keys
-        if any(rule.groups for rule in self.config.rules):
-            facts.groups = users.groups(self.user)
+        wanted = {name for rule in self.config.rules for name in rule.groups}
+        if wanted:
+            facts.groups = users.groups(self.user, wanted)
         if keys and request.rhost and account.active:
             generation = " ".join(sorted(each.identifier for each in account.active))
             client = f"{identities}\0{request.rhost}\0{request.service}\0{generation}"

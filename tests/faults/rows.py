@@ -38,6 +38,7 @@ ROWS = {
         "faults", "link, hard link, FIFO, device, directory at each path; open parents", "refused, no hang", 35
     ),
     "stuck": Row("faults", "slow disk, a stopped holder of the lock", "denied in time, no hang", 2),
+    "nss": Row("faults", "a name service that fails, flaps, hangs", "asked, or denied and logged; never let in", 1000),
     "power": Row("faults", "power lost at each write and sync", "opens, nothing committed is lost", 100),
     "same-code": Row("races", "the same code at the same moment", "exactly one gets in", 223),
     "wrong-codes": Row("races", "wrong codes in parallel", "no counter is outrun, the usual source gets in", 2000),

@@ -210,11 +210,11 @@ def test_a_record_that_is_not_active_is_not_called_stale_and_nobody_asks_nss_for
 ) -> None:
     asked: list[str] = []
 
-    def exists(name: str) -> User | None:
+    def find(name: str) -> User | None:
         asked.append(name)
-        return users.exists(name)
+        return users.find(name)
 
-    monkeypatch.setattr(module, "exists", exists)
+    monkeypatch.setattr(module, "find", find)
     passwd.add("alias", ALICE.uid)
     put(host, ALICE, PENDING)
     account = host.account(ALIAS)
@@ -267,7 +267,7 @@ def test_where_nss_does_not_answer_nobody_counts_as_stale(
     def fail(_: str) -> None:
         raise NameServiceError("NSS could not look up 'alice'")
 
-    monkeypatch.setattr(module, "exists", fail)
+    monkeypatch.setattr(module, "find", fail)
     refused(host, User("newcomer", ALICE.uid), NameServiceError)
 
 
@@ -280,10 +280,10 @@ def test_nss_may_take_its_time_and_keeps_nobody_from_writing(
 
     def slow(name: str) -> User | None:
         assert host.login("bob", host.code(secret)).reason == "code"
-        return users.exists(name)
+        return users.find(name)
 
     monkeypatch.setattr("pam_totp.cache.store.BUSY_SECONDS", 0.1)
-    monkeypatch.setattr(module, "exists", slow)
+    monkeypatch.setattr(module, "find", slow)
     assert host.account(ALIAS).name == "alice"
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import grp
-import os
 import pwd
 import sys
 from typing import TYPE_CHECKING
@@ -14,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pam_totp.errors import NameServiceError
-from pam_totp.host import users
+from pam_totp.host import nss, users
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Passwd
@@ -72,28 +69,34 @@ def test_the_real_user_database_is_asked(monkeypatch: pytest.MonkeyPatch) -> Non
     assert root is not None
     assert (root.name, root.uid) == ("root", 0)
     assert users.find("no-such-user-here") is None
-    assert users.exists("no-such-user-here") is None
 
 
-def test_who_exists_is_found_and_who_does_not_is_nobody() -> None:
-    user = users.exists("alice")
-    assert user is not None
-    assert user.uid == 1001
-    assert users.exists("mallory-was-never-here") is None
+def test_who_is_not_found_because_nss_fails_is_not_called_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes | int] = []
+
+    def fail(key: bytes | int) -> None:
+        asked.append(key)
+        raise NameServiceError("the name service 'sss' does not answer")
+
+    def by_uid(uid: int) -> pwd.struct_passwd:
+        raise KeyError(uid)
+
+    monkeypatch.setattr(nss, "require_no_user", fail)
+    monkeypatch.setattr(pwd, "getpwuid", by_uid)
+    with pytest.raises(NameServiceError):
+        users.find("zo\u00eb")
+    with pytest.raises(NameServiceError):
+        users.with_uid(1003)
+    assert asked == ["zo\u00eb".encode(), 1003]
 
 
-def test_a_name_service_that_does_not_answer_is_an_error_and_not_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Broken:
-        def __init__(self, name: object) -> None:
-            pass
+def test_a_name_that_no_entry_can_have_is_not_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: bytes | int) -> None:
+        raise AssertionError
 
-        @staticmethod
-        def getpwnam_r(*_: object) -> int:
-            return 110  # ETIMEDOUT
-
-    monkeypatch.setattr(ctypes, "CDLL", Broken)
-    with pytest.raises(NameServiceError, match=r"mallory.*110"):
-        users.exists("mallory")
+    monkeypatch.setattr(nss, "require_no_user", fail)
+    assert users.find("../key") is None
+    assert users.with_uid(2**64) is None
 
 
 def test_the_user_database_of_these_tests_is_no_more_than_a_table(passwd: Passwd) -> None:
@@ -122,21 +125,67 @@ def test_the_uid_that_is_none_is_nobodys() -> None:
     assert users.with_uid(2**64) is None
 
 
-def test_a_user_has_all_groups_that_have_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    named = {1001: "alice", 27: "sudo", 2000: "zo\udcc3\udcab"}
-    asked: list[tuple[str, int]] = []
+class Groups:
+    """What NSS says about groups: each group's number and members, and the numbers of the groups of each user."""
 
-    def group_list(name: str, primary: int) -> list[int]:
-        asked.append((name, primary))
-        return [1001, 27, 2000, 3000]
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.groups: dict[bytes, list[tuple[int, frozenset[bytes]]]] = {}
+        self.numbers: dict[bytes, set[int]] = {}
+        monkeypatch.setattr(nss, "group", lambda name: self.groups.get(name, []))
+        monkeypatch.setattr(nss, "group_numbers", lambda user, primary: {primary} | self.numbers.get(user, set()))
 
-    monkeypatch.setattr(os, "getgrouplist", group_list)
-    monkeypatch.setattr(grp, "getgrgid", lambda number: grp.struct_group((named[number], "x", number, [])))
+    def add(self, name: str, number: int, *members: str) -> None:
+        self.groups.setdefault(name.encode(), []).append((number, frozenset(each.encode() for each in members)))
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> Groups:
+    return Groups(monkeypatch)
+
+
+def test_a_user_is_in_a_group_by_either_side_or_by_the_primary_group(known: Groups) -> None:
+    known.numbers[b"alice"] = {27}
+    for group in (("alice", 1001), ("sudo", 27), ("staff", 50, "bob", "alice"), ("adm", 4, "bob"), ("games", 60)):
+        known.add(group[0], group[1], *group[2:])
+    wanted = ["alice", "sudo", "staff", "adm", "games", "no-such-group"]
+    assert users.groups(users.User("alice", 1001), wanted) == {"alice", "sudo", "staff"}
+    assert users.groups(users.User("alice", 1001), ["adm"]) == set()
+
+
+def test_a_group_that_several_services_know_has_the_members_of_all(known: Groups) -> None:
+    known.numbers[b"alice"] = {5000}
+    known.add("sudo", 27)
+    known.add("sudo", 5000)
+    assert users.groups(users.User("alice", 1001), ["sudo"]) == {"sudo"}
+
+
+def test_names_that_are_not_ascii_are_utf_8_whatever_the_locale(
+    monkeypatch: pytest.MonkeyPatch, passwd: Passwd, known: Groups
+) -> None:
     monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
-    assert users.groups(users.User("alice", 1001)) == {"alice", "sudo", "zoë"}
-    assert asked == [("alice", 1001)]
+    passwd.add("zo\udcc3\udcab", 1003)
+    known.add("caf\u00e9", 2000, "zo\u00eb")
+    assert users.groups(users.User("zo\u00eb", 1003), ["caf\u00e9"]) == {"caf\u00e9"}
+
+
+def test_the_real_groups_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert users.groups(users.User("root", 0), ["root", "daemon"]) == {"root"}
+
+
+@pytest.mark.parametrize("function", ["group", "group_numbers"])
+def test_where_nss_does_not_answer_nobody_is_taken_for_a_member_or_for_none(
+    function: str, known: Groups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise NameServiceError("the name service 'sss' does not answer")
+
+    known.add("staff", 50, "alice")
+    monkeypatch.setattr(nss, function, fail)
+    with pytest.raises(NameServiceError):
+        users.groups(users.User("alice", 1001), ["staff"])
 
 
 def test_who_is_gone_from_nss_is_not_taken_for_somebody_without_groups() -> None:
     with pytest.raises(NameServiceError, match="groups of 'mallory'"):
-        users.groups(users.User("mallory", 1003))
+        users.groups(users.User("mallory", 1003), ["staff"])

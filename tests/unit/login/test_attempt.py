@@ -154,7 +154,7 @@ def test_which_key_it_was_is_not_kept(host: Host) -> None:
 
 
 def test_groups_are_looked_up_only_where_a_rule_names_some(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    def groups(user: User) -> frozenset[str]:
+    def groups(user: User, wanted: set[str]) -> frozenset[str]:
         asked.append(user.name)
         return frozenset({"staff"})
 

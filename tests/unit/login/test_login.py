@@ -687,7 +687,7 @@ def test_where_nss_does_not_answer_nobody_counts_as_stale(
     host.enroll()
     del passwd["alice"]
     passwd.add("newcomer", ALICE.uid)
-    monkeypatch.setattr(accounts_module, "exists", fail)
+    monkeypatch.setattr(accounts_module, "find", fail)
     assert result(host.login("newcomer")) == ("unavailable", "nss-unavailable")
 
 
