@@ -83,7 +83,9 @@ class Caller(pam_entry.Transaction):
 
         if self._items[0] is None:
             raise pam_entry.PamError
-        return Request(*((item or b"").decode() for item in self._items))
+        *items, auth_info = self._items
+        names = [(item or b"").decode() for item in items]
+        return Request(*names, auth_info=auth_info.decode() if auth_info is not None else None)
 
     def ask(self, prompt: str, echo: bool) -> str | None:
         """Ask the user."""

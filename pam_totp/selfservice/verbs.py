@@ -123,7 +123,7 @@ def remove(this: Visit, label: str | None) -> int:
         this.talk.tell(f"Say which one, with --label: {', '.join(labels)}" if labels else "You have no authenticator.")
         return 1
     last = bool(account.active) and all(each.label == label for each in account.active)
-    if last and policy.required(this.config, facts):
+    if last and policy.required(account, this.config, facts, this.clock()):
         this.talk.tell(
             "This is your last authenticator, and logins need one here. Set up another one first, with another label: "
             "pam-totp self enroll --label LABEL"
