@@ -34,8 +34,8 @@ class Decision:
 
     ``reason`` is the word for the log (docs/log.md); ``seconds`` how long to wait, or how long until a deadline;
     ``remember`` for how many seconds the client is not asked again after a success; ``rule`` the rule that decided, None
-    where the general settings did; ``doubts`` the rules that would have decided otherwise or not at all, had it been
-    known whether they apply, each as "rule 1: networks cannot be told: ...".
+    where the general settings did; ``doubts`` what could not be told of the rules, for an administrator, where another
+    action than this one was possible.
     """
 
     __slots__ = ("action", "doubts", "reason", "remember", "rule", "seconds")
@@ -156,7 +156,8 @@ def possible(rules: list[Rule], account: Account, facts: Facts, now: Moment) -> 
 
 
 def _strictest(decisions: list[Decision]) -> Decision:
-    return max(decisions, key=lambda each: (_STRICTNESS.index(each.action), each.reason == "grace"))
+    """The strictest; of several the last, whose rule certainly applies where the others only may."""
+    return max(reversed(decisions), key=lambda each: (_STRICTNESS.index(each.action), each.reason == "grace"))
 
 
 def _word(config: Config, rule: Rule | None) -> str:
