@@ -143,7 +143,7 @@ def test_where_sshd_reports_a_name_a_rule_for_networks_that_may_require_a_code_d
     assert met(alice) == "ask"
     mark = host.machine.mark()
     assert met(bob) == "refuse"
-    [line] = host.decisions(mark)
+    [line] = [each for each in host.decisions(mark) if each.get("user") == bob.name]
     assert (line["rhost"], line["reason"]) == ("localhost", "not-enrolled")
     assert f"rule 1: {NAMED}" in line["detail"]
     for person in (alice, bob):
@@ -193,6 +193,19 @@ def test_keys_are_named_by_fingerprint_or_by_their_ca_or_all(host: Host, authori
     configure(host, f'keys = ["{own}", "ca:{authority}"]\n{SKIP}', f'keys = ["any"]\n{SKIP}')
     assert happens(bob) == ("skip", 2)
     assert explain(bob)["action"] == "ask"
+
+
+def test_a_login_by_password_is_known_to_be_one_without_a_key(host: Host) -> None:
+    bob = host.person(enrolled=False)
+    configure(host, 'keys = ["any"]\nunenrolled = "deny"', f'users = ["{bob}"]\n{SKIP}')
+    host.use("password-and-code")
+    try:
+        mark = host.machine.mark()
+        assert bob.log_in().ok
+        [line] = host.decisions(mark)
+        assert (line["outcome"], line["reason"], line["detail"]) == ("skipped", "rule", "rule 2")
+    finally:
+        host.use("key-and-code")
 
 
 def malware(person: Person) -> str:
