@@ -1,7 +1,7 @@
 """The public keys and certificates that sshd has verified in a login, as SSH_AUTH_INFO_0 lists them. Pure.
 
-sshd hands a certificate on as it came, byte for byte, and reads it leniently. It is read strictly here: there is one way
-to write a key, so that no other spelling of a key escapes a rule that names it. What is not understood is unknown.
+sshd hands a certificate on as it came, byte for byte, and reads it leniently. It is read strictly here, with one way to
+write each key, so that no other spelling of a key escapes a rule that names it. What is not understood is unknown.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class PublicKey:
 def parse(auth_info: str | None) -> list[PublicKey] | None:
     """The keys in lines ``publickey TYPE KEY``; other methods' lines are passed over.
 
-    None where it cannot be told which keys passed: sshd reported nothing, not even that none did, or such a line is cut.
+    None where it is not known which keys passed: there is no report, not even an empty one, or such a line is cut.
     """
     if auth_info is None:
         return None
@@ -97,7 +97,7 @@ def _decoded(text: str) -> bytes:
 
 
 def _certified(kind: str, blob: bytes) -> tuple[bytes, bytes]:
-    """The certified key and the CA's, both as a plain key is written. Raises ValueError where they are not understood."""
+    """The certified key and the CA's, both as plain keys are written. Raises ValueError if it is not understood."""
     name, rest = _field(blob)
     _, rest = _field(rest)  # the nonce, new in every certificate
     if name != kind.encode("utf-8", "surrogateescape") or _VERSION not in kind:
@@ -135,7 +135,7 @@ def _after_key(kind: str, data: bytes) -> bytes:
 
 def _is_number(field: bytes) -> bool:
     """Whether this is a positive number, without a zero byte that it does not need."""
-    return bool(field) and field[0] < 0x80 and (field[0] > 0 or len(field) > 1 and field[1] >= 0x80)
+    return bool(field) and field[0] < 0x80 and (field[0] > 0 or field[1:2] >= b"\x80")
 
 
 def _string(content: bytes) -> bytes:

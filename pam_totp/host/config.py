@@ -141,7 +141,7 @@ def load(path: str, owner: int) -> Config:
         _fill(rule, fields, _RULE, where)
         if "certificate" in rule.keys and rule.mfa == "skip":
             raise ConfigError(
-                f'{where}: "certificate" also takes certificates of a CA that the user has put into authorized_keys; for '
+                f'{where}: "certificate" also takes certificates of a CA that the user put into authorized_keys: for '
                 'mfa = "skip" name the CA: keys = ["ca:SHA256:..."], where ssh-keygen -l -f CA.pub prints SHA256:...'
             )
         config.rules.append(rule)

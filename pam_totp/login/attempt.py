@@ -43,9 +43,9 @@ class Outcome:
 
 
 class Request:
-    """What PAM says about a login: ``auth_info`` is the content of SSH_AUTH_INFO_0, None where there is no such variable.
+    """What PAM says about a login.
 
-    An empty one says that nothing has passed yet; none says nothing.
+    ``auth_info`` is the content of SSH_AUTH_INFO_0: an empty one says that no key has passed. None: this is unknown.
     """
 
     __slots__ = ("auth_info", "rhost", "service", "user")

@@ -2,9 +2,8 @@
 
 The order is the policy: an exemption, then the first rule that matches, then the account's own state.
 
-A fact can be unknown, and then a condition on it is neither true nor false: None. A rule with such a condition may apply
-or not. The strictest decision among those of all rules that may apply is taken, so what is unknown never lets anybody
-in.
+A fact can be unknown, and then a condition on it is neither true nor false: None. A rule with such a condition may
+apply or not. Of the decisions of all rules that may apply the strictest is taken: what is unknown lets nobody in.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ class Decision:
     """An action and what led to it.
 
     ``reason`` is the word for the log (docs/log.md); ``seconds`` how long to wait, or how long until a deadline;
-    ``remember`` for how many seconds the client is not asked again after a success; ``rule`` the rule that decided, None
-    where the general settings did; ``doubts`` what could not be told of the rules, for an administrator, where another
-    action than this one was possible.
+    ``remember`` for how many seconds the client is not asked again after a success; ``rule`` the rule that decided,
+    None where the general settings did; ``doubts`` says, for an administrator, what is unknown of the rules, where
+    knowing it could lead to another action.
     """
 
     __slots__ = ("action", "doubts", "reason", "remember", "rule", "seconds")
@@ -205,7 +204,10 @@ def conditions(rule: Rule, account: Account, facts: Facts, now: Moment) -> Itera
     if rule.networks:
         yield "networks", _in_networks(facts.address, rule)
     if rule.keys:
-        yield "keys", None if facts.keys is None else _any(_is_key(each, key) for each in rule.keys for key in facts.keys)
+        yield (
+            "keys",
+            None if facts.keys is None else _any(_is_key(each, key) for each in rule.keys for key in facts.keys),
+        )
     if rule.enrolled_within:
         first = account.enrolled
         yield "enrolled_within", first is not None and _is_younger(now.wall - first, rule.enrolled_within)
@@ -215,13 +217,14 @@ def told(name: str, holds: bool | None, facts: Facts) -> str:
     """For an administrator: what is known of a condition, and where nothing is, why."""
     if holds is not None:
         return "match" if holds else "do not match"
-    return "cannot be told: " + {
+    why = {
         "groups": "the user's groups are not known",
         "services": "no service is named",
         "networks": "sshd reported a name (UseDNS)" if facts.address else "no address is known",
         "keys": "sshd did not say which keys passed" if facts.keys is None else "a key that passed is not understood",
         "enrolled_within": "the enrolment lies in the future, check the clock",
-    }[name]
+    }
+    return f"cannot be told: {why[name]}"
 
 
 def _all(values: Iterator[bool | None]) -> bool | None:

@@ -175,7 +175,9 @@ def fingerprint(host: Host, path: str) -> str:
 @pytest.fixture
 def authority(host: Host) -> Iterator[str]:
     """The fingerprint of a certification authority, /root/ca, that the administrator has sshd trust."""
-    host.machine.sh("test -e /root/ca || ssh-keygen -q -t ed25519 -N '' -f /root/ca; cp /root/ca.pub /etc/ssh/authorities")
+    host.machine.sh(
+        "test -e /root/ca || ssh-keygen -q -t ed25519 -N '' -f /root/ca; cp /root/ca.pub /etc/ssh/authorities"
+    )
     host.machine.sshd.drop_in("10-authorities", "TrustedUserCAKeys /etc/ssh/authorities\n")
     host.machine.sshd.reload()
     yield fingerprint(host, "/root/ca.pub")

@@ -259,7 +259,16 @@ def test_a_network_that_no_client_is_ever_in_is_refused(network: str) -> None:
     [
         *("users = []", 'users = "alice"', "users = [1]", 'users = [""]', 'users = ["a\\nb"]'),
         *('networks = ["10.0.0.1/8"]', 'networks = ["example.org"]', 'networks = [""]', "networks = [10]"),
-        *('keys = ["ca:any"]', 'keys = ["ca:SHA256:short"]', 'keys = ["CA:SHA256:short"]', 'keys = ["SHA256:short"]', 'keys = ["MD5:00"]', 'keys = ["none"]', 'mfa = "maybe"', "mfa = false"),
+        *(
+            'keys = ["ca:any"]',
+            'keys = ["ca:SHA256:short"]',
+            'keys = ["CA:SHA256:short"]',
+            'keys = ["SHA256:short"]',
+            'keys = ["MD5:00"]',
+            'keys = ["none"]',
+            'mfa = "maybe"',
+            "mfa = false",
+        ),
         *('enrolled_within = "1s"', 'enrolled_within = "366d"', 'unenrolled = "no"', 'remember = "0d"'),
     ],
 )

@@ -86,7 +86,6 @@ def test_what_is_no_address_stands_for_itself(text: str, source: str) -> None:
         (f"{KEY}\n", ["ssh-ed25519"]),
         (f"{KEY}\npublickey ssh-rsa AAAA\n", ["ssh-ed25519", "ssh-rsa"]),
         ("password\n", []),
-        ("", []),
         ("\n", []),
         ("keyboard-interactive/pam\n", []),
         ("notpublickey ssh-ed25519 AAAA\n", []),

@@ -374,7 +374,8 @@ def test_with_nothing_known_a_rule_skips_only_if_it_names_nothing_but_users(user
     decision = decide(user, config, Facts("alice", SOURCE), NOW)
     if decision.action == "skip" and decision.reason == "rule":
         assert decision.rule is not None
-        assert not (decision.rule.groups or decision.rule.services or decision.rule.networks or decision.rule.keys)
+        named = (decision.rule.groups, decision.rule.services, decision.rule.networks, decision.rule.keys)
+        assert not any(named)
 
 
 # Invitations
