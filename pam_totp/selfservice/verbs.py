@@ -20,7 +20,7 @@ from pam_totp.login.attempt import Attempt, Outcome, duration
 
 # What the log calls it, and whom wrong codes are charged to.
 SERVICE = "self"
-# What policy is asked about a first enrolment: a login there, from an address and with a key that no rule names.
+# What policy is asked about a first enrolment: a login there, of which neither the address nor the keys are known.
 _LOGIN = "sshd"
 
 TYPE_CHECKING = False
