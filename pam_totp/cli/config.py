@@ -35,6 +35,11 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
             if rules.overlap(other, rule) and _differ(other, rule):
                 first, second = other.number, rule.number
                 print(f"rules {first} and {second} overlap: where both match, rule {first} decides")
+    named = [str(rule.number) for rule in config.rules if rule.networks]
+    if named:
+        print(
+            f"rules that name networks ({', '.join(named)}) need addresses: keep UseDNS no, the default, in sshd_config"
+        )
     if not code:
         count = "1 rule" if len(config.rules) == 1 else f"{len(config.rules)} rules"
         print(f"{paths.config}: good ({count})")

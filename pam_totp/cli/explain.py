@@ -1,6 +1,6 @@
 """Say what would happen at a login of a user now, and which rule and which fact decide it.
 
-Without --key, for a login without a public key. Changes nothing.
+Without --key, for a login without a public key; without --rhost, from an address that is not known. Changes nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """USER [--service S] [--rhost IP] [--key FILE] [--json]."""
     common.user_argument(parser)
     parser.add_argument("--service", default="sshd", metavar="S", help="PAM service (default: %(default)s)")
-    parser.add_argument("--rhost", default="", metavar="IP", help="the client's address")
+    parser.add_argument("--rhost", default="", metavar="IP", help="the client's address, or the name that sshd reports")
     parser.add_argument(
         "--key", default="", metavar="FILE", help="the public key or certificate that passes, a .pub file"
     )
@@ -66,15 +66,17 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
             "reason": decision.reason,
             "rule": decision.rule.number if decision.rule else None,
             "fact": fact,
+            "doubts": decision.doubts,
             "rules": [{"rule": number, "conditions": each} for number, each in conditions.items()],
         }
         print(json.dumps(fields))
         return 0
     print(f"{user.name} {_WORDS[decision.action]} ({decision.reason})")
-    print(f"  rule: {f'number {decision.rule.number}' if decision.rule else 'none matches'}")
+    strictest = ", the strictest of those that may apply" if decision.doubts else ""
+    print(f"  rule: {f'number {decision.rule.number}' if decision.rule else 'none'}{strictest}")
     print(f"  fact: {fact}")
     for number, each in conditions.items():
-        told = [f"{name} {'match' if holds else 'do not match'}" for name, holds in each.items()]
+        told = [f"{name} {policy.told(name, holds, facts)}" for name, holds in each.items()]
         print(f"  rule {number}: {'; '.join(told) or 'no condition'}")
     return 0
 

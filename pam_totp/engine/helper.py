@@ -81,9 +81,12 @@ class Caller(pam_entry.Transaction):
         """Who wants to log in."""
         from pam_totp.login.attempt import Request
 
-        if self._items[0] is None:
+        user, service, rhost, auth_info = self._items
+        if user is None:
             raise pam_entry.PamError
-        return Request(*((item or b"").decode() for item in self._items))
+        # Whether no key has passed, or nothing is known of keys, is told apart.
+        passed = None if auth_info is None else auth_info.decode()
+        return Request(user.decode(), (service or b"").decode(), (rhost or b"").decode(), passed)
 
     def ask(self, prompt: str, echo: bool) -> str | None:
         """Ask the user."""

@@ -60,12 +60,12 @@ class Handle(pam_entry.Transaction):
         except self._pamh.exception:
             raise pam_entry.PamError from None
 
-    def _auth_info(self) -> str:
+    def _auth_info(self) -> str | None:
         try:
             value = self._pamh.env["SSH_AUTH_INFO_0"]
         except KeyError:
-            return ""
-        return value if isinstance(value, str) else ""
+            return None  # nothing is known; an empty one says that no key has passed
+        return value if isinstance(value, str) else None
 
 
 def pam_sm_authenticate(pamh: Any, flags: int, argv: list[str]) -> Any:

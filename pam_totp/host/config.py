@@ -86,7 +86,9 @@ class Rule:
 
     users, groups, services    names
     networks                   client networks
-    keys                       "any" (some public key passed), "certificate", or fingerprints "SHA256:..."
+    keys                       "any" (some public key passed), "SHA256:..." (this key, or a certificate for it),
+                               "ca:SHA256:..." (a certificate of this CA), or "certificate" (of any CA, the user's own
+                               included: not with mfa "skip")
     enrolled_within            seconds since the oldest active authenticator was made; 0: no condition
     mfa                        "require" or "skip"
     unenrolled, remember       in the place of the general ones; None where the rule does not say
@@ -135,7 +137,13 @@ def load(path: str, owner: int) -> Config:
         config.unenrolled = "deadline"
     for number, fields in enumerate(rules, 1):
         rule = Rule(number)
-        _fill(rule, fields, _RULE, f"{path}: [[rule]] number {number}")
+        where = f"{path}: [[rule]] number {number}"
+        _fill(rule, fields, _RULE, where)
+        if "certificate" in rule.keys and rule.mfa == "skip":
+            raise ConfigError(
+                f'{where}: "certificate" also takes certificates of a CA that the user put into authorized_keys: for '
+                'mfa = "skip" name the CA: keys = ["ca:SHA256:..."], where ssh-keygen -l -f CA.pub prints SHA256:...'
+            )
         config.rules.append(rule)
     return config
 
@@ -274,9 +282,12 @@ def _network(text: str) -> IPv4Network | IPv6Network | None:
     import ipaddress  # only hosts whose rules name networks pay for it
 
     try:
-        return ipaddress.ip_network(text)
+        network = ipaddress.ip_network(text)
     except ValueError:
         return None
+    # A client's mapped address (::ffff:192.0.2.7) is taken for the IPv4 one, and would be in no such network.
+    mapped = ipaddress.IPv6Network("::ffff:0:0/96")
+    return None if network.version == 6 and network.subnet_of(mapped) else network
 
 
 _UNENROLLED = _choice("skip", "enroll", "invite", "deny", "deadline")
@@ -313,8 +324,8 @@ _RULE: dict[str, Check] = {
     "services": _NAMES,
     "networks": _list('networks like "10.0.0.0/8" or "fd00::/8"', lambda text: _network(text) is not None),
     "keys": _list(
-        '"any", "certificate" or fingerprints "SHA256:..."',
-        lambda key: key in ("any", "certificate") or re.fullmatch(r"SHA256:[A-Za-z0-9+/]{43}", key) is not None,
+        'words: "any", "certificate", a key "SHA256:..." or a CA "ca:SHA256:..."',
+        lambda key: key in ("any", "certificate") or re.fullmatch(r"(ca:)?SHA256:[A-Za-z0-9+/]{43}", key) is not None,
     ),
     "enrolled_within": _WITHIN,
     "mfa": _choice("require", "skip"),

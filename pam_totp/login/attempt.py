@@ -43,19 +43,22 @@ class Outcome:
 
 
 class Request:
-    """What PAM says about a login: ``auth_info`` is the content of SSH_AUTH_INFO_0, empty where there is none."""
+    """What PAM says about a login.
+
+    ``auth_info`` is the content of SSH_AUTH_INFO_0: an empty one says that no key has passed. None: this is unknown.
+    """
 
     __slots__ = ("auth_info", "rhost", "service", "user")
 
-    def __init__(self, user: str, service: str = "", rhost: str = "", auth_info: str = "") -> None:
+    def __init__(self, user: str, service: str = "", rhost: str = "", auth_info: str | None = None) -> None:
         self.user = user
         self.service = service
         self.rhost = rhost
         self.auth_info = auth_info
 
     @property
-    def public_keys(self) -> list[publickeys.PublicKey]:
-        """The public keys that sshd has verified in this login."""
+    def public_keys(self) -> list[publickeys.PublicKey] | None:
+        """The public keys that sshd has verified in this login; None where that is not known."""
         return publickeys.parse(self.auth_info)
 
 
@@ -95,7 +98,7 @@ class Attempt:
 
         request = self.request
         keys = request.public_keys
-        identities = "\n".join(key.identity() for key in keys)
+        identities = "\n".join(key.identity() for key in keys or ())
         # Whom a failure is charged to: the address (IPv4 /32, IPv6 /64), together with the public keys that passed. A
         # key alone would be trusted in a thief's hands, an address alone in those of all who share it.
         near = network(request.rhost)

@@ -105,6 +105,13 @@ def _attempt(this: Attempt) -> Outcome:
         account = accounts.find(this.user)
         facts = this.facts(account, accounts)
         decision = policy.decide(account, this.config, facts, this.clock())
+    outcome = _carry_out(this, account, facts, decision)
+    for doubt in decision.doubts:
+        outcome.add_detail(doubt)
+    return outcome
+
+
+def _carry_out(this: Attempt, account: Account, facts: Facts, decision: Decision) -> Outcome:
     if decision.action == "skip":
         return _skipped(this, decision, account)
     if decision.action == "refuse":

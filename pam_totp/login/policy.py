@@ -1,6 +1,9 @@
 """Who is asked for a code: (account, configuration, facts, now) -> Decision. Pure.
 
 The order is the policy: an exemption, then the first rule that matches, then the account's own state.
+
+A fact can be unknown, and then a condition on it is neither true nor false: None. A rule with such a condition may
+apply or not. Of the decisions of all rules that may apply the strictest is taken: what is unknown lets nobody in.
 """
 
 from __future__ import annotations
@@ -21,15 +24,20 @@ if TYPE_CHECKING:
     # looks at a recovery code only.
     Action = Literal["ask", "ask-recovery", "skip", "enroll", "invite", "refuse"]
 
+# From the laxest to the strictest. Of two that skip, the one by which a deadline runs is stricter.
+_STRICTNESS = ("skip", "enroll", "invite", "ask", "ask-recovery", "refuse")
+
 
 class Decision:
     """An action and what led to it.
 
     ``reason`` is the word for the log (docs/log.md); ``seconds`` how long to wait, or how long until a deadline;
-    ``remember`` for how many seconds the client is not asked again after a success; ``rule`` the rule that matched.
+    ``remember`` for how many seconds the client is not asked again after a success; ``rule`` the rule that decided,
+    None where the general settings did; ``doubts`` says, for an administrator, what is unknown of the rules, where
+    knowing it could lead to another action.
     """
 
-    __slots__ = ("action", "reason", "remember", "rule", "seconds")
+    __slots__ = ("action", "doubts", "reason", "remember", "rule", "seconds")
 
     def __init__(self, action: Action, reason: str, seconds: int = 0) -> None:
         self.action = action
@@ -37,13 +45,15 @@ class Decision:
         self.seconds = seconds
         self.remember = 0
         self.rule: Rule | None = None
+        self.doubts: list[str] = []
 
 
 class Facts:
-    """What is known of one attempt.
+    """What is known of one attempt. What is not filled in is unknown: an empty service or address, no keys or groups.
 
     ``source`` is whom failures are charged to; ``client`` the token of a client that could be remembered, empty where
-    none could; ``groups`` is only filled where a rule names groups.
+    none could; ``groups`` is only filled where a rule names groups. ``keys`` that are known to be none are an empty
+    list.
     """
 
     __slots__ = ("address", "client", "groups", "keys", "service", "source", "user")
@@ -53,8 +63,8 @@ class Facts:
         self.source = source
         self.service = service
         self.address = address
-        self.keys: list[PublicKey] = []
-        self.groups: frozenset[str] = frozenset()
+        self.keys: list[PublicKey] | None = None
+        self.groups: frozenset[str] | None = None
         self.client = ""
 
 
@@ -64,13 +74,24 @@ def decide(account: Account, config: Config, facts: Facts, now: Moment) -> Decis
     SKIP is only reached for an account that is proven to have no active authenticator, or because an administrator's
     rule, exemption or setting says so.
     """
-    rule = next((each for each in config.rules if matches(each, account, facts, now)), None)
-    remember = config.remember if rule is None or rule.remember is None else rule.remember
-    decision = _decide(account, config, rule, facts, now)
+    rules = possible(config.rules, account, facts, now)
+    decisions = [_decide(account, config, rule, facts, now) for rule in rules]
+    decision = _strictest(decisions)
+    # The shortest memory, too, of those that may apply.
+    remember = min(config.remember if rule is None or rule.remember is None else rule.remember for rule in rules)
+    rule, doubtful = rules[decisions.index(decision)], any(each.action != decision.action for each in decisions)
     if decision.action == "ask" and facts.client and account.ledger.remembers(facts.client, remember, now):
         decision = Decision("skip", "remembered")
     decision.rule = rule
     decision.remember = remember
+    if doubtful:
+        decision.doubts = [
+            f"rule {each.number}: {name} {told(name, None, facts)}"
+            for each in rules
+            if each is not None
+            for name, holds in conditions(each, account, facts, now)
+            if holds is None
+        ]
     return decision
 
 
@@ -101,21 +122,41 @@ def first_enrolment(account: Account, config: Config, facts: Facts, now: Moment)
 
     An exemption, and a rule that skips the code, let in without one; they do not say that anybody may enrol.
     """
-    rule = next((each for each in config.rules if matches(each, account, facts, now)), None)
-    return _unenrolled(account, config, _word(config, rule), facts, now)
+    rules = possible(config.rules, account, facts, now)
+    return _strictest([_unenrolled(account, config, _word(config, rule), facts, now) for rule in rules])
 
 
-def required(config: Config, facts: Facts) -> bool:
+def required(account: Account, config: Config, facts: Facts, now: Moment) -> bool:
     """Whether some login of this user, to whatever service and from wherever, would need an enrolment one day."""
-    for rule in config.rules:
-        named = not rule.users or facts.user in rule.users
-        if not named or (rule.groups and facts.groups.isdisjoint(rule.groups)) or rule.enrolled_within:
-            continue
-        if rule.mfa == "require" and _word(config, rule) != "skip":
-            return True
-        if not (rule.services or rule.networks or rule.keys):
-            return False  # it takes every login that is left
-    return config.unenrolled != "skip"
+    anywhere = Facts(facts.user, "")
+    anywhere.groups = facts.groups
+    # An account without an authenticator is in no rule for those who have just enrolled.
+    rules = [rule for rule in config.rules if not rule.enrolled_within]
+    return any(
+        (rule is None or rule.mfa == "require") and _word(config, rule) != "skip"
+        for rule in possible(rules, account, anywhere, now)
+    )
+
+
+def possible(rules: list[Rule], account: Account, facts: Facts, now: Moment) -> list[Rule | None]:
+    """The rules one of which decides: the first that matches, and those before it of which that cannot be told.
+
+    None stands for the general settings, which decide where no rule does. Whatever the unknown facts are, the rule that
+    would decide if they were known is among these: knowing less never takes a rule away.
+    """
+    found: list[Rule | None] = []
+    for rule in rules:
+        holds = matches(rule, account, facts, now)
+        if holds is not False:
+            found.append(rule)
+        if holds:
+            return found
+    return [*found, None]
+
+
+def _strictest(decisions: list[Decision]) -> Decision:
+    """The strictest; of several the last, whose rule certainly applies where the others only may."""
+    return max(reversed(decisions), key=lambda each: (_STRICTNESS.index(each.action), each.reason == "grace"))
 
 
 def _word(config: Config, rule: Rule | None) -> str:
@@ -147,41 +188,79 @@ def _unenrolled(account: Account, config: Config, unenrolled: str, facts: Facts,
     return Decision("invite", state)
 
 
-def matches(rule: Rule, account: Account, facts: Facts, now: Moment) -> bool:
-    """Whether every condition that a rule gives holds."""
-    return all(holds for _, holds in conditions(rule, account, facts, now))
+def matches(rule: Rule, account: Account, facts: Facts, now: Moment) -> bool | None:
+    """Whether every condition that a rule gives holds; None where that cannot be told."""
+    return _all(holds for _, holds in conditions(rule, account, facts, now))
 
 
-def conditions(rule: Rule, account: Account, facts: Facts, now: Moment) -> Iterator[tuple[str, bool]]:
-    """The conditions that a rule gives, each with whether it holds."""
+def conditions(rule: Rule, account: Account, facts: Facts, now: Moment) -> Iterator[tuple[str, bool | None]]:
+    """The conditions that a rule gives, each with whether it holds; None where that cannot be told."""
     if rule.users:
         yield "users", facts.user in rule.users
     if rule.groups:
-        yield "groups", not facts.groups.isdisjoint(rule.groups)
+        yield "groups", None if facts.groups is None else not facts.groups.isdisjoint(rule.groups)
     if rule.services:
-        yield "services", facts.service in rule.services
+        yield "services", facts.service in rule.services if facts.service else None
     if rule.networks:
         yield "networks", _in_networks(facts.address, rule)
     if rule.keys:
-        yield "keys", any(_is_key(wanted, key) for wanted in rule.keys for key in facts.keys)
+        yield (
+            "keys",
+            None if facts.keys is None else _any(_is_key(each, key) for each in rule.keys for key in facts.keys),
+        )
     if rule.enrolled_within:
         first = account.enrolled
-        yield "enrolled_within", first is not None and now.wall - first < rule.enrolled_within
+        yield "enrolled_within", first is not None and _is_younger(now.wall - first, rule.enrolled_within)
 
 
-def _is_key(wanted: str, key: PublicKey) -> bool:
+def told(name: str, holds: bool | None, facts: Facts) -> str:
+    """For an administrator: what is known of a condition, and where nothing is, why."""
+    if holds is not None:
+        return "match" if holds else "do not match"
+    why = {
+        "groups": "the user's groups are not known",
+        "services": "no service is named",
+        "networks": "sshd reported a name (UseDNS)" if facts.address else "no address is known",
+        "keys": "sshd did not say which keys passed" if facts.keys is None else "a key that passed is not understood",
+        "enrolled_within": "the enrolment lies in the future, check the clock",
+    }
+    return f"cannot be told: {why[name]}"
+
+
+def _all(values: Iterator[bool | None]) -> bool | None:
+    found = set(values)
+    return False if False in found else None if None in found else True
+
+
+def _any(values: Iterator[bool | None]) -> bool | None:
+    found = set(values)
+    return True if True in found else None if None in found else False
+
+
+def _is_younger(age: float, limit: int) -> bool | None:
+    # An enrolment that lies in the future: the clock is wrong, or was then.
+    return None if age < 0 else age < limit
+
+
+def _is_key(wanted: str, key: PublicKey) -> bool | None:
     if wanted == "any":
         return True
-    return key.is_certificate if wanted == "certificate" else key.fingerprint() == wanted
+    if wanted == "certificate":
+        return key.is_certificate
+    authority = wanted.startswith("ca:")
+    if authority and not key.is_certificate:
+        return False
+    found = key.authority() if authority else key.fingerprint()
+    return None if found is None else found == wanted.removeprefix("ca:")
 
 
-def _in_networks(address: str, rule: Rule) -> bool:
+def _in_networks(address: str, rule: Rule) -> bool | None:
     import ipaddress  # only hosts whose rules name networks pay for it
 
     try:
         client = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
-        return False  # a host name is in no network: with UseDNS sshd reports one
+        return None  # none, or a host name: with UseDNS sshd reports one
     if client.version == 6 and client.ipv4_mapped is not None:
         client = client.ipv4_mapped
     return any(client in network for network in rule.networks)

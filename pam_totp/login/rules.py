@@ -32,7 +32,7 @@ def takers(rule: Rule, earlier: list[Rule]) -> list[Rule]:
     """
     found: list[Rule] = []
     for account, facts in _logins(rule, earlier):
-        taker = next((each for each in earlier if policy.matches(each, account, facts, _NOW)), None)
+        taker = next((each for each in earlier if policy.matches(each, account, facts, _NOW) is True), None)
         if taker is None:
             return []
         if taker not in found:
@@ -53,7 +53,7 @@ def overlap(one: Rule, other: Rule) -> bool:
 def _logins(rule: Rule, earlier: list[Rule]) -> Iterator[tuple[Account, Facts]]:
     """One login of every kind that the rule matches and that the earlier rules can tell apart.
 
-    What the rule names no condition for is left empty, and then matches no condition of another rule either.
+    What the rule names no condition for is unknown, and whether another rule's condition on it holds cannot be told.
     """
     age = rule.enrolled_within - 1
     enrolled = [Authenticator("", ACTIVE, "", "", int(_NOW.wall) - age, b"")] if rule.enrolled_within else []
@@ -61,8 +61,8 @@ def _logins(rule: Rule, earlier: list[Rule]) -> Iterator[tuple[Account, Facts]]:
     choices = (rule.users, rule.services, _addresses(rule, earlier), rule.keys, rule.groups)
     for user, service, address, key, group in product(*(each or [""] for each in choices)):
         facts = Facts(user, "", service, address)
-        facts.keys = [_Key(key)] if key else []
-        facts.groups = frozenset([group])
+        facts.keys = [_Key(key)] if key else None
+        facts.groups = frozenset([group]) if group else None
         yield account, facts
 
 
@@ -81,13 +81,17 @@ def _edges(network: IPv4Network | IPv6Network, others: list[IPv4Network | IPv6Ne
 
 
 class _Key(PublicKey):
-    """A key of which nothing is known but how a rule names it: "any", "certificate" or by its fingerprint."""
+    """A key of which nothing is known but how a rule names it: "any", "certificate", by its fingerprint or its CA."""
 
     __slots__ = ("_name",)
 
     def __init__(self, name: str) -> None:
-        super().__init__("x-cert-v01@openssh.com" if name == "certificate" else "x", "")
+        certificate = name == "certificate" or name.startswith("ca:")
+        super().__init__("x-cert-v01@openssh.com" if certificate else "x", "")
         self._name = name
 
-    def fingerprint(self) -> str:
-        return self._name
+    def fingerprint(self) -> str | None:
+        return self._name if self._name.startswith("SHA256:") else None
+
+    def authority(self) -> str | None:
+        return self._name.removeprefix("ca:") if self._name.startswith("ca:") else None

@@ -20,7 +20,7 @@ from pam_totp.login.attempt import Attempt, Outcome, duration
 
 # What the log calls it, and whom wrong codes are charged to.
 SERVICE = "self"
-# What policy is asked about a first enrolment: a login there, from an address and with a key that no rule names.
+# What policy is asked about a first enrolment: a login there, of which neither the address nor the keys are known.
 _LOGIN = "sshd"
 
 TYPE_CHECKING = False
@@ -123,7 +123,7 @@ def remove(this: Visit, label: str | None) -> int:
         this.talk.tell(f"Say which one, with --label: {', '.join(labels)}" if labels else "You have no authenticator.")
         return 1
     last = bool(account.active) and all(each.label == label for each in account.active)
-    if last and policy.required(this.config, facts):
+    if last and policy.required(account, this.config, facts, this.clock()):
         this.talk.tell(
             "This is your last authenticator, and logins need one here. Set up another one first, with another label: "
             "pam-totp self enroll --label LABEL"

@@ -11,6 +11,7 @@ import pytest
 
 from tests.enrolment.dialogue import CODE, INVITATION, started
 from tests.lab.pam import alone, pamtester
+from tests.login.host import kinds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,39 +110,145 @@ def test_networks_of_both_families_are_named(host: Host) -> None:
     assert happens(alice, source="fd00:8::9") == ("ask", None)
 
 
-def test_a_client_that_sshd_reports_by_name_is_in_no_network(host: Host) -> None:
-    alice = host.person()
-    configure(host, f'networks = ["0.0.0.0/0", "::/0"]\n{SKIP}')
-    assert happens(alice) == ("skip", 1)
+@pytest.fixture
+def names(host: Host) -> Iterator[None]:
+    """An sshd that reports its clients' host names in place of their addresses."""
     host.machine.sshd.drop_in("10-names", "UseDNS yes\n")
     host.machine.sshd.reload()
-    mark = host.machine.mark()
-    assert met(alice) == "ask"
+    yield
     host.machine.sshd.remove("10-names")
     host.machine.sshd.reload()
-    assert explain(alice, "--rhost", "localhost")["action"] == "ask"
+
+
+NAMED = "networks cannot be told: sshd reported a name"
+
+
+@pytest.mark.usefixtures("names")
+def test_where_sshd_reports_a_name_a_rule_for_networks_skips_nobody(host: Host) -> None:
+    alice = host.person()
+    configure(host, f'networks = ["0.0.0.0/0", "::/0"]\n{SKIP}')
+    mark = host.machine.mark()
+    assert met(alice) == "ask"
+    told = explain(alice, "--rhost", "localhost")
+    assert (told["action"], told["rule"], told["rules"][0]["conditions"]) == ("ask", None, {"networks": None})
     assert not [line for line in host.decisions(mark) if line["outcome"] == "skipped"]
+    assert kinds(alice.log_in(alice.code())) == ["Verification code:"]
+    assert f"rule 1: {NAMED}" in host.decisions(mark)[-1]["detail"]
 
 
-def test_keys_are_named_by_fingerprint_or_as_certificates_or_all(host: Host) -> None:
-    alice, bob = host.person(), host.person()
+@pytest.mark.usefixtures("names")
+def test_where_sshd_reports_a_name_a_rule_for_networks_that_may_require_a_code_does(host: Host) -> None:
+    alice, bob = host.person(), host.person(enrolled=False)
+    configure(host, 'networks = ["192.0.2.0/24"]\nunenrolled = "deny"', SKIP)
+    assert met(alice) == "ask"
+    mark = host.machine.mark()
+    assert met(bob) == "refuse"
+    [line] = [each for each in host.decisions(mark) if each.get("user") == bob.name]
+    assert (line["rhost"], line["reason"]) == ("localhost", "not-enrolled")
+    assert f"rule 1: {NAMED}" in line["detail"]
+    for person in (alice, bob):
+        told = explain(person, "--rhost", "localhost")
+        assert (told["action"], told["rule"]) == ("ask" if person is alice else "refuse", 1)
+    host.machine.run(["pam-totp", "exempt", alice.name, "--until", "2099-12-31", "--reason", "no phone"])
+    assert met(alice) == "skip"
+
+
+def test_an_address_that_no_rule_names_still_skips(host: Host) -> None:
+    alice = host.person()
+    configure(host, 'networks = ["192.0.2.0/24"]', SKIP)
+    assert happens(alice) == ("skip", 2)
+
+
+def certify(person: Person, key: str, authority: str) -> None:
+    """Have a key of the user's certified, which is made where there is none yet."""
+    script = """
+        for name in "/root/$3" "/root/.ssh/$2"; do test -e "$name" || ssh-keygen -q -t ed25519 -N '' -f "$name"; done
+        ssh-keygen -q -s "/root/$3" -I laptop -n "$1" "/root/.ssh/$2.pub"
+    """
+    person.host.machine.sh(script, person.name, key, authority)
+
+
+def fingerprint(host: Host, path: str) -> str:
+    return host.machine.run(["ssh-keygen", "-l", "-f", path]).stdout.split()[1]
+
+
+@pytest.fixture
+def authority(host: Host) -> Iterator[str]:
+    """The fingerprint of a certification authority, /root/ca, that the administrator has sshd trust."""
     host.machine.sh(
-        """
-        ssh-keygen -q -t ed25519 -N '' -f /root/ca && cp /root/ca.pub /etc/ssh/authorities
-        ssh-keygen -q -t ed25519 -N '' -f "/root/.ssh/$1-certified"
-        ssh-keygen -q -s /root/ca -I laptop -n "$1" "/root/.ssh/$1-certified.pub"
-        """,
-        alice.name,
+        "test -e /root/ca || ssh-keygen -q -t ed25519 -N '' -f /root/ca; cp /root/ca.pub /etc/ssh/authorities"
     )
     host.machine.sshd.drop_in("10-authorities", "TrustedUserCAKeys /etc/ssh/authorities\n")
     host.machine.sshd.reload()
-    fingerprint = host.machine.run(["ssh-keygen", "-l", "-f", f"/root/.ssh/{alice}.pub"]).stdout.split()[1]
-    configure(host, f'keys = ["{fingerprint}"]\n{SKIP}', f'keys = ["certificate"]\n{SKIP}')
+    yield fingerprint(host, "/root/ca.pub")
+    host.machine.sshd.remove("10-authorities")
+    host.machine.sshd.reload()
+
+
+def test_keys_are_named_by_fingerprint_or_by_their_ca_or_all(host: Host, authority: str) -> None:
+    alice, bob = host.person(), host.person()
+    certify(alice, f"{alice}-certified", "ca")
+    own = fingerprint(host, f"/root/.ssh/{alice}.pub")
+    configure(host, f'keys = ["{own}"]\n{SKIP}', f'keys = ["ca:{authority}"]\n{SKIP}')
     assert happens(alice) == ("skip", 1)
     assert happens(alice, key=f"{alice}-certified") == ("skip", 2)
-    configure(host, f'keys = ["{fingerprint}", "certificate"]\n{SKIP}', f'keys = ["any"]\n{SKIP}')
+    configure(host, f'keys = ["{own}", "ca:{authority}"]\n{SKIP}', f'keys = ["any"]\n{SKIP}')
     assert happens(bob) == ("skip", 2)
     assert explain(bob)["action"] == "ask"
+
+
+def test_a_login_by_password_is_known_to_be_one_without_a_key(host: Host) -> None:
+    bob = host.person(enrolled=False)
+    configure(host, 'keys = ["any"]\nunenrolled = "deny"', f'users = ["{bob}"]\n{SKIP}')
+    host.use("password-and-code")
+    try:
+        mark = host.machine.mark()
+        assert bob.log_in().ok
+        [line] = host.decisions(mark)
+        assert (line["outcome"], line["reason"], line["detail"]) == ("skipped", "rule", "rule 2")
+    finally:
+        host.use("key-and-code")
+
+
+def malware(person: Person) -> str:
+    """What a program that ran in one session of the user's leaves there: a CA of its own, and a key certified by it."""
+    key = f"{person}-malware"
+    certify(person, key, f"{person}-own-ca")
+    script = 'echo "cert-authority $(cat "/root/$1-own-ca.pub")" >>"/home/$1/.ssh/authorized_keys"'
+    person.host.machine.sh(script, person.name)
+    return key
+
+
+def test_a_ca_that_malware_has_put_into_authorized_keys_exempts_nobody(host: Host, authority: str) -> None:
+    alice = host.person()
+    certify(alice, f"{alice}-certified", "ca")
+    key = malware(alice)
+    configure(host, f'keys = ["certificate"]\n{SKIP}')
+    mark = host.machine.mark()
+    assert met(alice, key=key) == "refuse"
+    [line] = host.decisions(mark)
+    assert (line["outcome"], line["reason"]) == ("misconfigured", "bad-config")
+    done = checked(host)
+    assert done.returncode == 3
+    for text in (line["detail"].replace("\\x22", '"'), done.stderr):
+        assert 'name the CA: keys = ["ca:SHA256:..."]' in text
+    configure(host, f'keys = ["ca:{authority}"]\n{SKIP}')
+    assert happens(alice, key=f"{alice}-certified") == ("skip", 1)
+    assert happens(alice, key=key) == ("ask", None)
+    configure(host, 'keys = ["certificate"]', SKIP)
+    assert happens(alice, key=key) == ("ask", 1)
+    assert happens(alice) == ("skip", 2)
+
+
+def test_a_rule_that_names_a_key_takes_its_certificates_as_well(host: Host, authority: str) -> None:
+    del authority
+    alice = host.person()
+    certify(alice, f"{alice}-certified", "ca")
+    key = fingerprint(host, f"/root/.ssh/{alice}-certified-cert.pub")
+    assert key == fingerprint(host, f"/root/.ssh/{alice}-certified.pub")
+    configure(host, f'keys = ["{key}"]', SKIP)
+    assert happens(alice, key=f"{alice}-certified") == ("ask", 1)
+    assert happens(alice) == ("skip", 2)
 
 
 def test_who_has_just_enrolled_is_told_from_others(host: Host) -> None:

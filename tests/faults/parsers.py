@@ -104,7 +104,7 @@ networks = ["10.0.0.0/8", "fd00::/8"]
 mfa = "skip"
 
 [[rule]]
-keys = ["any", "certificate"]
+keys = ["any", "certificate", "ca:SHA256:nThbg6kXUpJWGl7E1IGOCspRomTxdCARLviKw6E5SY8"]
 enrolled_within = "2d"
 remember = "never"
 unenrolled = "deny"
@@ -168,12 +168,14 @@ def public_key(root: str) -> Target:
     def read(data: bytes) -> None:
         _write(path, data)
         with suppress(UsageError):
-            for each in publickeys.parse(explain._auth_info(path)):
+            for each in publickeys.parse(explain._auth_info(path)) or ():
                 _expect(bool(each.identity()), "no identity")
-                _expect(each.fingerprint().startswith("SHA256:"), "no fingerprint")
+                for found in (each.fingerprint(), each.authority()):
+                    _expect(found is None or found.startswith("SHA256:"), "no fingerprint")
 
     kind = b"ssh-ed25519-cert-v01@openssh.com"
-    before, after = (kind, b"nonce", b"key"), (b"", b"", b"", b"authority")
+    authority = _fields(b"ssh-ed25519", b"authority")
+    before, after = (kind, b"nonce", b"key"), (b"", b"", b"", authority, b"signature")
     blob = _fields(*before) + bytes(8 + 4) + _fields(b"id", b"alice") + bytes(8 + 8) + _fields(*after)
     return [KEY.encode(), kind + b" " + b2a_base64(blob)], read
 

@@ -47,6 +47,24 @@ def test_rules_that_overlap_and_differ_are_told_but_good(command: Command, host:
     assert "rules 1 and 2 overlap: where both match, rule 1 decides" in ran.out
 
 
+def test_rules_that_need_addresses_are_told_and_good(command: Command, host: Host) -> None:
+    host.configure('[[rule]]\nusers = ["alice"]\n[[rule]]\nusers = ["bob"]\nnetworks = ["192.0.2.0/24"]\n')
+    ran = command("config", "check")
+    assert (ran.code, len(ran.out.splitlines())) == (0, 2)
+    assert "rules that name networks (2) need addresses: keep UseDNS no" in ran.out
+
+
+def test_certificates_of_any_ca_are_no_reason_to_skip_and_the_message_says_what_to_write(
+    command: Command, host: Host
+) -> None:
+    host.configure('[[rule]]\nkeys = ["certificate"]\nmfa = "skip"\n')
+    ran = command("config", "check")
+    assert (ran.code, ran.out) == (3, "")
+    assert 'name the CA: keys = ["ca:SHA256:..."]' in ran.err
+    host.configure('[[rule]]\nkeys = ["certificate"]\n')
+    assert command("config", "check").code == 0
+
+
 def test_the_word_check_is_needed(command: Command) -> None:
     assert command("config").code == 2
     assert command("config", "show").code == 2

@@ -35,8 +35,9 @@ def explained(command: Command, *words: str) -> tuple[str, str, object]:
 def test_each_fact_has_its_outcome(command: Command, host: Host) -> None:
     assert explained(command) == ("skip", "not-enrolled", None)
     host.configure(RULES)
-    assert explained(command) == ("skip", "not-enrolled", None)
+    assert explained(command, "--rhost", "198.51.100.9") == ("skip", "not-enrolled", None)
     assert explained(command, "--rhost", "192.0.2.7") == ("refuse", "not-enrolled", 2)
+    assert explained(command) == ("refuse", "not-enrolled", 2)
     host.enroll(ALICE)
     assert explained(command, "--rhost", "192.0.2.7") == ("ask", "enrolled", 2)
     host.fail(3, rhost="192.0.2.7")
@@ -68,6 +69,22 @@ def test_people_are_told_in_words(command: Command, host: Host) -> None:
         "  rule 1: keys do not match",
         "  rule 2: users match; networks match",
     ]
+
+
+def test_what_cannot_be_told_is_said_with_the_reason(command: Command, host: Host) -> None:
+    host.configure(RULES)
+    ran = command("explain", "alice", "--rhost", "host.example")
+    assert ran.out.splitlines() == [
+        "alice is refused (not-enrolled)",
+        "  rule: number 2, the strictest of those that may apply",
+        "  fact: state none",
+        "  rule 1: keys do not match",
+        "  rule 2: users match; networks cannot be told: sshd reported a name (UseDNS)",
+    ]
+    told = command("explain", "alice", "--json", "--rhost", "host.example").json
+    assert told["doubts"] == ["rule 2: networks cannot be told: sshd reported a name (UseDNS)"]
+    assert told["rules"][1]["conditions"] == {"users": True, "networks": None}
+    assert "no address is known" in command("explain", "alice").out
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, *, result: str = "PAM_SUCCESS",
 
     def hook(transaction: Transaction, words: list[str]) -> str:
         asked = transaction.request()
-        seen.extend([asked.user, asked.service, asked.rhost, asked.auth_info, str(transaction.kept), *words])
+        seen.extend([asked.user, asked.service, asked.rhost, str(asked.auth_info), str(transaction.kept), *words])
         seen.append(str(transaction.ask("Code: ", echo=False)))
         transaction.tell("Thank you.")
         if kept is not None:
@@ -88,6 +88,16 @@ def test_a_request_is_asked_about_answered_and_ends_with_its_result(
     ]
     assert seen == ["alice", "su", "", "publickey x y\n", "split 1", "combined=verify", "", "123456"]
     assert sys.argv == ["su"]
+
+
+@pytest.mark.parametrize(("passed", "told"), [(None, "None"), (b"", ""), (b"password\n", "password\n")])
+def test_whether_no_key_has_passed_or_nothing_is_known_is_told_apart(
+    passed: bytes | None, told: str, ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = answer_with(monkeypatch)
+    text = request("auth", b"sshd", b"alice", b"sshd", b"192.0.2.7", passed, None)
+    served(ends, (b"Q", text), (b"A", b"123456"), (b"D", b""))
+    assert seen[3] == told
 
 
 def test_what_a_line_keeps_goes_back_with_the_result_alone(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:

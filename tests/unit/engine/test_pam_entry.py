@@ -310,6 +310,25 @@ def test_without_words_about_keys_no_key_has_passed(env: Mapping[str, object]) -
     assert authenticate(Pamh(env=env), "first_factor=publickey") == Pamh.PAM_AUTH_ERR
 
 
+@pytest.mark.parametrize(
+    ("env", "asked"),
+    [
+        *(({"SSH_AUTH_INFO_0": text}, False) for text in ("", "password\n")),
+        *(({"SSH_AUTH_INFO_0": text}, True) for text in ("publickey ssh-ed25519 AAAA\n", "publickey\n")),
+        ({}, True),
+    ],
+)
+def test_where_nothing_is_said_about_keys_a_rule_that_names_keys_may_apply(
+    env: Mapping[str, object], asked: bool, host: Host
+) -> None:
+    host.enroll()
+    host.configure('[[rule]]\nkeys = ["any"]\n[[rule]]\nmfa = "skip"\n')
+    if asked:
+        assert authenticate(Pamh("alice", None, env=env)) == Pamh.PAM_CONV_ERR
+    else:
+        assert authenticate(Pamh("alice", env=env)) == Pamh.PAM_IGNORE
+
+
 @pytest.mark.parametrize("answer", [None, PAM_ERROR, NOT_TEXT, b"123456", 123456, True])
 def test_an_answer_that_is_none_ends_the_conversation(answer: object, host: Host, journal: Journal) -> None:
     host.enroll()

@@ -213,7 +213,8 @@ def test_rules_are_numbered_in_their_order() -> None:
         [[rule]]
         groups = ["wheel", "two words"]
         services = ["sshd"]
-        keys = ["any", "certificate", "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"]
+        keys = ["any", "certificate", "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+            "ca:SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"]
         enrolled_within = "2h"
         unenrolled = "enroll"
         remember = "12h"
@@ -235,7 +236,22 @@ def test_rules_are_numbered_in_their_order() -> None:
         43_200,
         "require",
     )
-    assert len(second.keys) == 3
+    assert len(second.keys) == 4
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("keys", ['["certificate"]', f'["SHA256:{"A" * 43}", "certificate"]'])
+def test_certificates_of_whatever_ca_are_no_reason_to_skip(keys: str, order: tuple[int, int]) -> None:
+    lines = (f"keys = {keys}", 'mfa = "skip"')
+    assert 'name the CA: keys = ["ca:SHA256:..."]' in refusal("[[rule]]\n" + "\n".join(lines[each] for each in order))
+    for mfa in ("", 'mfa = "require"'):
+        assert load(f"[[rule]]\nkeys = {keys}\n{mfa}").rules[0].mfa == "require"
+
+
+@pytest.mark.parametrize("network", ["::ffff:192.0.2.7", "::ffff:0:0/96", "::ffff:10.0.0.0/104"])
+def test_a_network_that_no_client_is_ever_in_is_refused(network: str) -> None:
+    assert "networks must be" in refusal(f'[[rule]]\nnetworks = ["{network}"]\n')
+    assert load('[[rule]]\nnetworks = ["::/0", "::fffe:0:0/96"]\n').rules
 
 
 @pytest.mark.parametrize(
@@ -243,7 +259,16 @@ def test_rules_are_numbered_in_their_order() -> None:
     [
         *("users = []", 'users = "alice"', "users = [1]", 'users = [""]', 'users = ["a\\nb"]'),
         *('networks = ["10.0.0.1/8"]', 'networks = ["example.org"]', 'networks = [""]', "networks = [10]"),
-        *('keys = ["SHA256:short"]', 'keys = ["MD5:00"]', 'keys = ["none"]', 'mfa = "maybe"', "mfa = false"),
+        *(
+            'keys = ["ca:any"]',
+            'keys = ["ca:SHA256:short"]',
+            'keys = ["CA:SHA256:short"]',
+            'keys = ["SHA256:short"]',
+            'keys = ["MD5:00"]',
+            'keys = ["none"]',
+            'mfa = "maybe"',
+            "mfa = false",
+        ),
         *('enrolled_within = "1s"', 'enrolled_within = "366d"', 'unenrolled = "no"', 'remember = "0d"'),
     ],
 )

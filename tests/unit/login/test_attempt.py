@@ -86,8 +86,7 @@ def test_what_is_no_address_stands_for_itself(text: str, source: str) -> None:
         (f"{KEY}\n", ["ssh-ed25519"]),
         (f"{KEY}\npublickey ssh-rsa AAAA\n", ["ssh-ed25519", "ssh-rsa"]),
         ("password\n", []),
-        ("publickey\n", []),
-        ("publickey ssh-ed25519\n", []),
+        ("\n", []),
         ("keyboard-interactive/pam\n", []),
         ("notpublickey ssh-ed25519 AAAA\n", []),
         (f"hostbased ssh-ed25519 AAAA\n{KEY}", ["ssh-ed25519"]),
@@ -95,7 +94,13 @@ def test_what_is_no_address_stands_for_itself(text: str, source: str) -> None:
     ],
 )
 def test_only_lines_about_a_public_key_are_public_keys(auth_info: str, kinds: list[str]) -> None:
-    assert [key.kind for key in Request("alice", auth_info=auth_info).public_keys] == kinds
+    assert [key.kind for key in Request("alice", auth_info=auth_info).public_keys or ()] == kinds
+    assert Request("alice", auth_info=auth_info).public_keys is not None
+
+
+@pytest.mark.parametrize("auth_info", [None, "publickey\n", "publickey ssh-ed25519\n", f"{KEY}\npublickey ssh-rsa"])
+def test_which_keys_passed_is_unknown_where_sshd_says_nothing_or_a_line_is_cut(auth_info: str | None) -> None:
+    assert Request("alice", auth_info=auth_info).public_keys is None
 
 
 @pytest.mark.parametrize(

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import tempfile
+from base64 import b64decode, b64encode
+from ipaddress import ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pam_totp.cache.accounts import ACTIVE, PENDING, Account, Authenticator
 from pam_totp.cache.ledger import Ledger
 from pam_totp.factors.publickeys import PublicKey
 from pam_totp.host.clock import Moment
-from pam_totp.host.config import DAY, Config, load
-from pam_totp.login.policy import Facts, decide, demand, first_enrolment, required
+from pam_totp.host.config import DAY, Config, Rule, load
+from pam_totp.login.policy import Facts, decide, demand, first_enrolment, matches, required
 from tests.unit.places import ME
 from tests.unit.pretend import BOOT, MEMORY
 
@@ -87,7 +91,29 @@ def rules(*tables: str, general: str = "") -> Config:
 
 
 KEY = PublicKey("ssh-ed25519", "AAAAC3NzaC1lZDI1NTE5AAAAIKq1xGvpMXDPnNrGdjnSWwUTlcTKqSlm0DrTfBRZX9sO")
-CERTIFICATE = PublicKey("ssh-ed25519-cert-v01@openssh.com", "AAAA")
+
+
+def plain(seed: bytes) -> PublicKey:
+    return PublicKey("ssh-ed25519", b64encode(written(b"ssh-ed25519", seed * 32)).decode("ascii"))
+
+
+def written(*fields: bytes) -> bytes:
+    return b"".join(len(each).to_bytes(4, "big") + each for each in fields)
+
+
+def certificate(key: PublicKey, authority: PublicKey) -> PublicKey:
+    """A certificate as sshd would hand it on."""
+    kind = b"ssh-ed25519-cert-v01@openssh.com"
+    about = bytes(8 + 4) + written(b"id", b"") + bytes(8 + 8) + written(b"", b"", b"")
+    signed = written(b64decode(authority.text), b"signature")
+    blob = written(kind, b"nonce", b64decode(key.text)[-32:]) + about + signed
+    return PublicKey(kind.decode("ascii"), b64encode(blob).decode("ascii"))
+
+
+OTHER_KEY, CA = plain(b"o"), plain(b"c")
+CERTIFICATE, OF_ANOTHER_CA = certificate(KEY, CA), certificate(OTHER_KEY, plain(b"m"))
+# A certificate of a kind that nobody knows yet.
+STRANGE = PublicKey("ssh-future-cert-v01@openssh.com", "AAAA")
 
 
 def facts(
@@ -111,11 +137,11 @@ def facts(
         ('networks = ["10.0.0.0/8", "2001:db8::/32"]', facts("2001:db8:1::1"), facts("2001:db9::1")),
         ('networks = ["fe80::/10"]', facts("fe80::1%eth0"), facts("fd00::1")),
         ('networks = ["0.0.0.0/0"]', facts(), facts("::1")),
-        ('networks = ["0.0.0.0/0", "::/0"]', facts("::1"), facts("host.example")),
-        ('networks = ["0.0.0.0/0", "::/0"]', facts(), facts("")),
         ('keys = ["any"]', facts("", KEY), facts("")),
-        ('keys = ["certificate"]', facts("", KEY, CERTIFICATE), facts("", KEY)),
-        (f'keys = ["certificate", "{KEY.fingerprint()}"]', facts("", KEY), facts("", PublicKey("ssh-rsa", "AAAA"))),
+        (f'keys = ["ca:{CA.fingerprint()}"]', facts("", KEY, CERTIFICATE), facts("", KEY, OF_ANOTHER_CA)),
+        (f'keys = ["{KEY.fingerprint()}"]', facts("", OTHER_KEY, KEY), facts("", OTHER_KEY)),
+        (f'keys = ["{KEY.fingerprint()}"]', facts("", CERTIFICATE), facts("", OTHER_KEY)),
+        (f'keys = ["ca:{CA.fingerprint()}", "{OTHER_KEY.fingerprint()}"]', facts("", OTHER_KEY), facts("", KEY)),
         ('users = ["alice"]\nnetworks = ["192.0.2.0/24"]', facts(), facts("192.0.3.7")),
         ('users = ["alice"]\ngroups = ["sudo"]', facts(groups="sudo"), facts()),
     ],
@@ -172,6 +198,184 @@ def test_a_rule_says_what_becomes_of_who_is_not_enrolled(word: str, action: Acti
     decision = decide(account(), settings, facts(), NOW)
     assert (decision.action, decision.reason) == (action, reason)
     assert decide(account(ACTIVE), settings, facts(), NOW).action == "ask"
+
+
+# What is unknown
+
+
+@pytest.mark.parametrize(
+    ("condition", "unknown", "why"),
+    [
+        ('networks = ["0.0.0.0/0", "::/0"]', facts("host.example"), "networks cannot be told: sshd reported a name"),
+        ('networks = ["192.0.2.0/24"]', facts("UNKNOWN"), "networks cannot be told: sshd reported a name"),
+        ('networks = ["192.0.2.0/24"]', facts(""), "networks cannot be told: no address is known"),
+        ('services = ["sshd"]', facts(service=""), "services cannot be told: no service is named"),
+        ('groups = ["sudo"]', Facts("alice", SOURCE), "groups cannot be told: the user's groups are not known"),
+        ('keys = ["any"]', Facts("alice", SOURCE), "keys cannot be told: sshd did not say which keys passed"),
+        (f'keys = ["{KEY.fingerprint()}"]', facts("", STRANGE), "keys cannot be told: a key that passed is not"),
+        (f'keys = ["ca:{CA.fingerprint()}"]', facts("", KEY, STRANGE), "keys cannot be told: a key that passed is not"),
+    ],
+)
+def test_a_rule_of_which_it_cannot_be_told_whether_it_applies_only_makes_it_stricter(
+    condition: str, unknown: Facts, why: str
+) -> None:
+    lax = rules(f'{condition}\nmfa = "skip"')
+    decision = decide(account(ACTIVE), lax, unknown, NOW)
+    assert (decision.action, decision.reason, decision.rule) == ("ask", "enrolled", None)
+    [doubt] = decision.doubts
+    assert doubt.startswith(f"rule 1: {why}")
+    strict = rules(f'{condition}\nunenrolled = "deny"', 'mfa = "skip"')
+    for user, action in ((account(ACTIVE), "ask"), (account(), "refuse")):
+        decision = decide(user, strict, unknown, NOW)
+        assert (decision.action, decision.rule, len(decision.doubts)) == (action, strict.rules[0], 1)
+
+
+def test_an_enrolment_in_the_future_is_not_known_to_be_recent() -> None:
+    user = account(ACTIVE)
+    user.authenticators[0].created = int(NOW.wall) + 60
+    assert decide(user, rules('enrolled_within = "1h"\nmfa = "skip"'), facts(), NOW).action == "ask"
+    assert decide(user, rules('enrolled_within = "1h"', 'mfa = "skip"'), facts(), NOW).action == "ask"
+
+
+def test_a_rule_one_condition_of_which_is_false_does_not_apply_whatever_else_is_unknown() -> None:
+    settings = rules('users = ["bob"]\nnetworks = ["192.0.2.0/24"]', 'mfa = "skip"')
+    decision = decide(account(ACTIVE), settings, facts(""), NOW)
+    assert (decision.action, decision.doubts) == ("skip", [])
+
+
+def test_one_key_that_is_named_suffices_whatever_the_others_are() -> None:
+    settings = rules(f'keys = ["{KEY.fingerprint()}"]\nmfa = "skip"')
+    assert decide(account(ACTIVE), settings, facts("", STRANGE, KEY), NOW).action == "skip"
+
+
+def test_nothing_is_doubtful_where_all_rules_that_may_apply_agree() -> None:
+    settings = rules('networks = ["192.0.2.0/24"]', 'keys = ["any"]')
+    assert decide(account(ACTIVE), settings, Facts("alice", SOURCE), NOW).doubts == []
+
+
+def test_an_exemption_holds_whatever_is_unknown() -> None:
+    user = account(ACTIVE)
+    user.ledger.exemption = [NOW.wall + 60, "broken phone"]
+    assert decide(user, rules('networks = ["192.0.2.0/24"]'), facts("host.example"), NOW).reason == "exempt"
+
+
+def test_a_deadline_that_may_apply_begins_to_run() -> None:
+    settings = rules('networks = ["192.0.2.0/24"]\nunenrolled = "deadline"', 'mfa = "skip"')
+    assert decide(account(), settings, facts("host.example"), NOW).reason == "grace"
+
+
+def test_a_client_is_remembered_for_the_shortest_time_that_may_apply() -> None:
+    settings = rules('networks = ["192.0.2.0/24"]\nremember = "never"', general='remember = "1h"')
+    user = account(ACTIVE)
+    user.ledger.remember("client", 3600, NOW)
+    unknown = facts("host.example", KEY)
+    unknown.client = "client"
+    decision = decide(user, settings, unknown, NOW)
+    assert (decision.action, decision.remember) == ("ask", 0)
+
+
+# Few names, so that conditions hold often.
+WORDS = ["skip", "deadline", "enroll", "invite", "deny"]
+NETWORKS = [ip_network(each) for each in ("192.0.2.0/24", "192.0.2.7", "198.51.100.0/24", "2001:db8::/32")]
+KEYS = ["any", "certificate", *(each.fingerprint() or "" for each in (KEY, OTHER_KEY)), f"ca:{CA.fingerprint()}"]
+HELD = [KEY, OTHER_KEY, CERTIFICATE, OF_ANOTHER_CA]
+
+
+def some(values: list[Any]) -> st.SearchStrategy[list[Any]]:
+    return st.lists(st.sampled_from(values), max_size=2)
+
+
+@st.composite
+def any_rule(draw: st.DrawFn) -> Rule:
+    rule = Rule(1)
+    rule.users, rule.groups = draw(some(["alice", "bob"])), draw(some(["sudo", "staff"]))
+    rule.services, rule.networks, rule.keys = draw(some(["sshd", "vpn"])), draw(some(NETWORKS)), draw(some(KEYS))
+    rule.enrolled_within = draw(st.sampled_from([0, 0, 3600]))
+    rule.mfa = draw(st.sampled_from(["require", "skip"]))
+    rule.unenrolled = draw(st.sampled_from([None, *WORDS]))
+    rule.remember = draw(st.sampled_from([None, 0, 60, 3600]))
+    return rule
+
+
+@st.composite
+def any_config(draw: st.DrawFn) -> Config:
+    settings = Config()
+    settings.unenrolled, settings.remember = draw(st.sampled_from(WORDS)), draw(st.sampled_from([0, 60, 3600]))
+    settings.enrollment.after = draw(st.sampled_from(["enroll", "invite", "deny"]))
+    settings.rules = draw(st.lists(any_rule(), max_size=4))
+    return settings
+
+
+@st.composite
+def any_account(draw: st.DrawFn) -> Account:
+    user = account(*draw(some([ACTIVE, PENDING])))
+    for each in user.authenticators:
+        each.created = int(NOW.wall) - draw(st.sampled_from([60, 7200]))
+    user.ledger.locked = draw(st.booleans())
+    user.ledger.exemption = draw(st.sampled_from([None, None, [NOW.wall + 60, "a test"]]))
+    user.ledger.invitation = draw(st.sampled_from([None, ["token", NOW.wall + 60]]))
+    user.ledger.grace = draw(st.sampled_from([None, [NOW.stamp(), -365 * DAY]]))
+    user.ledger.remember("client", 3600, Moment(NOW.wall - 120, BOOT, NOW.uptime - 120))
+    return user
+
+
+@st.composite
+def any_facts(draw: st.DrawFn) -> Facts:
+    address = draw(st.sampled_from(["192.0.2.7", "192.0.2.8", "198.51.100.9", "2001:db8::1", "203.0.113.1"]))
+    groups = " ".join(draw(some(["sudo", "staff"])))
+    found = facts(address, *draw(some(HELD)), service=draw(st.sampled_from(["sshd", "vpn"])), groups=groups)
+    found.client = draw(st.sampled_from(["", "client"]))
+    return found
+
+
+@st.composite
+def less_is_known(draw: st.DrawFn) -> tuple[Facts, Facts]:
+    """What is known of a login, and the same where some of it is not known."""
+    known = draw(any_facts())
+    unknown = Facts(known.user, known.source, known.service, known.address)
+    unknown.client, unknown.groups = known.client, draw(st.sampled_from([known.groups, None]))
+    unknown.service = draw(st.sampled_from([known.service, ""]))
+    unknown.address = draw(st.sampled_from([known.address, "", "host.example", "UNKNOWN"]))
+    keys = [STRANGE if each.is_certificate and draw(st.booleans()) else each for each in known.keys or ()]
+    unknown.keys = draw(st.sampled_from([keys, None]))
+    return known, unknown
+
+
+# From the laxest to the strictest.
+ORDER = ["skip", "enroll", "invite", "ask", "ask-recovery", "refuse"]
+
+
+@settings(max_examples=500)
+@given(any_account(), any_config(), less_is_known())
+def test_knowing_less_of_a_login_never_makes_a_decision_laxer(
+    user: Account, config: Config, both: tuple[Facts, Facts]
+) -> None:
+    known, unknown = both
+    for decided in (decide, first_enrolment):
+        full, part = (decided(user, config, each, NOW) for each in (known, unknown))
+        assert ORDER.index(part.action) >= ORDER.index(full.action)
+        assert part.remember <= full.remember
+        assert part.reason == "grace" or full.reason != "grace" or part.action != "skip"
+    if not user.active:
+        assert required(user, config, unknown, NOW) or not required(user, config, known, NOW)
+
+
+@given(any_account(), any_config(), any_facts())
+def test_where_everything_is_known_the_first_rule_that_matches_decides_alone(
+    user: Account, config: Config, known: Facts
+) -> None:
+    decision = decide(user, config, known, NOW)
+    assert decision.rule is next((rule for rule in config.rules if matches(rule, user, known, NOW)), None)
+    assert not decision.doubts
+
+
+@given(any_account(), any_config())
+def test_with_nothing_known_a_rule_skips_only_if_it_names_nothing_but_users(user: Account, config: Config) -> None:
+    decision = decide(user, config, Facts("alice", SOURCE), NOW)
+    if decision.action == "skip" and decision.reason == "rule":
+        assert decision.rule is not None
+        named = (decision.rule.groups, decision.rule.services, decision.rule.networks, decision.rule.keys)
+        assert not any(named)
 
 
 # Invitations
@@ -400,4 +604,4 @@ def test_without_exemptions_a_first_enrolment_is_decided_as_at_a_login(word: str
     ],
 )
 def test_mfa_is_required_where_some_login_of_the_user_could_need_it(settings: Config, needed: bool) -> None:
-    assert required(settings, FACTS) == needed
+    assert required(account(ACTIVE), settings, facts(), NOW) == needed

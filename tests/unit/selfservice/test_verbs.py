@@ -321,6 +321,8 @@ def test_whoever_is_free_to_enrol_at_the_prompt_is_free_here(setting: str, host:
         f'unenrolled = "deny"\n{RULE}services = ["self"]\nunenrolled = "enroll"\n',
         f'unenrolled = "deny"\n{RULE}networks = ["0.0.0.0/0", "::/0"]\nunenrolled = "enroll"\n',
         f'unenrolled = "deny"\n{RULE}keys = ["any"]\nunenrolled = "enroll"\n',
+        f'unenrolled = "enroll"\n{RULE}networks = ["192.0.2.0/24"]\nunenrolled = "deny"\n',
+        f'unenrolled = "enroll"\n{RULE}keys = ["any"]\nunenrolled = "deny"\n',
         f'unenrolled = "deny"\n{RULE}mfa = "skip"\n',
     ],
 )
