@@ -84,8 +84,11 @@ def test_after_the_deadline_the_user_enrols_at_the_prompt_where_policy_says_so(h
     deadline(host, alice.name, "--end")
     configure(host, "enroll")
     with started(alice) as session:
+        thief = shown(alice, session)
+    with started(alice) as session:
         alice = shown(alice, session)
         finish(alice, session)
+    assert not alice.log_in(thief.code()).ok
     assert kinds(alice.log_in(alice.code())) == ["Verification code:"]
     assert alice.name not in deadline(host)
 
