@@ -30,7 +30,7 @@ VOID = "The key that your administrator had made for you is void."
 ISSUED_DETAIL = "with the key that an administrator made"
 VOID_DETAIL = "the key that an administrator made is void"
 _ISSUED = (
-    "Your administrator has made a key for you: type the code of the app that has it.\n"
+    "Your administrator has made a key for you. Type the code that its app shows.\n"
     "If you do not have it, type new, and set up an app with another key.\n"
 )
 _NEW_KEY = "Here is another key. Once its first code is right, your administrator's is void.\n"
@@ -61,12 +61,12 @@ class Beginning:
     def __init__(self, account: Account, decision: Decision) -> None:
         self.name = account.name
         self.action = decision.action
-        self.keys = [each.identifier for each in account.authenticators]
+        self.keys = _keys(account)
         self.invitation = account.ledger.invitation
 
     def holds(self, this: Attempt, account: Account, accounts: Accounts) -> bool:
         """Whether the account, as read under its lock, and the policy of now are still those. Raises ConfigError."""
-        if (account.name, [each.identifier for each in account.authenticators]) != (self.name, self.keys):
+        if (account.name, _keys(account)) != (self.name, self.keys):
             return False
         config = configuration.load(this.paths.config, this.paths.owner)
         config.qr = this.config.qr
@@ -111,7 +111,7 @@ def first(
     failures = failures_since(account.ledger.unseen, account.ledger.unseen_from)
     codes: list[str] = []
     issued = account.issued
-    outcome = _ask_for_issued(this, account, facts, beginning, codes) if issued is not None else None
+    outcome = _ask_for_issued(this, account, facts, beginning, reason, codes) if issued is not None else None
     if outcome is None:
         outcome, codes = _show_fresh(this, account, beginning, label, reason if issued is None else _NEW_KEY)
         if outcome.verdict == "accepted" and issued is not None:
@@ -224,7 +224,7 @@ def _check_invitation(this: Attempt, facts: Facts, beginning: Beginning, reason:
 
 
 def _ask_for_issued(
-    this: Attempt, account: Account, facts: Facts, beginning: Beginning, codes: list[str]
+    this: Attempt, account: Account, facts: Facts, beginning: Beginning, reason: str, codes: list[str]
 ) -> Outcome | None:
     """Ask for the code of the key that an administrator made; None where the user wants another key.
 
@@ -232,7 +232,7 @@ def _ask_for_issued(
     """
     decision = policy.demand(account, this.config, facts, this.clock())
     if decision.action == "ask":
-        prompt = f"{_ISSUED}{ISSUED_PROMPT}"
+        prompt = f"{reason}{_ISSUED}{ISSUED_PROMPT}"
     else:
         # Strangers can use up the day's guesses, but keep nobody from setting up a key of his own.
         prompt = f"{hold(decision)}\nOr type new, and set up an app with another key: "
@@ -322,6 +322,10 @@ def _enrolled(account: Account, accounts: Accounts, facts: Facts, now: Moment) -
     codes = recovery.issue(account.ledger, accounts.sealer) if recovery.due(account.ledger) else []
     accounts.save(account)
     return codes
+
+
+def _keys(account: Account) -> list[tuple[str, str]]:
+    return [(each.identifier, each.state) for each in account.authenticators]
 
 
 def _side(seconds: int) -> str:

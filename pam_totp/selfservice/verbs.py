@@ -187,8 +187,8 @@ def _read(this: Visit) -> tuple[Account, Facts]:
         return account, this.facts(account, accounts)
 
 
-def _keys(account: Account) -> set[str]:
-    return {each.identifier for each in account.authenticators}
+def _keys(account: Account) -> set[tuple[str, str]]:
+    return {(each.identifier, each.state) for each in account.authenticators}
 
 
 def _proven(this: Visit, account: Account, facts: Facts) -> bool:

@@ -13,7 +13,7 @@ from pam_totp.cache.ledger import Ledger
 from pam_totp.factors.publickeys import PublicKey
 from pam_totp.host.clock import Moment
 from pam_totp.host.config import DAY, Config, load
-from pam_totp.login.policy import Facts, decide, demand, first_enrolment, required
+from pam_totp.login.policy import Facts, decide, demand, first_enrolment, required, self_enrolment
 from tests.unit.places import ME
 from tests.unit.pretend import BOOT, MEMORY
 
@@ -224,7 +224,7 @@ def test_guesses_at_the_code_of_an_administrators_key_hold_up_no_invitation() ->
 def test_who_may_enrol_through_the_self_service(setting: str, unasked: str, reason: str, word: bool | None) -> None:
     settings = rules(general=setting)
     settings.self_enroll = word
-    decision = policy.self_enrolment(account(), settings, FACTS, NOW)
+    decision = self_enrolment(account(), settings, FACTS, NOW)
     closed = unasked == "refuse" and reason != "self-enroll-off"
     if word is None or closed:
         assert (decision.action, decision.reason) == (unasked, reason)
