@@ -98,7 +98,7 @@ class Ledger:
         self.exemption: Stamp | None = None  # [end in seconds since the epoch, reason]
         self.grace: Stamp | None = None  # [stamp of the first login that policy applied to, extra seconds]
         self.invitation: Stamp | None = None  # [token of the code, end in seconds since the epoch]
-        self.issued: str | None = None  # the pending authenticator that an administrator made, which no prompt has shown
+        self.issued: str | None = None  # the pending authenticator that an administrator made, never shown at a login
         self.remembered: dict[str, Stamp] = {}  # token of a client -> [stamp of its login, seconds]
 
     @classmethod

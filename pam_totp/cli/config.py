@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     del arguments
     config = configuration.load(paths.config, paths.owner)
     for key in config.obsolete:
-        print(f"{key} means nothing any more: remove it; a key that is shown at a login is kept only once it is confirmed")
+        print(f"{key} means nothing any more: remove it; a key is kept only once it is confirmed")
     code = 0
     for index, rule in enumerate(config.rules):
         earlier = config.rules[:index]

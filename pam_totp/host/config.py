@@ -211,7 +211,8 @@ def toml_parser() -> Callable[[str], dict[str, Any]]:
 def _fill(target: Config | Enrollment | Rule, table: dict[str, Any], checks: dict[str, Check], where: str) -> None:
     for key, value in table.items():
         if key not in checks:
-            raise ConfigError(f"{where}: unknown key {key!r}; allowed are {', '.join(sorted(checks.keys() - _OBSOLETE))}")
+            known = ", ".join(sorted(checks.keys() - _OBSOLETE))
+            raise ConfigError(f"{where}: unknown key {key!r}; allowed are {known}")
         allowed, check = checks[key]
         if not check(value):
             raise ConfigError(f"{where}: {key} must be {allowed}, not {_shown(value)}")

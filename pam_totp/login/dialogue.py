@@ -4,7 +4,7 @@ Imported only for the few logins that come here. Breaking off at any point leave
 that is as it was, or recovery codes that count as not shown and are issued anew.
 
 Whoever has the first factor may be a thief of it. So each conversation shows a key of its own, which is kept only with
-its first right code: nobody else has seen the key that a user confirms. A key that an administrator made is never shown.
+its first right code: nobody else has seen the key that a user confirms. An administrator's key is never shown.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 class Beginning:
     """What a first enrolment began with. A code counts only as long as all of it holds.
 
-    Users take minutes to scan a key. Meanwhile somebody else may enrol, or be removed; an administrator may make a key or
-    another invitation, or close the door.
+    Users take minutes to scan a key. Meanwhile somebody else may have enrolled, or an administrator may have made a key
+    or another invitation, or changed the policy.
     """
 
     __slots__ = ("action", "invitation", "keys", "name")
@@ -93,7 +93,7 @@ def enroll(this: Attempt, account: Account, facts: Facts, decision: Decision) ->
 def first(
     this: Attempt, account: Account, facts: Facts, decision: Decision, label: str, reason: str
 ) -> tuple[Outcome, list[str]]:
-    """Enrol somebody who has no active authenticator, as policy has decided: ENROLL, INVITE or, in the self-service, SKIP.
+    """Enrol somebody who has no active authenticator, as policy has decided: ENROLL, INVITE, or SKIP in self-service.
 
     Returns the recovery codes to show, too. Raises CacheError.
     """

@@ -96,7 +96,8 @@ def enroll(this: Visit, label: str) -> int:
     _record(this, account, "self-enroll", joined(own, outcome.detail))
     if codes:
         dialogue.show_recovery_codes(this, account.name, codes)
-    this.talk.tell(f"{outcome.message}\nThe authenticator is set up: from now on its codes are good for logins.".lstrip())
+    done = "The authenticator is set up: from now on its codes are good for logins."
+    this.talk.tell(f"{outcome.message}\n{done}".lstrip())
     return 0
 
 
@@ -177,8 +178,12 @@ def _first_step(decision: Decision, account: Account) -> str:
         return refusal(decision, account).message
     within = f", within {duration(decision.seconds)}" if decision.reason == "grace" else ""
     invited = ", with your invitation" if decision.action == "invite" else ""
-    what = "set up an authenticator app" if account.issued is None else "confirm your administrator's key, or set up another"
-    return f"To {what}{within}{invited}: pam-totp self enroll"
+    key = (
+        "set up an authenticator app"
+        if account.issued is None
+        else "confirm your administrator's key, or set up another"
+    )
+    return f"To {key}{within}{invited}: pam-totp self enroll"
 
 
 def _read(this: Visit) -> tuple[Account, Facts]:

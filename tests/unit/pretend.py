@@ -130,9 +130,7 @@ class Host:
             file.write(text)
         os.chmod(self.paths.config, 0o644)
 
-    def enroll(
-        self, user: User = ALICE, label: str = "phone", state: str = ACTIVE, issued: bool = False
-    ) -> bytes:
+    def enroll(self, user: User = ALICE, label: str = "phone", state: str = ACTIVE, issued: bool = False) -> bytes:
         """Give a user an authenticator; returns its secret. ``issued``: a pending one, by an administrator of now."""
         secret = hashlib.sha1(f"{user.name} {label}".encode()).digest()
         with self.accounts() as accounts:

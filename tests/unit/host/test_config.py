@@ -187,7 +187,9 @@ def test_any_content_is_understood_or_refused_with_a_message(content: bytes) -> 
         assert loaded.prompt.isprintable()
 
 
-@pytest.mark.parametrize(("text", "value"), [("", None), ("self_enroll = true\n", True), ("self_enroll = false\n", False)])
+@pytest.mark.parametrize(
+    ("text", "value"), [("", None), ("self_enroll = true\n", True), ("self_enroll = false\n", False)]
+)
 def test_self_enrolment_is_allowed_refused_or_left_to_the_policy(text: str, value: bool | None) -> None:
     assert load(text).self_enroll is value
 

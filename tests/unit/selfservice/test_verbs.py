@@ -149,7 +149,7 @@ def test_another_key_voids_it_and_that_is_told_and_logged(host: Host, journal: J
     assert result == 0
     assert [each.secret for each in host.account().authenticators] == [talk.secret]
     assert talk.told[-1].startswith("The key that your administrator had made for you is void.\n")
-    assert "detail=\"label phone; the key that an administrator made is void\"" in actions(journal)[-1]
+    assert 'detail="label phone; the key that an administrator made is void"' in actions(journal)[-1]
 
 
 def test_a_further_key_voids_it_too(host: Host, journal: Journal) -> None:
