@@ -234,7 +234,7 @@ def _ask_for_issued(
     if decision.action == "ask":
         prompt = f"{reason}{_ISSUED}{ISSUED_PROMPT}"
     else:
-        # Strangers can use up the day's guesses, but keep nobody from setting up a key of his own.
+        # Strangers can use up the day's guesses, but keep no user from setting up another key.
         prompt = f"{hold(decision)}\nOr type new, and set up an app with another key: "
     answer = this.talk.ask(prompt, echo=True)
     if answer is None:
