@@ -77,6 +77,15 @@ class Account:
         return next((each for each in self.authenticators if each.state == PENDING), None)
 
     @property
+    def issued(self) -> Authenticator | None:
+        """The pending authenticator that an administrator made.
+
+        One of 0.1.0 is not known to be such: there every first factor was shown the pending key.
+        """
+        pending = self.pending
+        return pending if pending is not None and pending.identifier == self.ledger.issued else None
+
+    @property
     def enrolled(self) -> int | None:
         """When the first authenticator was made, since the epoch, even if others replaced it; None: none is active."""
         first = [self.ledger.enrolled] if self.ledger.enrolled is not None else []

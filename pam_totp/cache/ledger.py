@@ -98,6 +98,7 @@ class Ledger:
         self.exemption: Stamp | None = None  # [end in seconds since the epoch, reason]
         self.grace: Stamp | None = None  # [stamp of the first login that policy applied to, extra seconds]
         self.invitation: Stamp | None = None  # [token of the code, end in seconds since the epoch]
+        self.issued: str | None = None  # the pending authenticator that an administrator made, never shown at a login
         self.remembered: dict[str, Stamp] = {}  # token of a client -> [stamp of its login, seconds]
 
     @classmethod
@@ -184,7 +185,7 @@ class Ledger:
         self._forget_old_sources(now)
 
     def fail_recovery(self, source: str, address: str, now: Moment) -> None:
-        """Charge a wrong recovery code to the source it came from. It holds up no TOTP code and locks nothing."""
+        """Charge a wrong recovery or invitation code to its source. It holds up no TOTP code and locks nothing."""
         young = [each for each in self.recent_recovery if now.since(each[0]) < RECOVERY_PERIOD]
         self.recent_recovery = [*young, [now.stamp(), source]][-MOST_RECENT:]
         self._note_failure(address)
@@ -260,10 +261,14 @@ class Ledger:
 
     def recovery_wait(self, source: str, now: Moment) -> int:
         """Whole seconds until a recovery code from this source is looked at again; 0 when it is now."""
-        wait = _until_room(self.recent_recovery, source, RECOVERY_FAILURES, RECOVERY_PERIOD, now)
+        wait = self.invitation_wait(source, now)
         if self.trusts(source, now):
             return wait
         return max(wait, _until_room(self.recent_recovery, None, RECOVERY_FAILURES_OF_ALL, RECOVERY_PERIOD, now))
+
+    def invitation_wait(self, source: str, now: Moment) -> int:
+        """The same for an invitation code, which costs no slow hash: no source is held up by another one."""
+        return _until_room(self.recent_recovery, source, RECOVERY_FAILURES, RECOVERY_PERIOD, now)
 
     def longest_wait(self, now: Moment, a_day: int = FAILURES_A_DAY) -> int:
         """Whole seconds until no source has to wait any more."""
@@ -350,6 +355,7 @@ _OPTIONAL: dict[str, Check] = {
     "exemption": _row(_number, _text),
     "grace": _row(_stamp, _number),
     "invitation": _row(_token, _number),
+    "issued": _text,
     "remembered": _table(_row(_stamp, _number)),
 }
 

@@ -22,6 +22,8 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     """Check; 1 where a rule can never be reached."""
     del arguments
     config = configuration.load(paths.config, paths.owner)
+    for key in config.obsolete:
+        print(f"{key} means nothing any more: remove it; a key is kept only once it is confirmed")
     code = 0
     for index, rule in enumerate(config.rules):
         earlier = config.rules[:index]

@@ -61,7 +61,11 @@ def _try(user: User, paths: Paths, config: Config, code: str) -> str | None:
     with Accounts(paths) as accounts, accounts.lock(accounts.find(user).name):
         account = accounts.find(user)
         now_step = otp.step_at(now().wall)
+        first = not account.active
         if enroll.confirm(account, code, now_step, config.window):
+            if first:
+                # Strangers may have guessed at this key at logins; they do not lock out who begins now.
+                account.ledger.unlock(now_step, config.window)
             accounts.save(account)
             common.record("confirm", account, "active")
             return None

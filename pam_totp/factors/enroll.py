@@ -40,7 +40,7 @@ def fresh(label: str, now: int) -> Authenticator:
 
 
 def begin(account: Account, label: str, now: int) -> Authenticator:
-    """Put a new pending authenticator into the account, in the place of an earlier pending one.
+    """Put an administrator's new pending authenticator into the account, in the place of an earlier pending one.
 
     Active ones stay and keep working until the new one is confirmed. Raises UsageError when there are too many.
     """
@@ -52,6 +52,7 @@ def begin(account: Account, label: str, now: int) -> Authenticator:
         )
     authenticator = fresh(label, now)
     account.authenticators = [*account.active, authenticator]
+    account.ledger.issued = authenticator.identifier
     return authenticator
 
 
@@ -70,7 +71,7 @@ def confirm(account: Account, code: str, now_step: int, window: int) -> bool:
         return False
     account.ledger.enrolled = pending.created if account.enrolled is None else account.enrolled
     account.ledger.mark(pending.identifier).step = step
-    account.ledger.invitation = account.ledger.grace = None
+    account.ledger.invitation = account.ledger.grace = account.ledger.issued = None
     pending.state = ACTIVE
     account.authenticators = [each for each in account.authenticators if each is pending or each.label != pending.label]
     return True

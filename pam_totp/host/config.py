@@ -33,9 +33,11 @@ class Config:
                 "invite" (at the prompt, with an invitation code), "deny", or "deadline" (the table below says when)
     issuer      the name shown in the app, up to 64 printable characters without a colon; empty: the host's name
     qr          how QR codes are drawn at the prompt: "auto", "utf8", "ascii", "none"
+    self_enroll  whether un-enrolled users may enrol through the self-service; None: where policy has them enrol
     remember    seconds for which a client with the same key and address is not asked again; 0: never
     enrollment  the table [enrollment]
     rules       the tables [[rule]], first match wins
+    obsolete    the keys in the file that mean nothing any more, for ``config check``
     """
 
     __slots__ = (
@@ -43,10 +45,12 @@ class Config:
         "issuer",
         "lock_after",
         "max_drift",
+        "obsolete",
         "prompt",
         "qr",
         "remember",
         "rules",
+        "self_enroll",
         "unenrolled",
         "window",
     )
@@ -59,9 +63,11 @@ class Config:
         self.unenrolled = "skip"
         self.issuer = ""
         self.qr = "auto"
+        self.self_enroll: bool | None = None
         self.remember = 0
         self.enrollment = Enrollment()
         self.rules: list[Rule] = []
+        self.obsolete: list[str] = []
 
 
 class Enrollment:
@@ -70,15 +76,13 @@ class Enrollment:
     period   seconds a user has from the first login that policy applies to, 1 to 365 days; where it is given,
              "deadline" is the default of ``unenrolled``
     after    what then applies: "enroll", "invite" or "deny"
-    pending  seconds a key that was shown and not confirmed stays good, 10 minutes to 365 days
     """
 
-    __slots__ = ("after", "pending", "period")
+    __slots__ = ("after", "period")
 
     def __init__(self) -> None:
         self.period = 7 * DAY
         self.after = "deny"
-        self.pending = 7 * DAY
 
 
 class Rule:
@@ -133,6 +137,9 @@ def load(path: str, owner: int) -> Config:
     enrollment = table.get("enrollment", {})
     _fill(config, table, _GENERAL, path)
     _fill(config.enrollment, enrollment, _ENROLLMENT, f"{path}: [enrollment]")
+    # Written for 0.1.0, where a key that was not confirmed was shown again. To refuse it would lock users out at the
+    # upgrade; to pass over it is safe, because the key is now void as soon as the login ends.
+    config.obsolete = [f"[enrollment] {key}" for key in enrollment if key in _OBSOLETE]
     if "period" in enrollment and "unenrolled" not in table:
         config.unenrolled = "deadline"
     for number, fields in enumerate(rules, 1):
@@ -212,10 +219,13 @@ def toml_parser() -> Callable[[str], dict[str, Any]]:
 def _fill(target: Config | Enrollment | Rule, table: dict[str, Any], checks: dict[str, Check], where: str) -> None:
     for key, value in table.items():
         if key not in checks:
-            raise ConfigError(f"{where}: unknown key {key!r}; allowed are {', '.join(sorted(checks))}")
+            known = ", ".join(sorted(checks.keys() - _OBSOLETE))
+            raise ConfigError(f"{where}: unknown key {key!r}; allowed are {known}")
         allowed, check = checks[key]
         if not check(value):
             raise ConfigError(f"{where}: {key} must be {allowed}, not {_shown(value)}")
+        if key in _OBSOLETE:
+            continue
         if checks[key] in _DURATIONS:
             value = duration(value) or 0  # noqa: PLW2901  # what was checked, as seconds; "never" is none
         elif key == "networks":
@@ -295,7 +305,8 @@ _REMEMBER = _or_never(_duration(60, 30 * DAY, "1m", "30d"))
 _PERIOD = _duration(DAY, 365 * DAY, "1d", "365d")
 _PENDING = _duration(600, 365 * DAY, "10m", "365d")
 _WITHIN = _duration(60, 365 * DAY, "1m", "365d")
-_DURATIONS = (_REMEMBER, _PERIOD, _PENDING, _WITHIN)
+_DURATIONS = (_REMEMBER, _PERIOD, _WITHIN)
+_OBSOLETE = {"pending"}
 _NAMES = _list("names", lambda name: 0 < len(name) <= 256 and name.isprintable())
 
 _GENERAL: dict[str, Check] = {
@@ -306,6 +317,7 @@ _GENERAL: dict[str, Check] = {
     "unenrolled": _UNENROLLED,
     "issuer": _text(0, LONGEST_ISSUER, without=":"),
     "qr": _choice("auto", "utf8", "ascii", "none"),
+    "self_enroll": ("true or false", lambda value: isinstance(value, bool)),
     "remember": _REMEMBER,
     "enrollment": ("a table: write [enrollment] on a line of its own", lambda value: isinstance(value, dict)),
     "rule": (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pam_totp.factors import publickeys
 
+NOT_ACCEPTED = "That code was not accepted."
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from pam_totp.host.config import Config
     from pam_totp.host.paths import Paths
     from pam_totp.host.users import User
-    from pam_totp.login.policy import Facts
+    from pam_totp.login.policy import Decision, Facts
 
     Clock = Callable[[], Moment]
     # How an attempt ends. Only "accepted" and "skipped" let anybody in.
@@ -115,6 +117,12 @@ class Attempt:
             facts.client = accounts.sealer.token(client, "client")
         return facts
 
+    def first_enrolment(self, account: Account, facts: Facts, now: Moment) -> Decision:
+        """What a first enrolment needs here (policy.first_enrolment)."""
+        from pam_totp.login import policy
+
+        return policy.first_enrolment(account, self.config, facts, now)
+
 
 def network(address: str) -> str:
     """An address, or the /64 of an IPv6 address. Anything else (a host name) stands for itself, shortened."""
@@ -130,6 +138,41 @@ def network(address: str) -> str:
         missing = 8 - len(groups) - len(behind) - ("." in tail)
         groups += ["0"] * missing + behind
     return ":".join(group.lstrip("0") or "0" for group in groups[:4])[:64] + "::/64"
+
+
+def refusal(decision: Decision, account: Account) -> Outcome:
+    """How an attempt ends that the policy refuses."""
+    if decision.reason == "throttled":
+        detail = f"{decision.seconds} s left"
+        message = hold(decision)
+    elif decision.reason == "locked":
+        detail = f"pam-totp unlock {account.name} ends it"
+        message = f"{hold(decision)} Ask your administrator to unlock it."
+    elif decision.reason == "not-invited":
+        detail = f"pam-totp invite {account.name} prints an invitation code"
+        message = "A verification code is required here. Ask your administrator for an invitation to set it up."
+    elif decision.reason == "self-enroll-off":
+        detail = f"pam-totp enroll {account.name} sets it up; see self_enroll in pam-totp.toml(5)"
+        message = "Setting up an authenticator by yourself is not open to you here. Ask your administrator."
+    else:
+        detail = f"pam-totp enroll {account.name} sets it up"
+        message = "A verification code is required here and not set up for you. Ask your administrator to enrol you."
+    return Outcome("refused", decision.reason, joined(detail, account.note), account.name, message)
+
+
+def hold(decision: Decision) -> str:
+    """What a user who has to wait, or is locked, is told of it."""
+    if decision.reason == "locked":
+        return "Too many wrong codes: this account is locked."
+    return f"Too many wrong codes. Try again in {duration(decision.seconds)}."
+
+
+def failures_since(count: int, address: str) -> str:
+    """What a user who gets in is told of wrong codes; empty where there were none."""
+    if not count:
+        return ""
+    codes = "There was 1 wrong code" if count == 1 else f"There were {count} wrong codes"
+    return f"{codes} since your last login{f', the last from {address}' if address else ''}."
 
 
 def joined(*details: str) -> str:

@@ -1,7 +1,10 @@
 """Enrolment inside the SSH prompt or the self-service, and the hand-out of recovery codes.
 
-Imported only for the few logins that come here. Breaking off at any point leaves a record that locks nobody out: a
-pending key that is shown again next time, or codes that count as not shown and are issued anew.
+Imported only for the few logins that come here. Breaking off at any point leaves a record that locks nobody out: one
+that is as it was, or recovery codes that count as not shown and are issued anew.
+
+Whoever has the first factor may be a thief of it. So each conversation shows a key of its own, which is kept only with
+its first right code: nobody else has seen the key that a user confirms. An administrator's key is never shown.
 """
 
 from __future__ import annotations
@@ -10,55 +13,122 @@ from pam_totp.cache.accounts import Accounts
 from pam_totp.errors import PamTotpError
 from pam_totp.factors import enroll as enrolment
 from pam_totp.factors import invitation, otp, recovery
+from pam_totp.host import config as configuration
 from pam_totp.login import policy
-from pam_totp.login.attempt import Outcome, duration, joined
+from pam_totp.login.attempt import NOT_ACCEPTED, Outcome, duration, failures_since, hold, joined, refusal
 
 TRIES = 5
 COLUMNS = 78  # of a terminal that nothing is known of: 80, and PuTTY puts "| " before each line
 INVITATION_PROMPT = "Invitation code: "
 CODE_PROMPT = "Code from the app: "
-REQUIRED = "A verification code is required here and not set up yet."
+ISSUED_PROMPT = "Code, or new: "
+NEW = "new"
+REQUIRED = "A verification code is required here and not set up yet.\n"
 NOT_INVITED = "That invitation was not accepted."
 CHANGED = "Your enrolment was changed meanwhile, from elsewhere: start again."
+VOID = "The key that your administrator had made for you is void."
+ISSUED_DETAIL = "with the key that an administrator made"
+VOID_DETAIL = "the key that an administrator made is void"
+_ISSUED = (
+    "Your administrator has made a key for you. Type the code that its app shows.\n"
+    "If you do not have it, type new, and set up an app with another key.\n"
+)
+_NEW_KEY = "Here is another key. Once its first code is right, your administrator's is void.\n"
+_KEPT = (
+    "The key is kept once its first code is right. If the connection breaks before\n"
+    "that, delete the key from the app, begin again, and scan the new one.\n\n"
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pam_totp.cache.accounts import Account, Authenticator
+    from pam_totp.host.clock import Moment
     from pam_totp.login.attempt import Attempt
-    from pam_totp.login.policy import Facts
+    from pam_totp.login.policy import Decision, Facts
 
 
-def enroll(this: Attempt, account: Account, facts: Facts, invited: bool) -> Outcome:
-    """Enrol at the prompt: with a key that is shown again at the next login while it is not confirmed.
+class Beginning:
+    """What a first enrolment began with. A code counts only as long as all of it holds.
 
-    Raises CacheError where nothing can be written: enrolment needs a durable record.
+    Users take minutes to scan a key. Meanwhile somebody else may have enrolled, or an administrator may have made a key
+    or another invitation, or changed the policy.
     """
-    if invited:
-        outcome = check_invitation(this, account, facts)
-        if outcome is not None:
-            return outcome
-    pending = _pending(this)
 
-    def same(found: Account) -> bool:
-        return found.pending is not None and found.pending.identifier == pending.identifier
+    __slots__ = ("action", "invitation", "keys", "name")
 
-    outcome, codes = show_until_confirmed(this, account, pending, f"{REQUIRED}\n", same)
+    def __init__(self, account: Account, decision: Decision) -> None:
+        self.name = account.name
+        self.action = decision.action
+        self.keys = _keys(account)
+        self.invitation = account.ledger.invitation
+
+    def holds(self, this: Attempt, account: Account, accounts: Accounts) -> bool:
+        """Whether the account, as read under its lock, and the policy of now are still those. Raises ConfigError."""
+        if (account.name, _keys(account)) != (self.name, self.keys):
+            return False
+        config = configuration.load(this.paths.config, this.paths.owner)
+        config.qr = this.config.qr
+        this.config = config
+        decision = this.first_enrolment(account, this.facts(account, accounts), this.clock())
+        # Wrong invitations of somebody at the same source do not hold up the one who has shown the right one.
+        throttled = self.action == "invite" and decision.reason == "throttled"
+        return account.ledger.invitation == self.invitation and (decision.action == self.action or throttled)
+
+
+def enroll(this: Attempt, account: Account, facts: Facts, decision: Decision) -> Outcome:
+    """Enrol at the prompt of a login. Raises CacheError where nothing can be written: it needs a durable record."""
+    outcome, codes = first(this, account, facts, decision, enrolment.DEFAULT_LABEL, REQUIRED)
     if codes:
         show_recovery_codes(this, account.name, codes)
     if outcome.reason == "not-confirmed":
-        outcome.message = "That was not the right code either. Log in again to go on: the same key will be shown."
+        outcome.message = (
+            "That was not the right code either. This key is void: delete it from the app,\n"
+            "log in again, and scan the new one."
+        )
     return outcome
 
 
+def first(
+    this: Attempt, account: Account, facts: Facts, decision: Decision, label: str, reason: str
+) -> tuple[Outcome, list[str]]:
+    """Enrol somebody who has no active authenticator, as policy has decided: ENROLL, INVITE, or SKIP in self-service.
+
+    Returns the recovery codes to show, too. Raises CacheError.
+    """
+    beginning = Beginning(account, decision)
+    if beginning.action == "invite":
+        outcome = _check_invitation(this, facts, beginning, reason)
+        if outcome is not None:
+            return outcome, []
+    with Accounts(this.paths) as accounts, accounts.lock(beginning.name):
+        account = accounts.find(this.user)
+        if not beginning.holds(this, account, accounts):
+            return _changed(account), []
+        # Unchanged. A cache that takes no writes shall say so now, and not once a key is scanned.
+        accounts.save(account)
+    failures = failures_since(account.ledger.unseen, account.ledger.unseen_from)
+    codes: list[str] = []
+    issued = account.issued
+    outcome = _ask_for_issued(this, account, facts, beginning, reason, codes) if issued is not None else None
+    if outcome is None:
+        outcome, codes = _show_fresh(this, account, beginning, label, reason if issued is None else _NEW_KEY)
+        if outcome.verdict == "accepted" and issued is not None:
+            outcome.add_detail(VOID_DETAIL)
+            outcome.message = VOID
+    if outcome.verdict == "accepted":
+        outcome.message = f"{outcome.message}\n{failures}".strip()
+    return outcome, codes
+
+
 def show_until_confirmed(
-    this: Attempt, account: Account, shown: Authenticator, reason: str, ready: Callable[[Account], bool]
+    this: Attempt, account: Account, shown: Authenticator, reason: str, ready: Callable[[Account, Accounts], bool]
 ) -> tuple[Outcome, list[str]]:
     """Show a key, wait for its first code, and activate it; with it come the recovery codes to show, if any are due.
 
-    ``ready`` is handed the account as it is when a code arrives, under its lock. It sees to it that the key is pending
-    there, or returns False where the key must not be activated any more.
+    ``ready`` is handed the account as it is when a code arrives, under its lock. It puts the key into it, or returns
+    False where the key must not be activated any more.
 
     Raises CacheError where nothing can be written.
     """
@@ -66,10 +136,10 @@ def show_until_confirmed(
     for _ in range(TRIES):
         answer = this.talk.ask(prompt, echo=True)
         if answer is None:
-            return Outcome("no-answer", "no-answer", "enrolment not finished", account.name), []
-        problem, codes = _confirm(this, answer, ready)
+            return _unfinished(account), []
+        problem, codes = _confirm(this, account.name, answer, ready)
         if problem == CHANGED:
-            return Outcome("refused", "changed-meanwhile", "enrolment not finished", account.name, problem), []
+            return _changed(account), []
         if not problem:
             return Outcome("accepted", "enrolled", account.note, account.name), codes
         prompt = f"{problem}\n{CODE_PROMPT}"
@@ -130,44 +200,92 @@ def show_recovery_codes(this: Attempt, name: str, codes: list[str]) -> None:
         this.talk.tell("Other recovery codes were issued meanwhile: these are void.")
 
 
-def check_invitation(this: Attempt, account: Account, facts: Facts) -> Outcome | None:
-    """Ask for the invitation code, and charge a wrong one. None where it is right. Raises CacheError."""
-    answer = this.talk.ask(f"{REQUIRED}\nTo set it up you need an invitation.\n{INVITATION_PROMPT}")
+def _check_invitation(this: Attempt, facts: Facts, beginning: Beginning, reason: str) -> Outcome | None:
+    """Ask for the invitation code, and charge a wrong one to its source. None where it is right. Raises CacheError."""
+    answer = this.talk.ask(f"{reason}To set it up you need an invitation.\n{INVITATION_PROMPT}")
     if answer is None:
-        return Outcome("no-answer", "no-answer", "", account.name)
+        return Outcome("no-answer", "no-answer", "", beginning.name)
     if recovery.parse(answer) is None:
-        return Outcome("refused", "malformed-invitation", account.note, account.name, NOT_INVITED)
-    with Accounts(this.paths) as accounts, accounts.lock(account.name):
+        return Outcome("refused", "malformed-invitation", "", beginning.name, NOT_INVITED)
+    with Accounts(this.paths) as accounts, accounts.lock(beginning.name):
         account = accounts.find(this.user)
         now = this.clock()
-        decision = policy.first_enrolment(account, this.config, facts, now)
-        if account.active or decision.action != "invite":
-            return Outcome("refused", "changed-meanwhile", "log in again", account.name)
+        decision = this.first_enrolment(account, facts, now)
+        if decision.reason == "throttled":
+            return refusal(decision, account)
+        if account.active or account.name != beginning.name or decision.action != "invite":
+            return _changed(account)
         if invitation.matches(account, answer, accounts.sealer):
+            beginning.invitation = account.ledger.invitation
             return None
+        account.ledger.fail_recovery(facts.source, this.request.rhost, now)
+        accounts.charge(account, now)
+    return Outcome("refused", "wrong-invitation", account.note, account.name, NOT_INVITED)
+
+
+def _ask_for_issued(
+    this: Attempt, account: Account, facts: Facts, beginning: Beginning, reason: str, codes: list[str]
+) -> Outcome | None:
+    """Ask for the code of the key that an administrator made; None where the user wants another key.
+
+    Its code is guarded as at a login: who guesses it gets in. The recovery codes to show are added to ``codes``.
+    """
+    decision = policy.demand(account, this.config, facts, this.clock())
+    if decision.action == "ask":
+        prompt = f"{reason}{_ISSUED}{ISSUED_PROMPT}"
+    else:
+        # Strangers can use up the day's guesses, but keep no user from setting up another key.
+        prompt = f"{hold(decision)}\nOr type new, and set up an app with another key: "
+    answer = this.talk.ask(prompt, echo=True)
+    if answer is None:
+        return _unfinished(account)
+    if answer.strip().lower() == NEW:
+        return None
+    code = otp.parse(answer)
+    if code is None:
+        return Outcome("refused", "malformed-code", account.note, account.name, NOT_ACCEPTED)
+    with Accounts(this.paths) as accounts, accounts.lock(beginning.name):
+        account = accounts.find(this.user)
+        if not beginning.holds(this, account, accounts):
+            return _changed(account)
+        now = this.clock()
+        decision = policy.demand(account, this.config, facts, now)
+        if decision.action != "ask":
+            return refusal(decision, account)
+        now_step = otp.step_at(now.wall)
+        if enrolment.confirm(account, code, now_step, this.config.window):
+            codes += _enrolled(account, accounts, facts, now)
+            return Outcome("accepted", "enrolled", joined(ISSUED_DETAIL, account.note), account.name)
+        seconds = enrolment.seconds_off(account, code, now_step)
         account.ledger.fail(facts.source, this.request.rhost, now, this.config.lock_after)
         accounts.charge(account, now)
-    detail = joined(f"{account.ledger.row} wrong in a row", account.note)
-    return Outcome("refused", "wrong-invitation", detail, account.name, NOT_INVITED)
+    off = "" if seconds is None else f"right but {abs(seconds)} s {_side(seconds)}, check the clocks"
+    detail = joined("of the key that an administrator made", off, f"{account.ledger.row} wrong in a row", account.note)
+    word = "wrong-code" if seconds is None else "code-of-another-time"
+    return Outcome("refused", word, detail, account.name, NOT_ACCEPTED)
 
 
-def _pending(this: Attempt) -> Authenticator:
-    """The key that was shown before and not confirmed, while it is good; else a new one."""
-    with Accounts(this.paths) as accounts, accounts.lock(accounts.find(this.user).name):
-        account = accounts.find(this.user)
-        now = int(this.clock().wall)
-        pending = account.pending
-        if pending is None or not 0 <= now - pending.created < this.config.enrollment.pending:
-            pending = enrolment.begin(account, enrolment.DEFAULT_LABEL, now)
-            accounts.save(account)
-        return pending
+def _show_fresh(
+    this: Attempt, account: Account, beginning: Beginning, label: str, reason: str
+) -> tuple[Outcome, list[str]]:
+    shown = enrolment.fresh(label, int(this.clock().wall))
+
+    def ready(found: Account, accounts: Accounts) -> bool:
+        if not beginning.holds(this, found, accounts):
+            return False
+        found.authenticators = [shown]
+        # What was guessed so far was the code of a key that is void now.
+        found.ledger.unlock(otp.step_at(this.clock().wall), this.config.window)
+        return True
+
+    return show_until_confirmed(this, account, shown, reason, ready)
 
 
 def _key(this: Attempt, account: Account, authenticator: Authenticator) -> str:
     uri = enrolment.uri(account, authenticator, this.config)
     picture = enrolment.qr(uri, this.config.qr)
     columns = this.talk.columns or COLUMNS
-    key = f"  key  {enrolment.grouped(enrolment.base32(authenticator.secret))}\n\n"
+    key = f"  key  {enrolment.grouped(enrolment.base32(authenticator.secret))}\n\n{_KEPT}"
     if not picture:
         return f"Type this key into an authenticator app:\n\n{key}"
     if len(picture.partition("\n")[0]) > columns:
@@ -176,17 +294,16 @@ def _key(this: Attempt, account: Account, authenticator: Authenticator) -> str:
     return f"Scan this with an authenticator app, or type the key into it:\n\n{picture}\n\n{key}"
 
 
-def _confirm(this: Attempt, answer: str, ready: Callable[[Account], bool]) -> tuple[str, list[str]]:
-    """Activate the key with its first code: what was wrong, or nothing and the recovery codes to show.
-
-    The activation and the hashes of the recovery codes are committed together, before the codes are shown.
-    """
+def _confirm(
+    this: Attempt, name: str, answer: str, ready: Callable[[Account, Accounts], bool]
+) -> tuple[str, list[str]]:
+    """Activate the key with its first code: what was wrong, or nothing and the recovery codes to show."""
     code = otp.parse(answer)
     if code is None:
         return "A code has six digits.", []
-    with Accounts(this.paths) as accounts, accounts.lock(accounts.find(this.user).name):
+    with Accounts(this.paths) as accounts, accounts.lock(name):
         account = accounts.find(this.user)
-        if not ready(account):
+        if account.name != name or not ready(account, accounts):
             return CHANGED, []
         now = this.clock()
         now_step = otp.step_at(now.wall)
@@ -194,9 +311,30 @@ def _confirm(this: Attempt, answer: str, ready: Callable[[Account], bool]) -> tu
             seconds = enrolment.seconds_off(account, code, now_step)
             if seconds is None:
                 return "That code is wrong. Take the one the app shows now.", []
-            side = "ahead" if seconds > 0 else "behind"
-            return f"That code is right, but your phone's clock is {duration(abs(seconds))} {side}: set it.", []
-        account.ledger.succeed(this.facts(account, accounts).source, now)
-        codes = recovery.issue(account.ledger, accounts.sealer) if recovery.due(account.ledger) else []
-        accounts.save(account)
-    return "", codes
+            off = f"{duration(abs(seconds))} {_side(seconds)}"
+            return f"That code is right, but your phone's clock is {off}: set it.", []
+        return "", _enrolled(account, accounts, this.facts(account, accounts), now)
+
+
+def _enrolled(account: Account, accounts: Accounts, facts: Facts, now: Moment) -> list[str]:
+    """Save a new enrolment as a login: the recovery codes to show, whose hashes are committed with it."""
+    account.ledger.succeed(facts.source, now)
+    codes = recovery.issue(account.ledger, accounts.sealer) if recovery.due(account.ledger) else []
+    accounts.save(account)
+    return codes
+
+
+def _keys(account: Account) -> list[tuple[str, str]]:
+    return [(each.identifier, each.state) for each in account.authenticators]
+
+
+def _side(seconds: int) -> str:
+    return "ahead" if seconds > 0 else "behind"
+
+
+def _unfinished(account: Account) -> Outcome:
+    return Outcome("no-answer", "no-answer", "enrolment not finished", account.name)
+
+
+def _changed(account: Account) -> Outcome:
+    return Outcome("refused", "changed-meanwhile", "enrolment not finished", account.name, CHANGED)

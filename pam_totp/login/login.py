@@ -15,7 +15,18 @@ from pam_totp.factors import otp, recovery
 from pam_totp.host import config as configuration
 from pam_totp.host import users
 from pam_totp.login import policy
-from pam_totp.login.attempt import Attempt, Conversation, Outcome, Request, duration, joined
+from pam_totp.login.attempt import (
+    NOT_ACCEPTED,
+    Attempt,
+    Conversation,
+    Outcome,
+    Request,
+    duration,
+    failures_since,
+    hold,
+    joined,
+    refusal,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,11 +47,9 @@ __all__ = [
     "diagnose",
     "match",
     "outcome_of",
-    "refusal",
     "split",
 ]
 
-NOT_ACCEPTED = "That code was not accepted."
 LOCKED_ELSEWHERE = "Too many wrong codes: this account is locked for logins from elsewhere. Tell your administrator."
 RECOVERY_PROMPT = "Recovery code: "
 FEW_CODES = 3
@@ -119,7 +128,7 @@ def _carry_out(this: Attempt, account: Account, facts: Facts, decision: Decision
     if decision.action in ("enroll", "invite"):
         from pam_totp.login import dialogue
 
-        return dialogue.enroll(this, account, facts, invited=decision.action == "invite")
+        return dialogue.enroll(this, account, facts, decision)
 
     outcome = ask(this, account, facts, decision)
     if outcome.verdict == "accepted" and account.ledger.recovery and not account.ledger.recovery["shown"]:
@@ -134,7 +143,7 @@ def ask(this: Attempt, account: Account, facts: Facts, decision: Decision) -> Ou
     # Nothing is open and nothing locked while the user types: sshd may kill this process at any moment of it.
     prompt = this.config.prompt
     if decision.action == "ask-recovery":
-        prompt = f"{_hold(decision)} Or type a recovery code.\n{RECOVERY_PROMPT}"
+        prompt = f"{hold(decision)} Or type a recovery code.\n{RECOVERY_PROMPT}"
     answer = this.talk.ask(prompt)
     if answer is None:
         return Outcome("no-answer", "no-answer", account.note, account.name)
@@ -183,7 +192,7 @@ def _verify(this: Attempt, account: Account, facts: Facts, code: str, now: Momen
     if found is not None:
         mark, step = found
         mark.spend(step, now_step, this.config.max_drift)
-        message = _failures_since(ledger.unseen, ledger.unseen_from)
+        message = failures_since(ledger.unseen, ledger.unseen_from)
         ledger.succeed(facts.source, now)
         outcome = Outcome("accepted", "code", account.note, account.name, message)
         if ledger.locked:
@@ -207,7 +216,7 @@ def _verify_recovery(
     if not recovery.spend(account.ledger, code, accounts.sealer):
         ledger.fail_recovery(facts.source, this.request.rhost, now)
         return Outcome("refused", "wrong-recovery-code", account.note, account.name, NOT_ACCEPTED)
-    failures = _failures_since(ledger.unseen, ledger.unseen_from)
+    failures = failures_since(ledger.unseen, ledger.unseen_from)
     ledger.unlock(otp.step_at(now.wall), this.config.window)
     ledger.succeed(facts.source, now)
     left = recovery.left(ledger)
@@ -256,7 +265,8 @@ def _skipped(this: Attempt, decision: Decision, account: Account) -> Outcome:
             _start_grace(this)
         left = duration(decision.seconds)
         outcome.add_detail(f"{left} left")
-        how = ", with: pam-totp self enroll" if _self_service(this) else "."
+        open_here = this.config.self_enroll is not False and _self_service(this)
+        how = ", with: pam-totp self enroll" if open_here else "."
         outcome.message = f"A verification code will be required here: set it up within {left}{how}"
     return outcome
 
@@ -270,36 +280,6 @@ def _start_grace(this: Attempt) -> None:
             if account.ledger.grace is None:
                 account.ledger.grace = [this.clock().stamp(), 0]
                 accounts.save_or_remember(account)
-
-
-def refusal(decision: Decision, account: Account) -> Outcome:
-    """How an attempt ends that the policy refuses."""
-    if decision.reason == "throttled":
-        detail = f"{decision.seconds} s left"
-        message = _hold(decision)
-    elif decision.reason == "locked":
-        detail = f"pam-totp unlock {account.name} ends it"
-        message = f"{_hold(decision)} Ask your administrator to unlock it."
-    elif decision.reason == "not-invited":
-        detail = f"pam-totp invite {account.name} prints an invitation code"
-        message = "A verification code is required here. Ask your administrator for an invitation to set it up."
-    else:
-        detail = f"pam-totp enroll {account.name} sets it up"
-        message = "A verification code is required here and not set up for you. Ask your administrator to enrol you."
-    return Outcome("refused", decision.reason, joined(detail, account.note), account.name, message)
-
-
-def _hold(decision: Decision) -> str:
-    if decision.reason == "locked":
-        return "Too many wrong codes: this account is locked."
-    return f"Too many wrong codes. Try again in {duration(decision.seconds)}."
-
-
-def _failures_since(count: int, address: str) -> str:
-    if not count:
-        return ""
-    codes = "There was 1 wrong code" if count == 1 else f"There were {count} wrong codes"
-    return f"{codes} since your last login{f', the last from {address}' if address else ''}."
 
 
 def _codes_left(this: Attempt, left: int) -> str:

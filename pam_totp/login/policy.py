@@ -109,7 +109,8 @@ def demand(account: Account, config: Config, facts: Facts, now: Moment) -> Decis
     """Ask for a code whatever rules and exemptions say; never SKIP. Waits and the lock hold as at any login."""
     ledger = account.ledger
     locked = ledger.locks_out(facts.source, now, config.lock_after)
-    wait = ledger.wait(facts.source, now, guesses_a_day(len(account.active), config.window))
+    # Before the first enrolment it is the code of a key that an administrator made.
+    wait = ledger.wait(facts.source, now, guesses_a_day(len(account.active) or 1, config.window))
     if not locked and not wait:
         return Decision("ask", "enrolled")
     recoverable = ledger.recovery and ledger.recovery["hashes"] and not ledger.recovery_wait(facts.source, now)
@@ -124,6 +125,20 @@ def first_enrolment(account: Account, config: Config, facts: Facts, now: Moment)
     """
     rules = possible(config.rules, account, facts, now)
     return _strictest([_unenrolled(account, config, _word(config, rule), facts, now) for rule in rules])
+
+
+def self_enrolment(account: Account, config: Config, facts: Facts, now: Moment) -> Decision:
+    """The same through the self-service, where every program that runs as the user is the user.
+
+    One that enrols first, with a key of its own, locks the owner out. So where un-enrolled users are let in without a
+    code, and nothing says that they should enrol, ``self_enroll`` must say that they may.
+    """
+    decision = first_enrolment(account, config, facts, now)
+    if decision.action == "refuse":
+        return decision
+    told = decision.action != "skip" or decision.reason == "grace"
+    allowed = told if config.self_enroll is None else config.self_enroll
+    return decision if allowed else Decision("refuse", "self-enroll-off")
 
 
 def required(account: Account, config: Config, facts: Facts, now: Moment) -> bool:
@@ -177,14 +192,12 @@ def _unenrolled(account: Account, config: Config, unenrolled: str, facts: Facts,
         return Decision("refuse", state)
     if unenrolled == "enroll":
         return Decision("enroll", state)
-    if account.ledger.locked:
-        return Decision("refuse", "locked")
-    wait = account.ledger.wait(facts.source, now)
-    if wait:
-        return Decision("refuse", "throttled", wait)
     invitation = account.ledger.invitation
     if invitation is None or now.wall >= invitation[1]:
         return Decision("refuse", "not-invited")
+    wait = account.ledger.invitation_wait(facts.source, now)
+    if wait:
+        return Decision("refuse", "throttled", wait)
     return Decision("invite", state)
 
 

@@ -16,7 +16,7 @@ from pam_totp.errors import CacheError
 from pam_totp.factors import enroll as enrolment
 from pam_totp.factors import recovery
 from pam_totp.login import dialogue, log, login, policy
-from pam_totp.login.attempt import Attempt, Outcome, duration
+from pam_totp.login.attempt import Attempt, Outcome, duration, joined, refusal
 
 # What the log calls it, and whom wrong codes are charged to.
 SERVICE = "self"
@@ -26,6 +26,7 @@ _LOGIN = "sshd"
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pam_totp.cache.accounts import Account
+    from pam_totp.host.clock import Moment
     from pam_totp.login.policy import Decision, Facts
 
 
@@ -40,6 +41,10 @@ class Visit(Attempt):
         facts.source = SERVICE
         facts.service = _LOGIN
         return facts
+
+    def first_enrolment(self, account: Account, facts: Facts, now: Moment) -> Decision:
+        """What a first enrolment needs here (policy.self_enrolment)."""
+        return policy.self_enrolment(account, self.config, facts, now)
 
 
 def status(this: Visit, as_json: bool) -> int:
@@ -62,7 +67,7 @@ def status(this: Visit, as_json: bool) -> int:
         lines += [f"wrong codes since then: {account.ledger.row}"] if account.ledger.row else []
         lines += [f"the next code is looked at in {duration(wait)}"] if wait else []
     else:
-        lines.append(_first_step(policy.first_enrolment(account, this.config, facts, now), account))
+        lines.append(_first_step(this.first_enrolment(account, facts, now), account))
     this.talk.tell("\n".join(lines))
     return 0
 
@@ -73,27 +78,46 @@ def enroll(this: Visit, label: str) -> int:
     if len([each for each in account.active if each.label != label]) >= MOST_AUTHENTICATORS:
         this.talk.tell(f"You have {len(account.active)} authenticators, which is the most: remove one first.")
         return 1
-    if not (_proven(this, account, facts) if account.active else _admitted(this, account, facts)):
+    if account.active:
+        if not _proven(this, account, facts):
+            return 1
+        outcome, codes = _further(this, account, label)
+    else:
+        decision = this.first_enrolment(account, facts, this.clock())
+        if decision.action == "refuse":
+            return int(not _told(this, refusal(decision, account)))
+        outcome, codes = dialogue.first(this, account, facts, decision, label, "")
+    if outcome.reason in ("not-confirmed", "no-answer"):
+        this.talk.tell("That was not the right code either. Nothing was changed.")
         return 1
+    if outcome.verdict != "accepted":
+        return int(not _told(this, outcome))
+    own = "" if dialogue.ISSUED_DETAIL in outcome.detail else f"label {label}"
+    _record(this, account, "self-enroll", joined(own, outcome.detail))
+    if codes:
+        dialogue.show_recovery_codes(this, account.name, codes)
+    done = "The authenticator is set up: from now on its codes are good for logins."
+    this.talk.tell(f"{outcome.message}\n{done}".lstrip())
+    return 0
+
+
+def _further(this: Visit, account: Account, label: str) -> tuple[Outcome, list[str]]:
     shown = enrolment.fresh(label, int(this.clock().wall))
 
-    def ready(found: Account) -> bool:
+    def ready(found: Account, accounts: Accounts) -> bool:
+        del accounts
         # The user may take minutes, and what was proven was proven of this record. One that meanwhile was reset, or
         # in which somebody else has enrolled, takes no key.
-        if _active(found) != _active(account):
+        if _keys(found) != _keys(account):
             return False
         found.authenticators = [*found.active, shown]
         return True
 
     outcome, codes = dialogue.show_until_confirmed(this, account, shown, "", ready)
-    if outcome.verdict != "accepted":
-        this.talk.tell(outcome.message or "That was not the right code either. Nothing was changed.")
-        return 1
-    _record(this, account, "self-enroll", f"label {label}")
-    if codes:
-        dialogue.show_recovery_codes(this, account.name, codes)
-    this.talk.tell(f"The authenticator {label!r} is set up: from now on its codes are good for logins.")
-    return 0
+    if outcome.verdict == "accepted" and account.issued is not None:
+        outcome.add_detail(dialogue.VOID_DETAIL)
+        outcome.message = dialogue.VOID
+    return outcome, codes
 
 
 def issue_recovery_codes(this: Visit) -> int:
@@ -129,11 +153,15 @@ def remove(this: Visit, label: str | None) -> int:
             "pam-totp self enroll --label LABEL"
         )
         return 1
+    if not account.active and account.issued is not None:
+        # Nobody has proven to be its owner, and every program of the user's could come here.
+        this.talk.tell("Your administrator made this key for you: ask your administrator to remove it.")
+        return 1
     if account.active and not _proven(this, account, facts):
         return 1
     with Accounts(this.paths) as accounts, accounts.lock(account.name):
         found = accounts.find(this.user)
-        changed = _active(found) != _active(account) or not enrolment.remove(found, label)
+        changed = _keys(found) != _keys(account) or not enrolment.remove(found, label)
         if not changed:
             accounts.save(found)
     if changed:
@@ -147,10 +175,15 @@ def remove(this: Visit, label: str | None) -> int:
 
 def _first_step(decision: Decision, account: Account) -> str:
     if decision.action == "refuse":
-        return login.refusal(decision, account).message
+        return refusal(decision, account).message
     within = f", within {duration(decision.seconds)}" if decision.reason == "grace" else ""
     invited = ", with your invitation" if decision.action == "invite" else ""
-    return f"To set up an authenticator app{within}{invited}: pam-totp self enroll"
+    key = (
+        "set up an authenticator app"
+        if account.issued is None
+        else "confirm your administrator's key, or set up another"
+    )
+    return f"To {key}{within}{invited}: pam-totp self enroll"
 
 
 def _read(this: Visit) -> tuple[Account, Facts]:
@@ -159,27 +192,16 @@ def _read(this: Visit) -> tuple[Account, Facts]:
         return account, this.facts(account, accounts)
 
 
-def _active(account: Account) -> set[str]:
-    return {each.identifier for each in account.active}
+def _keys(account: Account) -> set[tuple[str, str]]:
+    return {(each.identifier, each.state) for each in account.authenticators}
 
 
 def _proven(this: Visit, account: Account, facts: Facts) -> bool:
     """Whether the user has typed a good code, or recovery code; it is charged either way."""
     decision = policy.demand(account, this.config, facts, this.clock())
     if decision.action == "refuse":
-        return _told(this, login.refusal(decision, account))
+        return _told(this, refusal(decision, account))
     return _told(this, login.ask(this, account, facts, decision))
-
-
-def _admitted(this: Visit, account: Account, facts: Facts) -> bool:
-    """Whether the user may enrol for the first time, which at most takes an invitation."""
-    decision = policy.first_enrolment(account, this.config, facts, this.clock())
-    if decision.action == "refuse":
-        return _told(this, login.refusal(decision, account))
-    if decision.action == "invite":
-        outcome = dialogue.check_invitation(this, account, facts)
-        return outcome is None or _told(this, outcome)
-    return True
 
 
 def _told(this: Visit, outcome: Outcome) -> bool:

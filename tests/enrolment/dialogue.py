@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tests.login.host import Host
 
 CODE = "Code from the app: "
+HANDED = "Code, or new: "
 INVITATION = "Invitation code: "
 ENTER = "type yes: "
 COMMAND = "echo the login goes on"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tests.enrolment import screens
-from tests.enrolment.dialogue import CODE, ENTER, GOES_ON, enrolled, finish, shown, started, take
+from tests.enrolment.dialogue import CODE, ENTER, GOES_ON, HANDED, enrolled, finish, shown, started, take
 from tests.lab.setup import EXAMPLES
-from tests.login.host import Host, kinds, steady
+from tests.login.host import Host, Person, kinds, steady
 
 pytestmark = pytest.mark.usefixtures("enrolling")
 
 PROMPT = "Verification code:"
+ONCE = ("-o", "NumberOfPasswordPrompts=1")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def test_a_user_enrols_and_the_login_goes_on(host: Host) -> None:
     mark = host.machine.mark()
     with started(alice) as session:
         alice = shown(alice, session)
-        assert host.status(alice)["state"] == "pending"
+        assert host.status(alice)["state"] == "none"
         for answer in ("what code?", alice.wrong(), alice.code(-10), alice.code(4)):
             session.answer(answer)
             session.expect(CODE)
@@ -46,10 +47,20 @@ def test_who_has_enrolled_is_asked_from_the_next_login_on_and_the_first_code_is_
     assert kinds(again) == [PROMPT]
 
 
-def test_after_five_wrong_codes_the_next_login_shows_the_same_key(host: Host) -> None:
+def unfinished(host: Host, alice: Person) -> None:
+    """Nothing is kept of a key that was shown, and the next login shows another one, which enrols."""
+    assert host.status(alice)["state"] == "none"
+    assert host.status(alice)["failures"] == 0
+    with started(alice) as session:
+        other = shown(alice, session)
+        assert other.secret != alice.secret
+        finish(other, session)
+
+
+def test_after_five_wrong_codes_the_next_login_shows_another_key(host: Host) -> None:
     alice = host.person(enrolled=False)
     mark = host.machine.mark()
-    with started(alice, "-o", "NumberOfPasswordPrompts=1") as session:
+    with started(alice, *ONCE) as session:
         alice = shown(alice, session)
         for _ in range(4):
             session.answer(alice.wrong())
@@ -58,26 +69,18 @@ def test_after_five_wrong_codes_the_next_login_shows_the_same_key(host: Host) ->
         assert session.wait() == 255
         assert screens.told(session.screen, alice) == screens.kept("five-wrong-codes")
     assert [(line["outcome"], line["reason"]) for line in host.decisions(mark)] == [("refused", "not-confirmed")]
-    assert host.status(alice)["failures"] == 0
-    with started(alice) as session:
-        assert shown(alice, session).secret == alice.secret
-        finish(alice, session)
+    unfinished(host, alice)
 
 
-def test_breaking_off_at_the_first_code_locks_nobody_out_and_the_key_stays_good(host: Host) -> None:
+@pytest.mark.parametrize("answers", [[], ["123456"], ["123456", "123456"]])
+def test_breaking_off_at_the_first_code_locks_nobody_out_and_keeps_nothing(host: Host, answers: list[str]) -> None:
     alice = host.person(enrolled=False)
-    for answers in ([], ["123456"], ["123456", "123456"]):
-        with started(alice) as session:
-            known = alice.secret
-            alice = shown(alice, session)
-            assert known in ("", alice.secret)
-            for answer in answers:
-                session.answer(answer)
-                session.expect(CODE)
-    assert host.status(alice)["state"] == "pending"
     with started(alice) as session:
-        session.expect(CODE)
-        finish(alice, session)
+        alice = shown(alice, session)
+        for answer in answers:
+            session.answer(answer)
+            session.expect(CODE)
+    unfinished(host, alice)
 
 
 def test_breaking_off_with_ctrl_c_is_no_different(host: Host) -> None:
@@ -86,11 +89,10 @@ def test_breaking_off_with_ctrl_c_is_no_different(host: Host) -> None:
         alice = shown(alice, session)
         session.send("\x03")
         assert session.wait() != 0
-    with started(alice) as session:
-        assert shown(alice, session).secret == alice.secret
+    unfinished(host, alice)
 
 
-def test_when_sshd_runs_out_of_patience_nothing_is_lost(host: Host) -> None:
+def test_when_sshd_runs_out_of_patience_nobody_is_locked_out(host: Host) -> None:
     alice = host.person(enrolled=False)
     host.machine.sshd.drop_in("00-impatient", "LoginGraceTime 1\n")
     host.machine.sshd.reload()
@@ -103,9 +105,148 @@ def test_when_sshd_runs_out_of_patience_nothing_is_lost(host: Host) -> None:
     finally:
         host.machine.sshd.remove("00-impatient")
         host.machine.sshd.reload()
+    unfinished(host, alice)
+
+
+# Somebody who has the user's first factor, and what he gets with it
+
+
+def test_a_thief_who_looks_and_hangs_up_does_not_have_the_owners_codes(host: Host) -> None:
+    steady(6)
+    alice = host.person(enrolled=False)
     with started(alice) as session:
-        assert shown(alice, session).secret == alice.secret
-        finish(alice, session)
+        thief = shown(alice, session)
+    with started(alice) as session:
+        owner = shown(alice, session)
+        finish(owner, session)
+    assert not alice.log_in(thief.code()).ok
+    assert alice.log_in(owner.code()).ok
+
+
+def test_of_two_sessions_one_enrols_and_the_other_is_told(host: Host) -> None:
+    steady(6)
+    alice = host.person(enrolled=False)
+    mark = host.machine.mark()
+    with started(alice, *ONCE) as there:
+        thief = shown(alice, there)
+        with started(alice) as here:
+            owner = shown(alice, here)
+            finish(owner, here)
+        there.answer(thief.code())
+        assert there.wait() == 255
+        assert "Your enrolment was changed meanwhile, from elsewhere: start again." in there.screen
+    assert [line["reason"] for line in host.decisions(mark)] == ["enrolled", "changed-meanwhile"]
+    assert not alice.log_in(thief.code()).ok
+    assert alice.log_in(owner.code()).ok
+
+
+def test_a_key_that_an_administrator_made_is_not_shown_but_asked_for(host: Host) -> None:
+    steady(6)
+    alice = host.person(pending=True)
+    mark = host.machine.mark()
+    with started(alice) as session:
+        session.expect(HANDED)
+        session.answer(alice.code(-1))
+        take(host, session)
+        session.answer("yes")
+        session.expect(GOES_ON)
+        assert screens.told(session.screen, alice) == screens.kept("handed")
+    assert [(line["outcome"], line["reason"]) for line in host.decisions(mark)] == [("accepted", "enrolled")]
+    assert kinds(alice.log_in(alice.code())) == [PROMPT]
+
+
+def test_asking_for_another_key_and_hanging_up_voids_nothing(host: Host) -> None:
+    steady(6)
+    owner = host.person(pending=True)
+    with started(owner) as session:
+        session.expect(HANDED)
+        session.answer("new")
+        thief = shown(owner, session)
+    assert host.status(owner)["state"] == "pending"
+    with started(owner, *ONCE) as session:
+        session.expect(HANDED)
+        session.answer(thief.code())
+        assert session.wait() == 255
+    with started(owner) as session:
+        session.expect(HANDED)
+        session.answer(owner.code(-1))
+        take(host, session)
+        session.answer("yes")
+        session.expect(GOES_ON)
+    assert not owner.log_in(thief.code()).ok
+    assert owner.log_in(owner.code()).ok
+
+
+def test_another_key_voids_the_administrators_when_it_is_confirmed_and_that_is_told_and_logged(host: Host) -> None:
+    steady(6)
+    alice = host.person(pending=True)
+    mark = host.machine.mark()
+    with started(alice, command=None) as session:
+        session.expect(HANDED)
+        session.answer("new")
+        own = shown(alice, session)
+        session.answer(own.code(-1))
+        take(host, session)
+        session.answer("yes")
+        session.expect(r"\$ ")
+        assert "The key that your administrator had made for you is void." in session.screen
+    (line,) = host.decisions(mark)
+    assert (line["reason"], line["detail"]) == ("enrolled", "the key that an administrator made is void")
+    assert not alice.log_in(alice.code()).ok
+    assert alice.log_in(own.code()).ok
+
+
+def test_a_guesser_of_the_administrators_code_has_to_wait_and_keeps_nobody_out(host: Host) -> None:
+    steady(12)
+    alice = host.person(pending=True)
+    mark = host.machine.mark()
+    for _ in range(3):
+        with started(alice, *ONCE) as session:
+            session.expect(HANDED)
+            session.answer(alice.wrong())
+            assert session.wait() == 255
+            assert "That code was not accepted." in session.screen
+    assert [line["reason"] for line in host.decisions(mark)] == ["wrong-code"] * 3
+    with started(alice) as session:
+        # From here not even the right code is looked at, but nobody is in the way of another key.
+        session.expect("Or type new, and set up an app with another key: ")
+        session.answer(alice.code())
+        session.expect("Or type new, and set up an app with another key: ")
+        session.answer("new")
+        shown(alice, session)
+    elsewhere = host.machine.ssh(alice.user, command="true", key=str(alice.elsewhere()["key"]))
+    with elsewhere as session:
+        session.expect(HANDED)
+        session.answer(alice.code(-1))
+        take(host, session)
+        session.answer("yes")
+        assert session.wait() == 0
+        assert "There were 3 wrong codes since your last login, the last from 127.0.0.1." in session.screen
+    assert host.status(alice)["state"] == "active"
+
+
+def test_a_key_made_while_another_is_being_scanned_stays(host: Host) -> None:
+    alice = host.person(enrolled=False)
+    with started(alice, *ONCE) as session:
+        thief = shown(alice, session)
+        alice = host.enroll(alice, pending=True)
+        session.answer(thief.code())
+        assert session.wait() == 255
+        assert "Your enrolment was changed meanwhile, from elsewhere: start again." in session.screen
+    assert host.status(alice)["state"] == "pending"
+    host.confirm(alice)
+    assert alice.log_in(alice.code()).ok
+
+
+def test_a_session_that_began_before_the_policy_was_closed_enrols_nobody(host: Host) -> None:
+    alice = host.person(enrolled=False)
+    with started(alice, *ONCE) as session:
+        thief = shown(alice, session)
+        host.machine.write("/etc/pam-totp/config.toml", 'unenrolled = "deny"\n')
+        session.answer(thief.code())
+        assert session.wait() == 255
+    host.machine.write("/etc/pam-totp/config.toml", 'unenrolled = "enroll"\n')
+    assert host.status(alice)["state"] == "none"
 
 
 def test_recovery_codes_that_were_not_acknowledged_are_issued_anew_at_the_next_login(host: Host) -> None:
@@ -151,25 +292,6 @@ def test_what_answers_every_question_alike_has_acknowledged_nothing(host: Host) 
         session.expect(PROMPT)
         session.answer(alice.code())
         take(host, session)
-
-
-def test_of_two_sessions_that_show_the_same_key_one_enrols_and_the_other_is_told(host: Host) -> None:
-    steady(6)
-    alice = host.person(enrolled=False)
-    with started(alice) as here, started(alice, "-o", "NumberOfPasswordPrompts=1") as there:
-        alice = shown(alice, here)
-        assert shown(alice, there).secret == alice.secret
-        finish(alice, here)
-        there.answer(alice.code())
-        assert there.wait() == 255
-        assert "Your enrolment was changed meanwhile, from elsewhere: start again." in there.screen
-    assert alice.log_in(alice.code()).ok
-
-
-def test_a_key_that_an_administrator_left_pending_is_the_one_that_is_shown(host: Host) -> None:
-    alice = host.person(pending=True)
-    with started(alice) as session:
-        assert shown(alice, session).secret == alice.secret
 
 
 def test_re_enrolment_keeps_the_old_authenticator_until_the_new_one_is_confirmed(host: Host) -> None:

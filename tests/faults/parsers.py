@@ -215,6 +215,7 @@ def _ledgers(host: Host) -> list[Ledger]:
     granted.exemption = [int(host.wall) + 60, "on a ship"]
     granted.grace = [host.now().stamp(), 60]
     granted.invitation = [host.sealer().token("invitation"), int(host.wall) + 60]
+    granted.issued = "0011223344556677"
     granted.locked = True
     return [Ledger(), tried, granted]
 

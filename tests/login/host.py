@@ -97,12 +97,16 @@ class Host:
 
     @contextmanager
     def config(self, text: str) -> Iterator[None]:
-        """Have a configuration file for a while."""
+        """Have another configuration file for a while."""
+        before = self.machine.run(["cat", CONFIG], check=False)
         self.machine.write(CONFIG, text + "\n")
         try:
             yield
         finally:
-            self.machine.run(["rm", CONFIG])
+            if before.returncode:
+                self.machine.run(["rm", CONFIG])
+            else:
+                self.machine.write(CONFIG, before.stdout)
 
     def status(self, person: Person) -> Any:
         """What `pam-totp status --json` says of a user."""

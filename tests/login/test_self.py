@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.login.host import Host, Person, kinds, steady
+from tests.login.host import CONFIG, Host, Person, kinds, steady
 from tests.login.self_service import (
     CODE,
     CODE_OF_THE_APP,
+    KEY,
     SOCKET,
     Service,
     enrolled,
@@ -42,9 +43,11 @@ with socket.socket(socket.AF_UNIX) as connection:
 
 @pytest.fixture(scope="module")
 def service(host: Host) -> Iterator[Service]:
-    """The service, for all tests of the module."""
+    """The service, for all tests of the module; un-enrolled users may enrol there."""
+    host.machine.write(CONFIG, "self_enroll = true\n")
     with Service(host.machine) as service:
         yield service
+    host.machine.run(["rm", CONFIG])
 
 
 def changes(host: Host, mark: int) -> list[str]:
@@ -223,6 +226,67 @@ def test_a_first_enrolment_obeys_the_policy(host: Host) -> None:
             session.answer("yes")
             assert session.wait() == 0
         assert alice.log_in(alice.code()).ok
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ("", "self-enroll-off"),
+        ('unenrolled = "skip"', "self-enroll-off"),
+        ('unenrolled = "deny"', "not-enrolled"),
+        ('self_enroll = true\nunenrolled = "deny"', "not-enrolled"),
+        ('self_enroll = false\nunenrolled = "enroll"', "self-enroll-off"),
+        ('self_enroll = false\n[enrollment]\nperiod = "7d"', "self-enroll-off"),
+    ],
+)
+def test_where_policy_has_nobody_enrol_no_program_of_a_user_locks_the_user_out(
+    host: Host, setting: str, reason: str
+) -> None:
+    alice = host.person(enrolled=False)
+    mark = host.machine.mark()
+    with host.config(setting):
+        done = visit(alice, "enroll", answers=("123456",))
+    assert done.returncode == 1
+    assert CODE_OF_THE_APP not in done.stdout
+    assert "Ask your administrator" in done.stdout
+    assert [(line["service"], line["reason"]) for line in host.decisions(mark)] == [("self", reason)]
+    assert kinds(alice.log_in()) == []
+
+
+@pytest.mark.parametrize("setting", ['unenrolled = "enroll"', '[enrollment]\nperiod = "7d"'])
+def test_where_policy_has_users_enrol_they_may_do_so_here(host: Host, setting: str) -> None:
+    steady(5)
+    alice = host.person(enrolled=False)
+    with host.config(setting):
+        alice, _ = enrolled(alice)
+    assert alice.log_in(alice.code()).ok
+
+
+def test_a_key_that_an_administrator_made_is_not_for_whoever_runs_as_the_user(host: Host) -> None:
+    steady(8)
+    alice = host.person(pending=True)
+    removed = visit(alice, "remove")
+    assert removed.returncode == 1
+    assert "ask your administrator to remove it" in removed.stdout
+    guessed = visit(alice, "enroll", answers=(alice.wrong(),))
+    assert (guessed.returncode, KEY.findall(guessed.stdout)) == (1, [])
+    assert "That code was not accepted." in guessed.stdout
+    with terminal(alice, "enroll") as session:
+        session.expect("Code, or new: ")
+        session.answer("new")
+        session.expect(CODE_OF_THE_APP)
+        scanned(alice, session.screen)
+        session.send("\x03")
+        session.wait()
+    assert host.status(alice)["state"] == "pending"
+    with terminal(alice, "enroll") as session:
+        session.expect("Code, or new: ")
+        session.answer(alice.code(-1))
+        session.expect("type yes: ")
+        recovery_codes(alice, session.screen)
+        session.answer("yes")
+        assert session.wait() == 0
+    assert alice.log_in(alice.code()).ok
 
 
 def test_everybody_sees_and_changes_their_own_only(host: Host) -> None:

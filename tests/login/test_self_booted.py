@@ -45,6 +45,7 @@ def booted(suite: str, debs: tuple[Path, ...]) -> Iterator[Booted]:
         apt(machine, "install", *on_it(debs))
         for name in ("alice", "bob", "carol"):
             machine.user(name, key=False)
+        machine.write("/etc/pam-totp/config.toml", "self_enroll = true\n")
         yield machine
 
 

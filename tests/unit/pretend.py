@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pyotp
 
 from pam_totp.cache import keys, seal, store
-from pam_totp.cache.accounts import ACTIVE, Accounts, Authenticator, seal_bucket
+from pam_totp.cache.accounts import ACTIVE, PENDING, Accounts, Authenticator, seal_bucket
 from pam_totp.factors import otp
 from pam_totp.host.clock import Moment
 from pam_totp.host.config import Arguments
@@ -130,13 +130,15 @@ class Host:
             file.write(text)
         os.chmod(self.paths.config, 0o644)
 
-    def enroll(self, user: User = ALICE, label: str = "phone", state: str = ACTIVE) -> bytes:
-        """Give a user an authenticator; returns its secret."""
+    def enroll(self, user: User = ALICE, label: str = "phone", state: str = ACTIVE, issued: bool = False) -> bytes:
+        """Give a user an authenticator; returns its secret. ``issued``: a pending one, by an administrator of now."""
         secret = hashlib.sha1(f"{user.name} {label}".encode()).digest()
         with self.accounts() as accounts:
             account = accounts.find(user)
             identifier = hashlib.sha1(secret).hexdigest()[:16]
+            state = PENDING if issued else state
             account.authenticators.append(Authenticator(identifier, state, label, "local", int(self.wall), secret))
+            account.ledger.issued = identifier if issued else None
             accounts.save(account)
         return secret
 

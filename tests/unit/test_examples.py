@@ -45,13 +45,14 @@ def test_the_configuration_shows_every_default(tmp_path: Path) -> None:
     config, text = loaded(tmp_path, r"^#(\w+ = |\[)")
     shown = tomllib.loads(text)
     assert attributes(config) == attributes(Config())
-    assert set(shown) == set(Config.__slots__) - {"remember", "rules"}  # these have none
+    assert set(shown) == set(Config.__slots__) - {"remember", "rules", "self_enroll", "obsolete"}  # these have none
     assert set(shown["enrollment"]) == set(Enrollment.__slots__)
 
 
 def test_the_examples_in_the_configuration_are_accepted(tmp_path: Path) -> None:
     config, _ = loaded(tmp_path, r"^#   (\w+ = |\[)")
     assert config.remember == 12 * 3600
+    assert config.self_enroll is True
     assert [rule.mfa for rule in config.rules] == ["skip", "require"]
 
 

@@ -99,7 +99,7 @@ def default_in(text: str) -> str:
 
 def test_the_page_of_the_configuration_has_every_key_and_no_other() -> None:
     top, enrollment, rule = re.split(r"^\.Ss .*\n", CONFIGURATION.partition(".Sh FILES")[0], flags=re.MULTILINE)
-    assert set(keys_in(top)) == set(Config.__slots__) - {"enrollment", "rules"}
+    assert set(keys_in(top)) == set(Config.__slots__) - {"enrollment", "rules", "obsolete"}
     assert set(keys_in(enrollment)) == set(Enrollment.__slots__)
     assert set(keys_in(rule)) == set(Rule.__slots__) - {"number"}
 
@@ -109,6 +109,7 @@ def test_the_page_of_the_configuration_has_the_defaults() -> None:
     stated = {key: default_in(text) for key, text in keys_in(top).items()}
     assert stated.pop("issuer") == "the name of the host"
     assert stated.pop("remember") == "nothing is"
+    assert stated.pop("self_enroll") == "as the policy says"
     assert stated == {key: json.dumps(getattr(Config(), key)) for key in stated}
     for key, text in keys_in(enrollment).items():
         default = getattr(Enrollment(), key)

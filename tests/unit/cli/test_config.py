@@ -24,6 +24,14 @@ def test_a_file_that_is_not_understood_is_told_with_the_reason(command: Command,
     assert "unknown key 'windows'" in ran.err
 
 
+def test_a_key_that_means_nothing_any_more_is_told_but_good(command: Command, host: Host) -> None:
+    host.configure('[enrollment]\nperiod = "7d"\npending = "1d"\n')
+    ran = command("config", "check")
+    assert ran.code == 0
+    assert ran.out.startswith("[enrollment] pending means nothing any more: remove it; ")
+    assert ran.out.endswith("good (0 rules)\n")
+
+
 def test_a_rule_that_is_never_reached_is_told(command: Command, host: Host) -> None:
     host.configure('[[rule]]\n[[rule]]\nusers = ["alice"]\nmfa = "skip"\n')
     ran = command("config", "check")

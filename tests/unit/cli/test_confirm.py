@@ -47,6 +47,17 @@ def test_lines_are_tried_until_one_is_right(command: Command, host: Host, secret
     assert ran.err == "pam-totp: six digits, please\npam-totp: that code is wrong: take the one the app shows now\n"
 
 
+def test_what_strangers_guessed_at_the_key_before_does_not_lock_the_user_out(command: Command, host: Host) -> None:
+    host.configure('unenrolled = "enroll"\nlock_after = 10\n')
+    secret = host.enroll(issued=True)
+    for number in range(10):
+        assert host.login("alice", host.wrong(secret), rhost=f"203.0.113.{number}").reason == "wrong-code"
+    assert host.account().ledger.locked
+    assert command("confirm", "alice", piped=host.code(secret) + "\n").code == 0
+    assert host.account().state == "active"
+    assert host.login("alice", host.code(secret, 1)).reason == "code"
+
+
 @pytest.mark.parametrize("piped", ["", "\n", "111111\n", "111111"])
 def test_without_a_right_code_it_stays_pending(piped: str, command: Command, host: Host, secret: bytes) -> None:
     assert host.wrong(secret) == "111111"

@@ -60,7 +60,8 @@ def listening(host: Host, answer: Callable[[socket.socket], object]) -> Iterator
 
 @pytest.fixture
 def service(host: Host, passwd: Passwd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The service, for one caller after another."""
+    """The service, for one caller after another, who may enrol there."""
+    host.configure("self_enroll = true\n")
     passwd.add(ME.name, ME.uid)
     monkeypatch.setattr(pwd, "getpwuid", {ME.uid: passwd[ME.name]}.__getitem__)
     shells = tmp_path / "shells"

@@ -187,18 +187,29 @@ def test_any_content_is_understood_or_refused_with_a_message(content: bytes) -> 
         assert loaded.prompt.isprintable()
 
 
+@pytest.mark.parametrize(
+    ("text", "value"), [("", None), ("self_enroll = true\n", True), ("self_enroll = false\n", False)]
+)
+def test_self_enrolment_is_allowed_refused_or_left_to_the_policy(text: str, value: bool | None) -> None:
+    assert load(text).self_enroll is value
+
+
 # Tables
+
+
+def test_a_file_written_for_0_1_0_is_still_understood() -> None:
+    """To refuse a key that means nothing any more would lock users out at the upgrade."""
+    loaded = load('[enrollment]\nperiod = "14d"\npending = "1h"\n')
+    assert loaded.obsolete == ["[enrollment] pending"]
+    assert loaded.enrollment.period == 14 * 86_400
+    assert load("").obsolete == []
 
 
 def test_the_table_of_enrolment_has_its_defaults_and_makes_a_deadline_of_a_period() -> None:
     plain = load("[enrollment]\n").enrollment
-    assert (plain.period, plain.after, plain.pending) == (7 * 86_400, "deny", 7 * 86_400)
-    loaded = load('[enrollment]\nperiod = "14d"\nafter = "enroll"\npending = "1h"\n')
-    assert (loaded.enrollment.period, loaded.enrollment.after, loaded.enrollment.pending) == (
-        14 * 86_400,
-        "enroll",
-        3600,
-    )
+    assert (plain.period, plain.after) == (7 * 86_400, "deny")
+    loaded = load('[enrollment]\nperiod = "14d"\nafter = "enroll"\n')
+    assert (loaded.enrollment.period, loaded.enrollment.after) == (14 * 86_400, "enroll")
     assert loaded.unenrolled == "deadline"
     assert load('unenrolled = "deny"\n[enrollment]\nperiod = "1d"\n').unenrolled == "deny"
 

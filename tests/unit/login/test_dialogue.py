@@ -20,6 +20,7 @@ from tests.unit.pretend import ALICE, ELSEWHERE, HERE, STEP, Host, Visitor
 from tests.unit.scan import scan
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from pam_totp.login.attempt import Outcome
@@ -125,50 +126,80 @@ def test_a_wrong_code_is_explained_and_asked_for_again(host: Host) -> None:
     ]
 
 
-def test_five_wrong_codes_end_the_login_and_the_same_key_is_shown_at_the_next(host: Host) -> None:
-    outcome, first = log_in(host, *["000"] * 5)
-    assert (outcome.verdict, outcome.reason) == ("refused", "not-confirmed")
-    assert "the same key will be shown" in outcome.message
-    assert host.account().ledger.row == 0  # no guess at anything
+@pytest.mark.parametrize("answers", [(None,), ("nonsense", None), ("000",) * 5])
+def test_a_key_that_is_not_confirmed_is_void_and_the_next_login_shows_another(
+    answers: tuple[str | None, ...], host: Host
+) -> None:
+    outcome, first = log_in(host, *answers)
+    if answers[-1] is None:
+        assert (outcome.verdict, outcome.detail) == ("no-answer", "enrolment not finished")
+    else:
+        assert (outcome.verdict, outcome.reason) == ("refused", "not-confirmed")
+        assert "This key is void: delete it from the app" in outcome.message
+    assert "If the connection breaks before\nthat, delete the key from the app" in first.said
+    assert host.account().empty  # nothing of the key, and no guess at anything
     outcome, second = log_in(host, 0, ENTER)
     assert outcome.reason == "enrolled"
-    assert second.secret == first.secret
+    assert second.secret != first.secret
 
 
-def test_breaking_off_leaves_the_key_pending_and_it_is_shown_again(host: Host) -> None:
-    outcome, first = log_in(host, None)
-    assert (outcome.verdict, outcome.detail) == ("no-answer", "enrolment not finished")
-    assert states(host) == [PENDING]
-    assert log_in(host, None)[1].secret == first.secret
+def test_somebody_who_has_seen_a_key_has_none_of_the_owners_codes(host: Host) -> None:
+    _, thief = log_in(host, None, rhost=ELSEWHERE)
+    _, owner = log_in(host, 0, ENTER)
+    host.later(STEP)
+    assert log_in(host, host.code(thief.secret), rhost=ELSEWHERE)[0].reason == "wrong-code"
+    assert log_in(host, host.code(owner.secret))[0].reason == "code"
 
 
-def test_a_key_that_was_shown_too_long_ago_is_replaced(host: Host) -> None:
-    host.configure('unenrolled = "enroll"\n[enrollment]\npending = "1h"\n')
-    first = log_in(host, None)[1].secret
-    host.later(3599)
-    assert log_in(host, None)[1].secret == first
-    host.later(1)
-    second = log_in(host, None)[1].secret
-    assert second != first
-    host.wall -= 10 * DAY  # made in the future: the clock was wrong when it was made
-    assert log_in(host, None)[1].secret != second
+def owner_enrols(host: Host) -> None:
+    log_in(host, 0, ENTER)
 
 
-def test_a_key_that_is_removed_or_replaced_while_the_user_types_is_not_activated(host: Host) -> None:
-    def reset() -> str:
-        host.change(lambda account: account.authenticators.clear())
-        return "123456"
+def administrator_enrols(host: Host) -> None:
+    host.enroll(ALICE, "other")
 
-    outcome, _ = log_in(host, reset)
+
+def administrator_makes_a_key(host: Host) -> None:
+    host.enroll(ALICE, "other", issued=True)
+
+
+def policy_is_closed(host: Host) -> None:
+    host.configure('unenrolled = "deny"\n')
+
+
+def owner_enrols_by_code(host: Host) -> None:
+    issued = host.account().issued
+    assert issued is not None
+    log_in(host, host.code(issued.secret), ENTER)
+
+
+def policy_wants_an_invitation(host: Host) -> None:
+    host.configure('unenrolled = "invite"\n')
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        owner_enrols,
+        administrator_enrols,
+        administrator_makes_a_key,
+        policy_is_closed,
+        policy_wants_an_invitation,
+    ],
+)
+def test_what_changes_while_a_key_is_scanned_leaves_it_void(event: Callable[[Host], None], host: Host) -> None:
+    after: list[list[str]] = []
+
+    def meanwhile() -> str:
+        event(host)
+        after.append(sorted(each.identifier for each in host.account().authenticators))
+        return host.code(talk.secret)
+
+    talk = Visitor(host, meanwhile)
+    outcome = login.attempt(login.Request("alice", "sshd", ELSEWHERE), Arguments([]), host.paths, host.now, talk)
     assert (outcome.verdict, outcome.reason) == ("refused", "changed-meanwhile")
-
-    def replace() -> str:
-        host.change(lambda account: account.authenticators.clear())
-        return host.code(host.enroll(ALICE, "other", PENDING))
-
-    outcome, _ = log_in(host, replace)
-    assert (outcome.verdict, outcome.reason) == ("refused", "changed-meanwhile")
-    assert states(host) == [PENDING]
+    assert outcome.message == "Your enrolment was changed meanwhile, from elsewhere: start again."
+    assert sorted(each.identifier for each in host.account().authenticators) == after[0]
 
 
 def test_on_a_full_disk_nobody_enrols(host: Host, disk: Disk) -> None:
@@ -181,14 +212,130 @@ def test_on_a_full_disk_nobody_enrols(host: Host, disk: Disk) -> None:
 def test_a_disk_that_fills_while_the_user_types_activates_nothing(host: Host, disk: Disk) -> None:
     def fill() -> str:
         disk.full = True
-        pending = host.account().pending
-        assert pending is not None
-        return host.code(pending.secret)
+        return host.code(talk.secret)
 
-    outcome, _ = log_in(host, fill)
+    talk = Visitor(host, fill)
+    outcome = login.attempt(login.Request("alice"), Arguments([]), host.paths, host.now, talk)
     assert outcome.verdict == "unavailable"
     disk.full = False
-    assert states(host) == [PENDING]
+    assert host.account().empty
+
+
+# A key that an administrator made
+
+
+def test_it_is_never_shown_and_its_code_enrols(host: Host) -> None:
+    key = host.enroll(issued=True)
+    outcome, talk = log_in(host, host.code(key), ENTER)
+    assert (outcome.verdict, outcome.reason) == ("accepted", "enrolled")
+    assert outcome.detail == "with the key that an administrator made"
+    assert "  key  " not in talk.said
+    assert base64.b32encode(key).decode("ascii") not in talk.said.replace(" ", "")
+    assert len(codes_in(talk)) == 10
+    assert log_in(host, host.code(key))[0].reason == "spent-code"
+    host.later(STEP)
+    assert log_in(host, host.code(key))[0].reason == "code"
+
+
+@pytest.mark.parametrize("answers", [(None,), ("new", None), (" NEW ", "nonsense", None), ("new", *["000"] * 5)])
+def test_who_looks_and_hangs_up_voids_nothing(answers: tuple[str | None, ...], host: Host) -> None:
+    key = host.enroll(issued=True)
+    log_in(host, *answers)
+    assert log_in(host, host.code(key), ENTER)[0].reason == "enrolled"
+
+
+def test_another_key_voids_it_with_its_first_right_code(host: Host) -> None:
+    key = host.enroll(issued=True)
+    outcome, talk = log_in(host, "new", "nonsense", 0, ENTER)
+    assert (outcome.reason, outcome.detail) == ("enrolled", "the key that an administrator made is void")
+    assert outcome.message == "The key that your administrator had made for you is void."
+    assert [each.secret for each in host.account().authenticators] == [talk.secret]
+    host.later(STEP)
+    assert log_in(host, host.code(key))[0].reason == "wrong-code"
+
+
+def test_what_is_no_code_of_it_is_refused_and_no_guess(host: Host) -> None:
+    host.enroll(issued=True)
+    for answer in ("", "news", "aaaaa-aaaaa", "12345"):
+        assert log_in(host, answer)[0].reason == "malformed-code"
+    assert host.account().ledger.row == 0
+
+
+def test_guesses_at_its_code_wait_as_at_a_login_and_the_owner_is_told(host: Host) -> None:
+    key = host.enroll(issued=True)
+    for number in range(1, 4):
+        outcome, _ = log_in(host, host.wrong(key), rhost=ELSEWHERE)
+        assert (outcome.verdict, outcome.reason) == ("refused", "wrong-code")
+        assert f"{number} wrong in a row" in outcome.detail
+    outcome, talk = log_in(host, host.code(key), rhost=ELSEWHERE)
+    assert (outcome.verdict, outcome.reason) == ("refused", "throttled")
+    assert talk.echoed == [
+        "Too many wrong codes. Try again in 30 s.\nOr type new, and set up an app with another key: "
+    ]
+    outcome, _ = log_in(host, host.code(key), ENTER)
+    assert outcome.reason == "enrolled"
+    assert outcome.message == f"There were 3 wrong codes since your last login, the last from {ELSEWHERE}."
+
+
+def test_a_code_of_it_from_another_time_is_a_guess_and_tells_nothing(host: Host) -> None:
+    key = host.enroll(issued=True)
+    outcome, _ = log_in(host, host.code(key, 5))
+    assert (outcome.reason, outcome.message) == ("code-of-another-time", "That code was not accepted.")
+    assert "right but 150 s ahead" in outcome.detail
+    assert host.account().ledger.row == 1
+
+
+def test_a_days_guesses_are_used_up_for_strangers_and_another_key_stays_open(host: Host) -> None:
+    host.configure('unenrolled = "enroll"\nlock_after = 24\n')
+    key = host.enroll(issued=True)
+    for number in range(24):
+        log_in(host, host.wrong(key), rhost=f"203.0.113.{number}")
+    assert log_in(host, host.code(key))[0].reason == "locked"
+    outcome, talk = log_in(host, "new", 0, ENTER)
+    assert outcome.reason == "enrolled"
+    assert "There were 24 wrong codes" in outcome.message
+    host.later(STEP)
+    assert log_in(host, host.code(talk.secret))[0].reason == "code"
+
+
+def test_a_code_that_comes_after_the_day_was_used_up_is_not_looked_at(host: Host) -> None:
+    key = host.enroll(issued=True)
+
+    def meanwhile() -> str:
+        for _ in range(3):
+            log_in(host, host.wrong(key))
+        return host.code(key)
+
+    assert log_in(host, meanwhile)[0].reason == "throttled"
+
+
+def test_a_wide_window_allows_fewer_guesses(host: Host) -> None:
+    host.configure('unenrolled = "enroll"\nwindow = 10\n')
+    key = host.enroll(issued=True)
+    for number in range(4):
+        assert log_in(host, host.wrong(key), rhost=f"203.0.113.{number}")[0].reason == "wrong-code"
+    assert log_in(host, host.code(key))[0].reason == "throttled"
+
+
+@pytest.mark.parametrize(
+    "event", [owner_enrols_by_code, administrator_enrols, administrator_makes_a_key, policy_is_closed]
+)
+def test_what_changes_while_its_code_is_typed_lets_nobody_in(event: Callable[[Host], None], host: Host) -> None:
+    key = host.enroll(issued=True)
+
+    def meanwhile() -> str:
+        event(host)
+        return host.code(key, 1)
+
+    assert log_in(host, meanwhile, rhost=ELSEWHERE)[0].reason == "changed-meanwhile"
+
+
+def test_a_key_that_0_1_0_has_shown_is_neither_shown_nor_asked_for(host: Host) -> None:
+    key = host.enroll(state=PENDING)
+    outcome, talk = log_in(host, 0, ENTER)
+    assert outcome.reason == "enrolled"
+    assert talk.secret != key
+    assert [each.secret for each in host.account().authenticators] == [talk.secret]
 
 
 # Invitations
@@ -243,15 +390,82 @@ def test_an_invitation_that_ends_while_it_is_typed_is_none(invitation: str, host
     assert log_in(host, type_slowly)[0].reason == "changed-meanwhile"
 
 
-def test_wrong_invitations_are_charged_and_lead_to_waiting_and_to_the_lock(invitation: str, host: Host) -> None:
-    for number in range(1, 4):
-        outcome, _ = log_in(host, "aaaaa-aaaaa")
-        assert (outcome.reason, outcome.detail) == ("wrong-invitation", f"{number} wrong in a row")
-    assert log_in(host)[0].reason == "throttled"
-    assert log_in(host, invitation, None, rhost=ELSEWHERE)[0].reason == "no-answer"
-    for number in range(7):
-        log_in(host, "aaaaa-aaaaa", rhost=f"203.0.113.{number}")
-    assert log_in(host, rhost=ELSEWHERE)[0].reason == "locked"
+def test_wrong_invitations_wait_at_their_own_source_and_lock_nothing(invitation: str, host: Host) -> None:
+    for number in range(40):
+        for _ in range(5):
+            assert log_in(host, "aaaaa-aaaaa", rhost=f"203.0.113.{number}")[0].reason == "wrong-invitation"
+        assert log_in(host, rhost=f"203.0.113.{number}")[0].reason == "throttled"
+    ledger = host.account().ledger
+    assert (ledger.row, ledger.locked, ledger.recent) == (0, False, [])
+    outcome, _ = log_in(host, invitation, 0, ENTER)
+    assert outcome.reason == "enrolled"
+    assert "There were 200 wrong codes since your last login, the last from 203.0.113.39." in outcome.message
+
+
+def test_who_has_shown_the_right_one_is_not_held_up_at_the_same_source(invitation: str, host: Host) -> None:
+    def meanwhile() -> str:
+        for _ in range(5):
+            log_in(host, "aaaaa-aaaaa")
+        return host.code(talk.secret)
+
+    talk = Visitor(host, invitation, meanwhile, ENTER)
+    outcome = login.attempt(login.Request("alice", "sshd", HERE), Arguments([]), host.paths, host.now, talk)
+    assert outcome.reason == "enrolled"
+
+
+def test_a_right_one_that_comes_after_five_wrong_ones_is_not_looked_at(invitation: str, host: Host) -> None:
+    def meanwhile() -> str:
+        for _ in range(5):
+            log_in(host, "aaaaa-aaaaa")
+        return invitation
+
+    assert log_in(host, meanwhile)[0].reason == "throttled"
+
+
+def another_invitation(host: Host) -> None:
+    with host.accounts() as accounts:
+        account = accounts.find(ALICE)
+        issue(account, int(host.wall) + 3600, accounts.sealer)
+        accounts.save(account)
+
+
+def its_end(host: Host) -> None:
+    host.later(3600)
+
+
+def a_laxer_policy(host: Host) -> None:
+    host.configure('unenrolled = "enroll"\n')
+
+
+@pytest.mark.parametrize("event", [another_invitation, its_end, policy_is_closed, a_laxer_policy])
+def test_an_invitation_must_hold_when_the_first_code_comes(
+    event: Callable[[Host], None], invitation: str, host: Host
+) -> None:
+    def meanwhile() -> str:
+        event(host)
+        return host.code(talk.secret)
+
+    talk = Visitor(host, invitation, meanwhile)
+    outcome = login.attempt(login.Request("alice", "sshd", HERE), Arguments([]), host.paths, host.now, talk)
+    assert outcome.reason == "changed-meanwhile"
+    assert host.account().authenticators == []
+
+
+def test_an_invitation_comes_before_the_code_of_an_administrators_key(invitation: str, host: Host) -> None:
+    key = host.enroll(issued=True)
+    assert log_in(host, host.code(key))[0].reason == "malformed-invitation"
+    assert log_in(host, invitation, host.code(key), ENTER)[0].reason == "enrolled"
+
+
+def test_two_conversations_with_one_invitation_enrol_once(invitation: str, host: Host) -> None:
+    def meanwhile() -> str:
+        assert log_in(host, invitation, 0, ENTER)[0].reason == "enrolled"
+        return host.code(talk.secret)
+
+    talk = Visitor(host, invitation, meanwhile)
+    outcome = login.attempt(login.Request("alice", "sshd", ELSEWHERE), Arguments([]), host.paths, host.now, talk)
+    assert outcome.reason == "changed-meanwhile"
+    assert len(host.account().active) == 1
 
 
 def test_what_has_not_the_form_of_an_invitation_is_no_guess(invitation: str, host: Host) -> None:

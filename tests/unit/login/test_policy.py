@@ -17,7 +17,7 @@ from pam_totp.cache.ledger import Ledger
 from pam_totp.factors.publickeys import PublicKey
 from pam_totp.host.clock import Moment
 from pam_totp.host.config import DAY, Config, Rule, load
-from pam_totp.login.policy import Facts, decide, demand, first_enrolment, matches, required
+from pam_totp.login.policy import Facts, decide, demand, first_enrolment, matches, required, self_enrolment
 from tests.unit.places import ME
 from tests.unit.pretend import BOOT, MEMORY
 
@@ -392,14 +392,50 @@ def test_an_invitation_counts_until_it_is_over() -> None:
     assert decide(invited(NOW.wall), config("invite"), FACTS, NOW).reason == "not-invited"
 
 
-def test_wrong_invitations_are_throttled_and_locked_like_wrong_codes() -> None:
+def test_wrong_invitations_hold_up_their_own_source_only() -> None:
     user = invited(NOW.wall + 3600)
-    for _ in range(3):
-        user.ledger.fail(SOURCE, "", NOW, 100)
+    for number in range(100):
+        user.ledger.fail_recovery(f"net:192.0.2.{number}", "", NOW)
+    for _ in range(5):
+        user.ledger.fail_recovery(SOURCE, "", NOW)
     decision = decide(user, config("invite"), FACTS, NOW)
-    assert (decision.action, decision.reason, decision.seconds) == ("refuse", "throttled", 30)
-    user.ledger.locked = True
-    assert decide(user, config("invite"), Facts("alice", "key:00"), NOW).reason == "locked"
+    assert (decision.action, decision.reason, decision.seconds) == ("refuse", "throttled", 600)
+    assert decide(user, config("invite"), Facts("alice", "key:00"), NOW).action == "invite"
+
+
+def test_guesses_at_the_code_of_an_administrators_key_hold_up_no_invitation() -> None:
+    user = invited(NOW.wall + 3600)
+    for _ in range(200):
+        user.ledger.fail(SOURCE, "", NOW, 100)
+    assert user.ledger.locked
+    assert decide(user, config("invite"), FACTS, NOW).action == "invite"
+
+
+# The self-service
+
+
+@pytest.mark.parametrize("word", [None, True, False])
+@pytest.mark.parametrize(
+    ("setting", "unasked", "reason"),
+    [
+        ("", "refuse", "self-enroll-off"),
+        ('unenrolled = "enroll"', "enroll", "not-enrolled"),
+        ('[enrollment]\nperiod = "2d"', "skip", "grace"),
+        ('unenrolled = "deny"', "refuse", "not-enrolled"),
+        ('unenrolled = "invite"', "refuse", "not-invited"),
+    ],
+)
+def test_who_may_enrol_through_the_self_service(setting: str, unasked: str, reason: str, word: bool | None) -> None:
+    settings = rules(general=setting)
+    settings.self_enroll = word
+    decision = self_enrolment(account(), settings, FACTS, NOW)
+    closed = unasked == "refuse" and reason != "self-enroll-off"
+    if word is None or closed:
+        assert (decision.action, decision.reason) == (unasked, reason)
+    elif word:
+        assert decision.action != "refuse"
+    else:
+        assert (decision.action, decision.reason) == ("refuse", "self-enroll-off")
 
 
 # Deadlines

@@ -191,6 +191,7 @@ def test_a_caller_who_does_not_listen_does_no_harm(host: Host) -> None:
 
 
 def test_the_time_is_limited(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.configure("self_enroll = true\n")
     monkeypatch.setattr(server, "SECONDS", 0)
     near, far = socket.socketpair()
     with near, far:
@@ -205,6 +206,7 @@ def test_the_time_is_limited(host: Host, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_every_verb_is_done(host: Host) -> None:
+    host.configure("self_enroll = true\n")
     asked = served(host, request(verb="enroll", label="watch", columns=200, qr="ascii"))
     assert "##" in asked[0]["ask"]
     assert asked[0]["echo"] is True

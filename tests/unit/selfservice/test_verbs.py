@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from typing import TYPE_CHECKING
@@ -26,7 +27,14 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("quick_hash")
 
+OPEN = "self_enroll = true\n"
 RULE = '[[rule]]\nusers = ["alice"]\n'
+
+
+@pytest.fixture(autouse=True)
+def self_enrolment(host: Host) -> None:
+    """Everybody may enrol here."""
+    host.configure(OPEN)
 
 
 def visit(
@@ -101,29 +109,81 @@ def test_a_wrong_code_is_explained_and_asked_for_again(host: Host) -> None:
 
 
 def test_after_five_wrong_codes_nothing_was_changed(host: Host) -> None:
-    before = host.snapshot()
     result, talk = enroll(host, *["nonsense"] * 5)
     assert result == 1
     assert talk.told == ["That was not the right code either. Nothing was changed."]
-    assert host.snapshot() == before
+    assert host.account().empty
 
 
 @pytest.mark.parametrize("answers", [(None,), ("nonsense", None)])
 def test_breaking_off_changes_nothing(answers: tuple[str | None, ...], host: Host) -> None:
-    before = host.snapshot()
     result, _ = enroll(host, *answers)
     assert result == 1
-    assert host.snapshot() == before
+    assert host.account().empty
 
 
-def test_breaking_off_keeps_a_key_that_waits_at_the_prompt(host: Host) -> None:
-    host.enroll(state=PENDING)
-    enroll(host, None)
-    assert host.account().pending is not None
+@pytest.mark.parametrize("answers", [(None,), ("new", None), ("new", *["nonsense"] * 5)])
+def test_breaking_off_keeps_a_key_that_an_administrator_made(answers: tuple[str | None, ...], host: Host) -> None:
+    key = host.enroll(issued=True)
+    _, talk = enroll(host, *answers)
+    account = host.account()
+    assert account.issued is not None
+    assert account.issued.secret == key
+    assert base64.b32encode(key).decode("ascii") not in talk.said.replace(" ", "")
 
 
-def test_a_key_that_somebody_else_has_seen_is_never_shown_again(host: Host) -> None:
-    """Whoever was in the user's session before may have begun an enrolment, and noted the key."""
+def test_a_key_that_an_administrator_made_takes_its_code(host: Host, journal: Journal) -> None:
+    key = host.enroll(issued=True)
+    assert status(host).endswith("To confirm your administrator's key, or set up another: pam-totp self enroll")
+    result, _ = enroll(host, host.code(key), "yes")
+    assert result == 0
+    assert [each.secret for each in host.account().active] == [key]
+    assert actions(journal) == [
+        'pam-totp: user=alice action=self-enroll by=alice detail="with the key that an administrator made"'
+    ]
+
+
+def test_another_key_voids_it_and_that_is_told_and_logged(host: Host, journal: Journal) -> None:
+    host.enroll(issued=True)
+    result, talk = enroll(host, "new", 0, "yes")
+    assert result == 0
+    assert [each.secret for each in host.account().authenticators] == [talk.secret]
+    assert talk.told[-1].startswith("The key that your administrator had made for you is void.\n")
+    assert 'detail="label phone; the key that an administrator made is void"' in actions(journal)[-1]
+
+
+def test_a_further_key_voids_it_too(host: Host, journal: Journal) -> None:
+    phone = host.enroll()
+    host.enroll(label="tablet", issued=True)
+    result, talk = enroll(host, host.code(phone), 0, "yes", label="watch")
+    assert result == 0
+    assert "The key that your administrator had made for you is void." in talk.said
+    assert "the key that an administrator made is void" in actions(journal)[-1]
+
+
+def test_guesses_at_its_code_wait_and_are_logged(host: Host, journal: Journal) -> None:
+    key = host.enroll(issued=True)
+    for _ in range(3):
+        result, talk = enroll(host, host.wrong(key))
+        assert (result, talk.told) == (1, ["That code was not accepted."])
+        assert "service=self rhost=- outcome=refused reason=wrong-code" in journal[-1][1]
+    _, talk = enroll(host, host.code(key))
+    assert talk.told == ["Too many wrong codes. Try again in 30 s."]
+    assert host.account().active == []
+
+
+def test_it_is_not_removed_by_whoever_runs_as_the_user(host: Host) -> None:
+    host.enroll(issued=True)
+    result, talk = remove(host)
+    assert (result, talk.told) == (
+        1,
+        ["Your administrator made this key for you: ask your administrator to remove it."],
+    )
+    assert host.account().issued is not None
+
+
+def test_a_key_that_0_1_0_left_is_never_shown_nor_asked_for(host: Host) -> None:
+    """There whoever passed the first factor was shown it."""
     pending = host.enroll(state=PENDING)
     _, first = enroll(host, None)
     _, second = enroll(host, 0, "yes")
@@ -300,7 +360,7 @@ def prompted(host: Host) -> bool:
 @pytest.mark.parametrize(
     "setting",
     [
-        'unenrolled = "skip"\n',
+        f'unenrolled = "skip"\n{OPEN}',
         'unenrolled = "enroll"\n',
         '[enrollment]\nperiod = "7d"\n',
         f'unenrolled = "deny"\n{RULE}unenrolled = "enroll"\n',
@@ -335,6 +395,36 @@ def test_whoever_is_denied_at_the_prompt_is_denied_here(setting: str, host: Host
     ]
     assert "service=self rhost=- outcome=refused reason=not-enrolled" in journal[-1][1]
     assert host.account().state == "none"
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "",
+        'unenrolled = "skip"\n',
+        'self_enroll = false\nunenrolled = "enroll"\n',
+        'self_enroll = false\n[enrollment]\nperiod = "7d"\n',
+    ],
+)
+def test_where_the_policy_lets_nobody_enrol_no_program_of_the_user_does(
+    setting: str, host: Host, journal: Journal
+) -> None:
+    host.configure(setting)
+    result, talk = enroll(host)
+    assert result == 1
+    assert talk.told == ["Setting up an authenticator by yourself is not open to you here. Ask your administrator."]
+    assert "reason=self-enroll-off" in journal[-1][1]
+    phone = host.enroll()
+    assert enroll(host, host.code(phone), 0, "yes", label="tablet")[0] == 0  # whoever has a code is its owner
+
+
+def test_an_enrolment_that_began_before_it_was_forbidden_takes_no_code(host: Host) -> None:
+    def forbid() -> str:
+        host.configure("self_enroll = false\n")
+        return "123456"
+
+    result, talk = enroll(host, forbid)
+    assert (result, talk.told) == (1, ["Your enrolment was changed meanwhile, from elsewhere: start again."])
 
 
 def test_an_exemption_does_not_say_that_anybody_may_enrol(host: Host) -> None:
@@ -380,9 +470,9 @@ def test_an_invitation_is_asked_for_during_an_exemption_too(host: Host) -> None:
 def test_guessing_invitations_has_to_wait(host: Host) -> None:
     host.configure('unenrolled = "invite"\n')
     invite(host)
-    for _ in range(3):
+    for _ in range(5):
         enroll(host, "aaaaa-bbbbb")
-    assert enroll(host)[1].told == ["Too many wrong codes. Try again in 30 s."]
+    assert enroll(host)[1].told == ["Too many wrong codes. Try again in 10 min."]
 
 
 def invite(host: Host) -> str:
@@ -583,7 +673,8 @@ def test_the_status_of_one_user_tells_nothing_of_another(host: Host) -> None:
 @pytest.mark.parametrize(
     ("setting", "advice"),
     [
-        ("", "To set up an authenticator app: pam-totp self enroll"),
+        ("", "is not open to you here. Ask your administrator."),
+        (OPEN, "To set up an authenticator app: pam-totp self enroll"),
         ('[enrollment]\nperiod = "7d"\n', "To set up an authenticator app, within 7 days: pam-totp self enroll"),
         ('unenrolled = "deny"\n', "Ask your administrator to enrol you."),
         ('unenrolled = "invite"\n', "Ask your administrator for an invitation to set it up."),
