@@ -60,7 +60,7 @@ def changes(paths: Paths, pin: Pin) -> Changes:
         raise SetupError(f"{path} is missing: {pin.service} has to be installed first")
     try:
         text = pamfile.applied(old.text, pin.variant, pin.engine)
-        pinned.asked(paths, pin, text)
+        pinned.asked(paths, pin, text, alone=True)
     except ConfigError as error:
         raise SetupError(f"{path}: {error}: put the lines in by hand where they belong, as pam_totp(8) says") from None
     found[path] = (old, old.with_text(text))

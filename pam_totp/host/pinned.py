@@ -220,8 +220,12 @@ def losses(paths: Paths, service: str) -> list[str]:
     return found
 
 
-def asked(paths: Paths, pin: Pin, text: str) -> None:
-    """Make sure that PAM comes to each line of a variant in this text, and that it decides. Raises ConfigError."""
+def asked(paths: Paths, pin: Pin, text: str, *, alone: bool = False) -> None:
+    """Make sure that PAM comes to each line of a variant in this text, and that it decides.
+
+    With ``alone``, that no other line of this module, as in a file that is included, asks a second time.
+    Raises ConfigError.
+    """
 
     def read(name: str) -> str:
         path = name if name.startswith("/") else f"{paths.services}/{name}"
@@ -235,9 +239,6 @@ def asked(paths: Paths, pin: Pin, text: str) -> None:
     except (ValueError, files.UnsafeFileError) as error:
         raise ConfigError(str(error)) from None
     all_wanted = pamfile.lines_for(pin.variant, pin.engine)
-    for line in stacks["auth"]:
-        if line.arguments is not None and " ".join(line.words) not in all_wanted:
-            raise ConfigError(f"the line {' '.join(line.words)!r} asks as well: take it out first")
     for wanted in all_wanted:
         words = wanted.split()
         lines = stacks[words[0]]
@@ -246,3 +247,6 @@ def asked(paths: Paths, pin: Pin, text: str) -> None:
             raise ConfigError(f"the line {wanted!r} is missing")
         if "pam_permit.so" not in words and (obstacle := pamfile.obstacle(lines, places[0])):
             raise ConfigError(f"the line {wanted!r} does not decide: {obstacle}")
+    ours = [" ".join(line.words) for line in stacks["auth"] if line.arguments is not None]
+    if alone and (others := [line for line in ours if line not in all_wanted]):
+        raise ConfigError(f"the line {others[0]!r} asks as well: take it out first")

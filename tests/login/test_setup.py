@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.lab.machine import Machine
 from tests.login.host import Host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.lab.machine import Completed
-    from tests.lab.roots import Root
+    from tests.lab.machine import Completed, Machine
     from tests.lab.ssh import Result
     from tests.login.host import Person
 
@@ -28,23 +26,22 @@ LOCAL = "auth required pam_access.so\n"
 
 
 @pytest.fixture
-def host(installed_root: Root) -> Iterator[Host]:
+def host(fresh_machine: Machine) -> Iterator[Host]:
     """A host as apt leaves it, with sshd running and local changes to PAM's file."""
-    with Machine(installed_root) as machine:
-        machine.sh(
-            f"""
-            set -e
-            sed -i 's/pam_unix.so nullok$/& nodelay/' /etc/pam.d/common-auth
-            sed -i '/^@include common-auth/i {LOCAL.strip()}' {STACK}
-            chmod 640 {STACK}
-            chgrp adm {STACK}
-            """
-        )
-        machine.sshd.start()
-        host = Host(machine)
-        yield host
-        host.close()
-        assert host.leaks() == []
+    fresh_machine.sh(
+        f"""
+        set -e
+        sed -i 's/pam_unix.so nullok$/& nodelay/' /etc/pam.d/common-auth
+        sed -i '/^@include common-auth/i {LOCAL.strip()}' {STACK}
+        chmod 640 {STACK}
+        chgrp adm {STACK}
+        """
+    )
+    fresh_machine.sshd.start()
+    host = Host(fresh_machine)
+    yield host
+    host.close()
+    assert host.leaks() == []
 
 
 def run_setup(host: Host, *words: str, check: bool = True) -> Completed:
@@ -87,15 +84,19 @@ def in_force(host: Host, variant: str) -> None:
     assert run_setup(host, "--check").stdout == "sshd: in force\n"
 
 
-def test_each_variant_and_each_change_of_it_is_in_force_and_undo_brings_back_every_byte(host: Host) -> None:
+@pytest.mark.engines
+def test_each_variant_and_each_change_of_it_is_in_force_and_undo_brings_back_every_byte(
+    host: Host, engine: str
+) -> None:
     before = state(host)
     for variant in (*VARIANTS, "key"):
-        done = told(host, "--variant", variant)
+        done = told(host, "--variant", variant, "--engine", engine)
+        assert f" {host.machine.module} " in host.machine.read(STACK)
         assert (done["changed"], done["variant"], done["files"]) == (True, variant, [STACK, DROP_IN])
         assert re.fullmatch(r"kill -HUP \d+", done["reloaded"])
         in_force(host, variant)
         after = state(host)
-        again = told(host, "--variant", variant)
+        again = told(host, "--variant", variant, "--engine", engine)
         assert (again["changed"], again["files"], again["reloaded"]) == (False, [], None)
         assert state(host) == after
     undone = told(host, "--undo")

@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.full
 
-DEB = "/root/pam-totp.deb"
 STACK = "/etc/pam.d/sshd"
 DROP_IN = "/etc/ssh/sshd_config.d/00-pam-totp.conf"
 PATIENCE = 30
 
 
 @pytest.fixture(scope="module")
-def booted(suite: str, deb: Path) -> Iterator[Booted]:
-    """A machine of the suite that systemd has booted, with the package and no limits on connections."""
+def booted(suite: str, debs: tuple[Path, ...]) -> Iterator[Booted]:
+    """A machine of the suite that systemd has booted, with the packages and no limits on connections."""
     with Booted(suite) as machine:
-        machine.write(DEB, deb.read_bytes())
-        apt(machine, "install", DEB)
+        for package in debs:
+            machine.write(f"/root/{package.name}", package.read_bytes())
+        apt(machine, "install", *(f"/root/{package.name}" for package in debs))
         machine.sshd.drop_in("90-lab", "PerSourcePenalties no\n" if machine.sshd.knows("PerSourcePenalties=no") else "")
         machine.run(["systemctl", "restart", "ssh.service"])
         yield machine

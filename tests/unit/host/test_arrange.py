@@ -106,6 +106,13 @@ def test_a_stack_that_would_not_decide_is_refused_before_anything_is_written(ser
     assert server.state() == before
 
 
+def test_where_an_included_file_asks_already_a_second_question_is_refused(server: Server) -> None:
+    common = f"{server.host.paths.services}/common-auth"
+    server.write(common, server.read(common) + "auth required pam_totp.so combined=split\n")
+    with pytest.raises(pinned.SetupError, match="asks as well"):
+        put(server, "password")
+
+
 def test_a_file_that_others_can_write_is_refused(server: Server) -> None:
     os.chmod(server.stack, 0o666)
     with pytest.raises(UnsafeFileError, match="open to others"):

@@ -35,7 +35,7 @@ HAND = {
     ),
 }
 variants = pytest.mark.parametrize("variant", VARIANTS)
-engines = pytest.mark.parametrize("engine", ENGINES)
+modules = pytest.mark.parametrize("module", ENGINES)
 
 # Lines that a file of a service can have; one of them is what asks for the password.
 _WORDS = ["auth", "account", "session", "required", "[success=1 default=ignore]", "pam_unix.so", "\\", "#", MARK, "\t"]
@@ -97,10 +97,10 @@ def test_every_line_of_others_stays_in_force_but_the_question_for_the_password(
 
 
 @variants
-@engines
-def test_debians_own_file_gets_the_lines_in_their_places(variant: str, engine: str) -> None:
-    text = applied(DEBIAN, variant, engine)
-    lines = lines_for(variant, engine)
+@modules
+def test_debians_own_file_gets_the_lines_in_their_places(variant: str, module: str) -> None:
+    text = applied(DEBIAN, variant, module)
+    lines = lines_for(variant, module)
     rest = [" ".join(line.words) for line in parse(DEBIAN)][1:]
     expected = {
         "key": lines,

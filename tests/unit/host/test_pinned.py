@@ -53,7 +53,6 @@ def test_in_force_nothing_is_missing(server: Server) -> None:
         (LINE, LINE.replace("required", "optional"), "is missing"),
         (LINE, LINE.replace(" first_factor=publickey", ""), "is missing"),
         (LINE, "auth sufficient pam_permit.so\n" + LINE, "can skip it"),
-        (LINE, LINE + "\nauth required pam_python.so pam_totp.py", "asks as well"),
         (LINE, "auth [success=1 default=ignore] pam_unix.so\n" + LINE, "can skip it"),
         (
             "@include common-account",
