@@ -25,6 +25,7 @@ from pam_totp.cli import (
     recovery,
     reset,
     self,
+    setup,
     status,
     unlock,
 )
@@ -33,6 +34,7 @@ from pam_totp.host.paths import Paths
 
 VERBS = (
     init,
+    setup,
     enroll,
     confirm,
     status,

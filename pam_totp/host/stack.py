@@ -62,13 +62,13 @@ def verification_is_certain(service: str, paths: Paths) -> bool:
         return False
     for number, (control, words) in enumerate(lines):
         if control in ("required", "requisite") and _arguments(words) == ["combined=verify"]:
-            return all(_stays_before(number - at, each) for at, (each, _) in enumerate(lines[:number])) and all(
+            return all(stays_before(number - at, each) for at, (each, _) in enumerate(lines[:number])) and all(
                 "=reset" not in each for each, _ in lines[number:]
             )
     return False
 
 
-def _stays_before(distance: int, control: str) -> bool:
+def stays_before(distance: int, control: str) -> bool:
     """Whether a line, so many before another, can neither end the stack well nor jump over that other one."""
     if control in ("required", "requisite", "optional"):
         return True

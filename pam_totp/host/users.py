@@ -62,6 +62,14 @@ def with_uid(uid: int) -> tuple[User, str] | None:
     return None if user is None or user.uid != uid else (user, entry.pw_shell or "/bin/sh")
 
 
+def everybody() -> list[tuple[str, int, str, str]]:
+    """Name, uid, home and login shell of all users that NSS lists; a directory service may list none of its own."""
+    return [
+        (_from_file_system(entry.pw_name), entry.pw_uid, entry.pw_dir, entry.pw_shell or "/bin/sh")
+        for entry in pwd.getpwall()
+    ]
+
+
 def groups(user: User, wanted: Iterable[str]) -> frozenset[str]:
     """The ``wanted`` groups that the user is in.
 

@@ -7,6 +7,7 @@ import syslog
 NOTICE = syslog.LOG_NOTICE
 INFO = syslog.LOG_INFO
 ERROR = syslog.LOG_ERR
+ALERT = syslog.LOG_ALERT
 _LONGEST_VALUE = 256
 
 TYPE_CHECKING = False

@@ -204,6 +204,40 @@ print(login.attempt(login.Request("alice"), Arguments([]), Paths(), lambda: then
     assert scene.machine.run(["/usr/bin/python3", "-c", later]).stdout.strip() == "code"
 
 
+@pytest.mark.section("Nobody gets in any more")
+def test_everything_is_undone_by_one_command_or_without_python(scene: Scene) -> None:
+    before = fresh(scene)
+    for broken in ("", "chmod 0 /usr/bin/python3*"):
+        scene.machine.run(["pam-totp", "setup", "--variant", "key", "--yes"])
+        assert scene.machine.login(scene.alice, key=True, code="000000").asked_code
+        scene.machine.sh(broken)
+        scene.run()
+        assert scene.machine.read("/etc/pam.d/sshd") == before
+        assert scene.machine.login(scene.alice, key=True).ok
+
+
+@pytest.mark.section("Enforcement lost")
+def test_what_is_gone_is_said_and_put_back(scene: Scene) -> None:
+    before = fresh(scene)
+    scene.machine.run(["pam-totp", "setup", "--variant", "key", "--yes"])
+    scene.machine.write("/etc/pam.d/sshd", before)
+    assert "is missing" in scene.run()
+    scene.run()
+    scene.works()
+
+
+def fresh(scene: Scene) -> str:
+    """A host as Debian has it, for setup to change; returns PAM's file."""
+    text = scene.machine.read("/etc/pam.d/sshd").replace(
+        "auth       required     pam_permit.so\n", "@include common-auth\n"
+    )
+    text = "".join(line for line in text.splitlines(keepends=True) if "pam_totp" not in line)
+    scene.machine.write("/etc/pam.d/sshd", text)
+    scene.machine.sshd.remove("00-pam-totp-key-and-code")
+    scene.machine.sshd.restart()
+    return text
+
+
 @pytest.mark.section("Package removed")
 def test_a_removed_package_is_installed_again_or_taken_out_of_the_stack(scene: Scene, debs: tuple[Path, ...]) -> None:
     repository(scene.machine, debs)

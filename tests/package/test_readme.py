@@ -44,7 +44,7 @@ def remedies() -> dict[str, list[str]]:
 
 
 INSTALL = blocks("Install")[0]
-ENROLL, PASSWORD, KEY, CLOSE = blocks("Roll it out without locking yourself out")
+ENROLL, KEY, PASSWORD, CLOSE = blocks("Roll it out without locking yourself out")
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,10 @@ def test_everybody_gets_back_in_from_each_variant(host: Booted, alice: User, bob
     assert len(undo) == 1
     before = host.read("/etc/pam.d/sshd")
     for steps, key in ((PASSWORD, False), (KEY, True)):
-        typed(host, steps)
+        with host.terminal(["bash", "-c", steps]) as session:
+            session.expect(r"Put this in force\? \[y/N\] ")
+            session.answer("y")
+            assert session.wait() == 0
         password = None if key else alice.password
         assert host.login(bob, key=key, password=None if key else bob.password).ok
         fresh_step()
@@ -109,7 +112,7 @@ def test_everybody_gets_back_in_from_each_variant(host: Booted, alice: User, bob
 
 
 def test_the_rollout_ends_with_an_enforced_login(host: Booted, alice: User, bob: User, secret: str) -> None:
-    typed(host, PASSWORD)
+    typed(host, f"{PASSWORD.strip()} --yes")
     typed(host, "pam-totp unlock alice")
     fresh_step()
     right = host.login(alice, password=alice.password, code=code(secret))

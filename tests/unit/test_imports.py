@@ -163,6 +163,7 @@ def test_what_is_pure_imports_nothing_that_reads_or_writes(module: str) -> None:
         ({"fcntl"}, {"pam_totp.cache.volatile"}),
         ({"tomllib", "tomli"}, {"pam_totp.host.config"}),
         ({"segno", "pyotp"}, {"pam_totp.factors.enroll"}),
+        ({"subprocess"}, {"pam_totp.host.programs"}),
         ({"cryptography"}, set()),
     ],
     ids=lambda value: "+".join(sorted(value)) or "nobody",
@@ -275,7 +276,8 @@ def measured(host: Host, request: pytest.FixtureRequest) -> tuple[str, list[set[
     """The engine; and what the script and setcred load, the result of a login, what it loads, and what was loaded."""
     secret = host.enroll(User("root", 0))
     paths = host.paths
-    defaults = (paths.key, paths.config, paths.cache, paths.run, paths.owner, paths.socket, paths.services)
+    places = (paths.key, paths.config, paths.cache, paths.run, paths.owner, paths.socket, paths.services)
+    defaults = (*places, paths.drop_ins)
     right = code(secret, int(time.time() // 30))
     if request.param == "pam_python":
         program = PROBE.format(checkout=str(CHECKOUT), defaults=defaults, code=right)

@@ -79,9 +79,13 @@ def test_the_completion_has_the_same_verbs_options_and_choices() -> None:
     [users] = re.findall(r"^ +((?:\w+ \| )+\w+)\)\n.*compgen -u", COMPLETION, re.MULTILINE)
     takes_a_user = {verb for verb, each in verbs().items() if any(a.metavar == "USER" for a in each._actions)}
     assert set(users.split(" | ")) == takes_a_user
-    [qr] = [action for action in verbs()["enroll"]._actions if action.choices]
-    assert qr.choices is not None
-    assert re.findall(r"(--\w+)\)\n.*compgen -W '(.*)' --", COMPLETION) == [("--qr", " ".join(qr.choices))]
+    choices = {
+        action.option_strings[0]: " ".join(action.choices)
+        for each in verbs().values()
+        for action in each._actions
+        if action.choices and action.option_strings
+    }
+    assert dict(re.findall(r"(--\w+)\)\n.*compgen -W '(.*)' --", COMPLETION)) == choices
 
 
 def keys_in(roff: str) -> dict[str, str]:

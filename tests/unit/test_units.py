@@ -1,4 +1,6 @@
-"""The units of the self-service and of the warm helper, as systemd itself understands them without running."""
+"""The units of the self-service, of the warm helper and of the watch over a set-up, as systemd itself understands them
+without running.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pam_totp.engine import helper
+from pam_totp.host import systemd
 from pam_totp.host.paths import Paths
 from pam_totp.selfservice import server
 
@@ -18,6 +21,9 @@ SOCKET = "pam-totp-self.socket"
 SERVICE = "pam-totp-self@.service"
 WARM_SOCKET = "pam-totp-login.socket"
 WARM = "pam-totp-login.service"
+WATCH = "pam-totp-pinned.path"
+CHANGED = "pam-totp-changed.service"
+CHECK = "pam-totp-pinned.service"
 
 
 def section(unit: str, name: str) -> dict[str, list[str]]:
@@ -108,3 +114,31 @@ def test_the_warm_helper_is_where_the_module_looks_for_it_and_roots_alone() -> N
         f"/usr/bin/python3 -I -S -B -c \"import sys; sys.path.append('{library}'); "
         f'from pam_totp.engine import helper; helper.{helper.stay_warm.__name__}(3)"'
     )
+
+
+# What watches over a set-up
+
+
+def test_systemd_understands_every_line_of_the_watch(tmp_path: Path) -> None:
+    for name in (WATCH, CHANGED, CHECK):
+        text = (UNITS / name).read_text(encoding="utf-8").replace("/usr/bin/pam-totp", "/bin/true")
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    done = analyze("verify", "--man=no", *(tmp_path / name for name in (WATCH, CHANGED, CHECK)))
+    assert (done.returncode, [line for line in done.stderr.splitlines() if str(tmp_path) in line]) == (0, [])
+
+
+def test_the_watch_has_the_places_that_setup_changes_and_starts_the_check() -> None:
+    here = Paths()
+    assert section(WATCH, "Path")["PathChanged"] == [here.services, str(Path(here.drop_ins).parent), here.drop_ins]
+    assert section(WATCH, "Path")["Unit"] == [CHANGED]
+    assert section(CHANGED, "Service")["ExecStart"] == [f"/usr/bin/systemctl --no-block restart {CHECK}"]
+    assert systemd.SERVICE == CHECK
+    assert section(CHECK, "Service")["ExecStart"] == ["/usr/bin/pam-totp setup --check"]
+
+
+def test_many_changes_do_not_stop_the_watch_and_sshd_never_waits_for_it() -> None:
+    assert section(WATCH, "Path")["TriggerLimitIntervalSec"] == ["0"]
+    for unit in (CHANGED, CHECK):
+        assert section(unit, "Unit")["StartLimitIntervalSec"] == ["0"]
+    assert not {"Before", "After"} & set(section(CHECK, "Unit"))
+    assert section(CHECK, "Install")["WantedBy"] == ["multi-user.target"]

@@ -59,7 +59,8 @@ def test_the_forms_are_exactly_those_that_were_promised(verb: str) -> None:
 def test_no_verb_takes_a_code_or_a_secret_as_an_argument() -> None:
     for verb, parser in verbs().items():
         for each in form(parser):
-            assert not any(word in each.lower() for word in ("code", "secret", "seed", "otp", "password")), verb
+            name = each.partition("{")[0].lower()  # a choice is one of ours, and nobody's secret
+            assert not any(word in name for word in ("code", "secret", "seed", "otp", "password")), verb
 
 
 @pytest.mark.parametrize("verb", ["", *verbs()])

@@ -1,0 +1,27 @@
+"""Running a program of the system."""
+
+from __future__ import annotations
+
+import pytest
+
+from pam_totp.host import programs
+from pam_totp.host.programs import ProgramError
+
+
+def test_what_it_prints_is_returned_and_its_environment_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "x")
+    assert programs.run("/bin/sh", "-c", "env | grep -c SECRET; cat", fail=False) == "0\n"
+
+
+def test_a_failure_has_the_last_that_was_said() -> None:
+    with pytest.raises(ProgramError, match="says: two; three"):
+        programs.run("/bin/sh", "-c", "printf 'two\\nthree\\n' >&2; exit 1")
+    assert programs.run("/bin/sh", "-c", "echo no; exit 1", fail=False) == "no\n"
+
+
+def test_a_program_that_is_missing_or_does_not_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ProgramError, match="could not be run"):
+        programs.run("/nonexistent")
+    monkeypatch.setattr(programs, "_SECONDS", 0.05)
+    with pytest.raises(ProgramError, match="could not be run"):
+        programs.run("/bin/sleep", "9")
