@@ -11,8 +11,8 @@ from tests.lab.rivals import COLD, GOOGLE, OATH, OURS, RIVALS, STOCK, Field, Per
 if TYPE_CHECKING:
     from tests.lab.machine import Completed, Machine
 
-ENROLLED = 12
-REAL = 6
+ENROLLED = 60
+REAL = 30  # more than all tests together have log in: google's files are not made anew
 
 
 @pytest.fixture(scope="module")
