@@ -151,5 +151,4 @@ def test_a_user_whom_a_failing_service_hides_is_not_called_unknown(host: Host) -
         assert host.machine.run([*become, "pam-totp", "self", "status"], check=False).returncode == 3
         assert {line["reason"] for line in host.decisions(mark) if line["service"] == "self"} == {"nss-unavailable"}
         works(host)
-        become_dora = host.machine.run([*become, "pam-totp", "self", "status"], check=False)
-        assert become_dora.stdout == "dora: none\nTo set up an authenticator app: pam-totp self enroll\n"
+        assert host.machine.run([*become, "pam-totp", "self", "status"]).stdout.startswith("dora: none\n")
