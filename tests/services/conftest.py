@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from tests.lab.roots import Root
 
 # What the tests here try beside what each machine of the lab has.
-SERVICES = ("at", "cron", "openssl", "openvpn", "python3-pampy", "vsftpd")
+# python3-pampy needs six, and does not say so.
+SERVICES = ("at", "cron", "openssl", "openvpn", "python3-pampy", "python3-six", "vsftpd")
 
 
 @pytest.fixture(scope="session")
