@@ -46,7 +46,7 @@ verify-client-cert none
 username-as-common-name
 user nobody
 group nogroup
-plugin {plugin} "lab password: PASSWORD verification OTP"
+plugin {plugin} "lab login: USERNAME password: PASSWORD verification OTP"
 verb 3
 """
 CLIENT = """
