@@ -1,4 +1,4 @@
-"""A host whose services ask for a code: Debian's own files, and the profile of pam-auth-update that puts us in them all."""
+"""A host whose services ask for a code: Debian's own PAM files, and the profile that puts our line into all of them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def machine(services_root: Root) -> Iterator[Machine]:
 
 @pytest.fixture(scope="module")
 def host(machine: Machine) -> Iterator[Host]:
-    """One machine for all tests of a module; each test has its own users. Nothing secret may be in its log at the end."""
+    """One machine for all tests of a module; each test has its own users. Its log is searched for secrets at the end."""
     host = Host(machine)
     yield host
     host.close()

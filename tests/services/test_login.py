@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from typing import TYPE_CHECKING
 
 from tests.lab.ssh import CODE, PASSWORD
@@ -17,14 +16,33 @@ if TYPE_CHECKING:
     from tests.login.host import Host
     from tests.services.hostile import Hostile
 
-# It wants a terminal of the machine's own, as a console is.
 SHELL = r"[$#] "
+# It wants a terminal of the machine's own, as a console is, and hangs that up before it opens it again.
+CONSOLE = """
+import errno, os, pty, select, sys, time, tty
+pid, master = pty.fork()
+if pid == 0:
+    os.execv("/bin/login", sys.argv[1:])
+tty.setraw(0)
+while os.waitpid(pid, os.WNOHANG)[0] == 0:
+    for readable in select.select([0, master], [], [], 0.1)[0]:
+        try:
+            data = os.read(readable, 4096)
+        except OSError as error:
+            if readable == master and error.errno == errno.EIO:
+                time.sleep(0.02)
+                continue
+            raise
+        if not data:
+            sys.exit(1)
+        os.write(1 if readable == master else master, data)
+"""
 
 
 def open_login(person: Person, *options: str, **environment: str) -> Session:
-    words = ["/usr/bin/env", *(f"{name}={value}" for name, value in environment.items())]
-    line = shlex.join([*words, "/bin/login", *options, person.name])
-    return person.host.machine.terminal(["/usr/bin/script", "-q", "-e", "-c", line, "/dev/null"])
+    settings = [f"{name}={value}" for name, value in environment.items()]
+    console = ["/usr/bin/python3", "-I", "-c", CONSOLE, "login", *options, person.name]
+    return person.host.machine.terminal(["/usr/bin/env", *settings, *console])
 
 
 def log_in(person: Person, code: str | None, *options: str, **environment: str) -> bool:
@@ -39,8 +57,8 @@ def log_in(person: Person, code: str | None, *options: str, **environment: str) 
             return False
         session.answer("/usr/bin/sleep 0.1; /usr/bin/id -un | /usr/bin/tr a-z A-Z")
         session.expect(rf"{person.name.upper()}\r")
-        session.answer("exit 7")
-        assert session.wait() == 0
+        session.answer("exit")
+        session.wait()
     return True
 
 

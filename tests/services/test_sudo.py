@@ -94,7 +94,8 @@ def test_where_nothing_may_be_asked_only_those_get_in_who_need_not_answer(host: 
             assert "a password is required" in done.stderr
     # Where the code is all that is asked for, bob has nothing to answer.
     stack = host.machine.read("/etc/pam.d/sudo")
-    host.machine.replace("/etc/pam.d/sudo", "@include common-auth\n", "auth required pam_totp.so\nauth required pam_permit.so\n")
+    alone = "auth required pam_totp.so\nauth required pam_permit.so\n"
+    host.machine.replace("/etc/pam.d/sudo", "@include common-auth\n", alone)
     try:
         assert piped(bob, "-n").stdout == "root\n"
         assert piped(alice, "-n").returncode == 1

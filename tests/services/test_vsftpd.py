@@ -1,4 +1,4 @@
-"""vsftpd: it answers every question with the password, so the code is typed behind it, and it minds each child's end."""
+"""vsftpd: it answers every question with the password, so the code is typed behind it; and it minds a child's end."""
 
 from __future__ import annotations
 
