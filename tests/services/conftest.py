@@ -43,7 +43,7 @@ def machine(services_root: Root) -> Iterator[Machine]:
 
 @pytest.fixture(scope="module")
 def host(machine: Machine) -> Iterator[Host]:
-    """One machine for all tests of a module; each test has its own users. Its log is searched for secrets at the end."""
+    """One machine for a module's tests; each test has its own users. At the end its log is searched for secrets."""
     host = Host(machine)
     yield host
     host.close()

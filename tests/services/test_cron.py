@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.login.host import Host, Person
 
 WAIT = 'for _ in $(seq 300); do test -e "$1" && exit; sleep 0.1; done; exit 1'
@@ -28,8 +30,7 @@ def at(person: Person, path: str) -> None:
 
 
 @pytest.mark.parametrize(("start", "name"), [(cron, "cron"), (at, "atd")])
-def test_jobs_of_an_enrolled_user_run_unasked(host: Host, start: object, name: str) -> None:
-    assert callable(start)
+def test_jobs_of_an_enrolled_user_run_unasked(host: Host, start: Callable[[Person, str], None], name: str) -> None:
     machine, alice = host.machine, host.person()
     assert "@include common-auth" in machine.read(f"/etc/pam.d/{name}")
     mark = machine.mark()
