@@ -113,7 +113,7 @@ class Caller(pam_entry.Transaction):
 def serve(descriptor: int, alarm: Alarm) -> None:
     """Do what one request asks for, and send the result.
 
-    Raises OSError where the other end is gone, ValueError where it sent something else than a request.
+    Raises OSError where the other end is gone before the request, ValueError where it sent something else than one.
     """
     channel = Channel(descriptor, alarm)
     alarm(_PATIENCE)
@@ -132,7 +132,10 @@ def serve(descriptor: int, alarm: Alarm) -> None:
     else:
         raise ValueError("no hook")
     result = name if name in pam_entry.CODES else "PAM_SERVICE_ERR"
-    channel.send(b"R", _encoded(result if caller.kept is None else f"{result}\0{caller.kept}"))
+    try:
+        channel.send(b"R", _encoded(result if caller.kept is None else f"{result}\0{caller.kept}"))
+    except OSError:
+        pass  # the program ended, as it does when its user hangs up at the prompt; what was decided is in the log
 
 
 def main() -> None:

@@ -204,6 +204,7 @@ static int become_helper(void *data)
     };
     struct start *start = data;
     struct sigaction standard = { .sa_handler = SIG_DFL };
+    const struct sched_param usual = { 0 };
     sigset_t none;
     int null;
 
@@ -216,6 +217,10 @@ static int become_helper(void *data)
             setrlimit(limits[i].what, &limit);
         }
     }
+    /* What it locks, others wait for: no user may give it the least share of the processor (nice, chrt) or of the disk. */
+    sched_setscheduler(0, SCHED_OTHER, &usual);
+    setpriority(PRIO_PROCESS, 0, 0);
+    syscall(SYS_ioprio_set, 1, 0, 0);
     umask(077);
     /* The bare calls: those of libc would tell every thread of the caller to change its ids too. Last the user's id, as
      * it takes the right to change the others. In su and sudo it is what keeps the user from signalling the helper. */

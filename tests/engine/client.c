@@ -7,6 +7,7 @@
  *   deaf      all signals are ignored, or blocked
  *   poor      limits as low as they can be
  *   umask     a umask of 0, and /tmp as the current directory
+ *   idle      the least share of the processor and of the disk
  *   waiting   a child of this program's own ends meanwhile, and it waits for any child as login(1) does
  *   account   also the account phase; twice: the whole transaction twice
  * Output: what pam_authenticate returned (then what pam_acct_mgmt did), "prompts" and how many there were, "children"
@@ -17,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <sched.h>
 #include <security/pam_appl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -24,6 +26,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -77,6 +80,11 @@ int main(int argc, char **argv)
         if (!strcmp(argv[i], "umask")) {
             umask(0);
             if (chdir("/tmp"))
+                return 2;
+        } else if (!strcmp(argv[i], "idle")) {
+            const struct sched_param least = { 0 };
+            if (setpriority(PRIO_PROCESS, 0, 19) || sched_setscheduler(0, SCHED_IDLE, &least)
+                || syscall(SYS_ioprio_set, 1, 0, 3 << 13))
                 return 2;
         } else if (!strcmp(argv[i], "deaf")) {
             sigset_t all;

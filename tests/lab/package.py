@@ -64,9 +64,12 @@ def debs() -> tuple[Path, ...]:
         return _found(DIST)
 
 
-def installed(suite: str, packages: Sequence[Path]) -> Root:
-    """The base root of a suite with the packages installed by its own apt, without a network."""
-    base = root(suite)
+def installed(suite: str, packages: Sequence[Path], more: tuple[str, ...] = ()) -> Root:
+    """The base root of a suite with the packages installed by its own apt, without a network.
+
+    With `more` packages of Debian it is the root that has these too.
+    """
+    base = root(suite, more)
     layers = cache.home() / "layers"
     directory = (
         layers / f"{base.suite}-{cache.digest(base.layers[0].name, *(package.read_bytes() for package in packages))}"

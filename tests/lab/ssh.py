@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.lab.user import User
 
-PASSWORD = r"[^\r\n]*[Pp]assword: ?"
+PASSWORD = r"[^\r\n]*[Pp]assword(?: for \w+)?: ?"
 CODE = r"[^\r\n]*Verification code: ?"
 
 

@@ -114,6 +114,17 @@ def test_a_program_that_is_gone_while_the_user_is_asked_has_given_no_answer(
     assert seen[-1] == "None"
 
 
+def test_a_program_that_is_gone_before_the_result_is_no_failure_of_the_helper(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = ends
+    seen = answer_with(monkeypatch)
+    Wire(ours).send(b"Q", REQUEST)
+    ours.close()
+    helper.serve(theirs.fileno(), lambda _: None)
+    assert seen[-1] == "None"
+
+
 @pytest.mark.parametrize("reply", [(b"N", b""), (b"D", b""), (b"A", b"\xff"), (b"?", b"123456")])
 def test_what_is_no_answer_is_none(ends: Ends, reply: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     seen = answer_with(monkeypatch)

@@ -1,0 +1,1 @@
+"""Services other than sshd, each with its real program."""

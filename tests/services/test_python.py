@@ -1,0 +1,73 @@
+"""A program in Python that runs PAM transactions in eight threads at once, through the package python3-pampy."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lab.pam import service
+from tests.services.helpers import are_gone
+
+if TYPE_CHECKING:
+    from tests.login.host import Host
+
+THREADS = 8
+# Standard input: for each thread its transactions, each a user and the one answer that this package can give.
+# Output: for each of them whether it let in, and how many descriptors were left open, and threads.
+PROGRAM = """
+import json, os, sys, threading
+from pam import PamAuthenticator
+wanted = json.load(sys.stdin)
+came = [[] for _ in wanted]
+gate = threading.Barrier(len(wanted))
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+def authenticate(user, answer):
+    return PamAuthenticator().authenticate(user, answer, service="lab")
+def work(number):
+    gate.wait()
+    for user, answer in wanted[number]:
+        came[number].append(authenticate(user, answer))
+authenticate("nobody-here", "")
+before = descriptors()
+threads = [threading.Thread(target=work, args=(number,)) for number in range(len(wanted))]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(json.dumps([came, descriptors() - before]))
+"""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def code_alone(host: Host) -> None:
+    """A service that asks for nothing but the code."""
+    service(host.machine, "auth required pam_totp.so", "auth required pam_permit.so", "account required pam_permit.so")
+
+
+def authenticate(host: Host, *threads: list[tuple[str, str]]) -> list[list[bool]]:
+    """What comes of these transactions, each list in a thread of its own, in one process."""
+    command = ["/usr/bin/python3", "-c", PROGRAM]
+    done = host.machine.run(command, input=json.dumps(threads), timeout=240)
+    came, left_open = json.loads(done.stdout)
+    assert left_open == 0
+    assert are_gone(host.machine)
+    return list(came)
+
+
+def test_eight_threads_each_get_what_is_right_for_their_user(host: Host) -> None:
+    people = [host.person() for _ in range(THREADS)]
+    bob = host.person(enrolled=False)
+    wanted = [
+        [(each.name, each.wrong()), (each.name, each.code()), (bob.name, ""), (each.name, each.code())]
+        for each in people
+    ]
+    assert authenticate(host, *wanted) == [[False, True, True, False]] * THREADS
+
+
+def test_of_eight_threads_with_the_same_code_one_gets_in(host: Host) -> None:
+    alice = host.person()
+    came = authenticate(host, *([(alice.name, alice.code())] for _ in range(THREADS)))
+    assert sorted(came) == [[False]] * (THREADS - 1) + [[True]]
