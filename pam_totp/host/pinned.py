@@ -248,5 +248,6 @@ def asked(paths: Paths, pin: Pin, text: str, *, alone: bool = False) -> None:
         if "pam_permit.so" not in words and (obstacle := pamfile.obstacle(lines, places[0])):
             raise ConfigError(f"the line {wanted!r} does not decide: {obstacle}")
     ours = [" ".join(line.words) for line in stacks["auth"] if line.arguments is not None]
-    if alone and (others := [line for line in ours if line not in all_wanted]):
-        raise ConfigError(f"the line {others[0]!r} asks as well: take it out first")
+    more = [line for line in ours if line not in all_wanted or ours.count(line) > 1]
+    if alone and more:
+        raise ConfigError(f"the line {more[0]!r} asks as well: take it out first")

@@ -106,9 +106,10 @@ def test_a_stack_that_would_not_decide_is_refused_before_anything_is_written(ser
     assert server.state() == before
 
 
-def test_where_an_included_file_asks_already_a_second_question_is_refused(server: Server) -> None:
+@pytest.mark.parametrize("line", ["auth required pam_totp.so", "auth required pam_python.so pam_totp.py"])
+def test_where_an_included_file_asks_already_a_second_question_is_refused(line: str, server: Server) -> None:
     common = f"{server.host.paths.services}/common-auth"
-    server.write(common, server.read(common) + "auth required pam_totp.so combined=split\n")
+    server.write(common, server.read(common) + line + "\n")
     with pytest.raises(pinned.SetupError, match="asks as well"):
         put(server, "password")
 
