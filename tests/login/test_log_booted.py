@@ -23,10 +23,14 @@ FORGED = "pam_totp(sshd:auth): user=alice service=sshd rhost=192.0.2.66 outcome=
 @pytest.fixture(scope="module")
 def booted(suite: str, debs: tuple[Path, ...]) -> Iterator[Booted]:
     """A machine on which alice has typed a wrong code, bob is not enrolled, and somebody has forged a line."""
-    with Booted(suite) as machine:
+    with Booted(suite, ("fail2ban", "python3-systemd")) as machine:
         for package in debs:
             machine.write(f"/root/{package.name}", package.read_bytes())
-        install(machine, "fail2ban", "python3-systemd", *(f"/root/{package.name}" for package in debs))
+        machine.run(
+            ["apt-get", "-q", "-y", "install", *(f"/root/{package.name}" for package in debs)],
+            env={"DEBIAN_FRONTEND": "noninteractive"},
+            timeout=120,
+        )
         alice, bob = machine.user("alice"), machine.user("bob")
         enroll(machine, alice)
         machine.run(["pam-totp", "setup", "sshd", "--variant", "password", "--yes"])
@@ -35,15 +39,6 @@ def booted(suite: str, debs: tuple[Path, ...]) -> Iterator[Booted]:
         machine.run(["logger", "-t", "sshd", "-p", "authpriv.notice", FORGED], user=bob)
         machine.run(["journalctl", "--sync"])
         yield machine
-
-
-def install(machine: Booted, *packages: str) -> None:
-    machine.run(["apt-get", "-q", "update"], timeout=120)
-    machine.run(
-        ["apt-get", "-q", "-y", "--no-install-recommends", "install", *packages],
-        env={"DEBIAN_FRONTEND": "noninteractive"},
-        timeout=240,
-    )
 
 
 def log(machine: Booted, *words: str) -> list[dict[str, Any]]:
