@@ -320,8 +320,8 @@ class Accounts:
         """Note a refusal in the ring of events. Raises CacheError; no decision may depend on it."""
         self._store.record_event(time, name, line)
 
-    def events(self, name: str, most: int) -> list[tuple[int, str]]:
-        """The latest refusals (seconds since the epoch, line) of a user, newest first."""
+    def events(self, name: str | None, most: int = store.EVENTS) -> list[tuple[int, str]]:
+        """The latest refusals (seconds since the epoch, line) of a user, or of everybody (None), newest first."""
         return self._store.events(name, most)
 
     def damage(self) -> list[str]:

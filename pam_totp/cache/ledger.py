@@ -30,6 +30,7 @@ RECOVERY_FAILURES = 5
 # A slow hash takes 30 ms: all strangers together have 0.1 % of a processor.
 RECOVERY_FAILURES_OF_ALL = 20
 LEAN_TO_LEARN = 3
+REPEATED_WITHIN = 60  # seconds after a login, in which its user may type the same code again
 MOST_OLD_MARKS = 8
 MOST_REMEMBERED = 16
 _PAD = 512
@@ -169,8 +170,8 @@ class Ledger:
         ledger.grace = self.grace
         return ledger
 
-    def fail(self, source: str, address: str, now: Moment, lock_after: int) -> None:
-        """Charge a wrong code to the account and to the source it came from.
+    def fail(self, source: str, address: str, now: Moment, lock_after: int, note: bool = True) -> None:
+        """Charge a wrong code to the account and to the source it came from; the user is told of it later (``note``).
 
         ``lock_after`` in a row lock the account: from all sources together since the last login from anywhere, or from
         one that is trusted since the last login from it.
@@ -181,7 +182,8 @@ class Ledger:
         self.recent = [*self.recent, [now.stamp(), source]][-MOST_RECENT:]
         self.row += 1
         self.locked = self.locked or max(self.row, alone) >= lock_after
-        self._note_failure(address)
+        if note:
+            self._note_failure(address)
         self._forget_old_sources(now)
 
     def fail_recovery(self, source: str, address: str, now: Moment) -> None:
@@ -202,6 +204,16 @@ class Ledger:
         self.unseen_from = ""
         self.last_success = int(now.wall)
         self._forget_old_sources(now)
+
+    def latest_success(self, source: str) -> int | None:
+        """When the latest login of all was, in seconds since the epoch, if it came from this source; else None."""
+        success = self.sources[source][2] if source in self.sources else None
+        return success if success == self.last_success else None
+
+    def just_succeeded(self, source: str, now: Moment) -> bool:
+        """Whether the latest login of all came from this source, within the last ``REPEATED_WITHIN`` seconds."""
+        success = self.latest_success(source)
+        return success is not None and 0 <= int(now.wall) - success < REPEATED_WITHIN
 
     def exempt(self, now: Moment) -> bool:
         """Whether an exemption holds now."""

@@ -223,9 +223,11 @@ class Store:
                 "INSERT OR REPLACE INTO event VALUES (?, ?, ?, ?, ?)", number % EVENTS, number, time, name, line
             )
 
-    def events(self, name: str, most: int) -> list[tuple[int, str]]:
-        """The latest refusals (time, line) of ``name``, newest first."""
-        statement = "SELECT time, line FROM event WHERE name = ? ORDER BY number DESC LIMIT ?"
+    def events(self, name: str | None, most: int = EVENTS) -> list[tuple[int, str]]:
+        """The latest refusals (time, line) of ``name``, or of everybody (None), newest first."""
+        statement = (
+            "SELECT time, line FROM event WHERE number > 0 AND name = coalesce(?, name) ORDER BY number DESC LIMIT ?"
+        )
         rows = self.execute(statement, name, most)
         return [(time, line) for time, line in rows if isinstance(time, int) and isinstance(line, str)]
 

@@ -22,6 +22,8 @@ from pam_totp.cli import (
     forget,
     init,
     invite,
+    log,
+    metrics,
     recovery,
     reset,
     self,
@@ -48,6 +50,8 @@ VERBS = (
     forget,
     config,
     explain,
+    log,
+    metrics,
     self,
 )
 

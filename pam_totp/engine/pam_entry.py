@@ -118,8 +118,9 @@ def _authenticate(transaction: Transaction, words: list[str]) -> str:
 
     request = login.Request("")
     try:
-        arguments = Arguments(words)
+        # First of all: what is logged of a bad argument names the login, too.
         request = transaction.request()
+        arguments = Arguments(words)
         if arguments.combined == "split":
             return _split(transaction, request)
         code = _kept_code(transaction) if arguments.combined == "verify" else None
@@ -130,6 +131,7 @@ def _authenticate(transaction: Transaction, words: list[str]) -> str:
         outcome = login.Outcome("no-answer", "no-answer", "no user name")
     except PamTotpError as error:
         outcome = login.outcome_of(error)
+        transaction.tell(outcome.message)
     if outcome.verdict in ("accepted", "skipped") and transaction.kept is not None:
         transaction.kept = _VERIFIED
     return _finish(request, outcome)

@@ -10,6 +10,11 @@ _SECONDS = 60
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
 class ProgramError(PamTotpError):
     """A program is missing, says no, or does not end."""
 
@@ -35,3 +40,30 @@ def run(*command: str, fail: bool = True) -> str:
         said = "; ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
         raise ProgramError(f"{' '.join(command)} says: {said}")
     return done.stdout
+
+
+def lines(*command: str) -> Iterator[str]:
+    """The lines that a program prints, as they come, for as long as it runs; it is ended where nobody reads on.
+
+    Raises ProgramError where it cannot be run, or ends with more than 1, which journalctl says of nothing found.
+    """
+    try:
+        process = subprocess.Popen(  # noqa: S603 - a fixed program, without a shell
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            encoding="utf-8",
+            errors="replace",
+            env=_ENVIRONMENT,
+        )
+    except OSError as error:
+        raise ProgramError(f"{command[0]} could not be run: {error.strerror}") from None
+    with process:
+        try:
+            yield from process.stdout or ()
+            status = process.wait()
+        finally:
+            process.terminate()
+    if status not in (0, 1):
+        raise ProgramError(f"{command[0]} failed with exit status {status}: run it to see why")

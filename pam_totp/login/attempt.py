@@ -5,6 +5,8 @@ from __future__ import annotations
 from pam_totp.factors import publickeys
 
 NOT_ACCEPTED = "That code was not accepted."
+USED_ALREADY = "That code was used already: wait for the next one."
+OUT_OF_ORDER = "Verification codes cannot be checked here now: tell your administrator."
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -17,6 +17,8 @@ from pam_totp.host import users
 from pam_totp.login import policy
 from pam_totp.login.attempt import (
     NOT_ACCEPTED,
+    OUT_OF_ORDER,
+    USED_ALREADY,
     Attempt,
     Conversation,
     Outcome,
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from pam_totp.host.clock import Moment
     from pam_totp.host.config import Arguments, Config
     from pam_totp.host.paths import Paths
-    from pam_totp.login.attempt import Clock
+    from pam_totp.login.attempt import Clock, Verdict
     from pam_totp.login.policy import Decision, Facts
 
 __all__ = [
@@ -72,16 +74,17 @@ def attempt(request: Request, arguments: Arguments, paths: Paths, clock: Clock, 
         name = user.name
         outcome = _attempt(Attempt(user, request, config, paths, clock, talk))
     except PamTotpError as error:
-        return outcome_of(error, name)
+        outcome = outcome_of(error, name)
     if outcome.message:
         talk.tell(outcome.message)
     return outcome
 
 
 def outcome_of(error: PamTotpError, name: str = "") -> Outcome:
-    """How an attempt ends that met an error: it lets nobody in."""
+    """How an attempt ends that met an error: it lets nobody in. The user is not told what is broken."""
     misconfigured = isinstance(error, ConfigError)
-    return Outcome("misconfigured" if misconfigured else "unavailable", error.reason, str(error), name)
+    verdict: Verdict = "misconfigured" if misconfigured else "unavailable"
+    return Outcome(verdict, error.reason, str(error), name, OUT_OF_ORDER)
 
 
 def split(answer: str, request: Request, paths: Paths, clock: Clock) -> tuple[str, str | None]:
@@ -200,9 +203,14 @@ def _verify(this: Attempt, account: Account, facts: Facts, code: str, now: Momen
             outcome.message = f"{message}\n{LOCKED_ELSEWHERE}".lstrip()
         return outcome
     reason, detail = diagnose(account, code, now_step)
-    ledger.fail(facts.source, this.request.rhost, now, this.config.lock_after)
+    # Of an attempt without an address it is not known whether it comes from where the login came from.
+    own = reason == "spent-code" and this.request.rhost != ""
+    again = own and _own_again(account, code, facts.source, this.config)
+    if again and ledger.just_succeeded(facts.source, now):
+        return Outcome("refused", reason, joined(detail, "not charged", account.note), account.name, USED_ALREADY)
+    ledger.fail(facts.source, this.request.rhost, now, this.config.lock_after, note=not again)
     detail = joined(detail, f"{ledger.row} wrong in a row", account.note)
-    return Outcome("refused", reason, detail, account.name, NOT_ACCEPTED)
+    return Outcome("refused", reason, detail, account.name, USED_ALREADY if again else NOT_ACCEPTED)
 
 
 def _verify_recovery(
@@ -236,6 +244,24 @@ def match(account: Account, code: str, now_step: int, config: Config) -> tuple[M
         if step is not None and step > mark.step and found is None:
             found = mark, step
     return found
+
+
+def _own_again(account: Account, code: str, source: str, config: Config) -> bool:
+    """Whether this is the code of the user's latest login, and that login came from this source.
+
+    Elsewhere the answer would tell a thief that a code which was looked at had been right.
+    """
+    ledger = account.ledger
+    success = ledger.latest_success(source)
+    if success is None:
+        return False
+    for authenticator in account.active:
+        mark = ledger.mark(authenticator.identifier)
+        # Another authenticator may have been used elsewhere, at another time. The drift may have been learned since.
+        near = abs(mark.step - mark.drift - otp.step_at(success)) <= config.window + 1
+        if near and otp.matching_step(authenticator.secret, code, range(mark.step, mark.step + 1)) is not None:
+            return True
+    return False
 
 
 def diagnose(account: Account, code: str, now_step: int) -> tuple[str, str]:

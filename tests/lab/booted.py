@@ -23,10 +23,13 @@ PATIENCE = 60
 
 
 class Booted(Machine):
-    """A machine of a suite that runs systemd, without the package. It has the journal in place of the lab's log."""
+    """A machine of a suite that runs systemd, without the package. It has the journal in place of the lab's log.
 
-    def __init__(self, suite: str) -> None:
-        super().__init__(root(suite, PACKAGES))
+    `more` are further packages of the distribution.
+    """
+
+    def __init__(self, suite: str, more: tuple[str, ...] = ()) -> None:
+        super().__init__(root(suite, (*PACKAGES, *more)))
         self._group = f"pam-totp-lab-{os.urandom(4).hex()}"
 
     def journal(self) -> list[str]:

@@ -58,8 +58,13 @@ def test_a_code_is_refused_the_second_time(host: Host) -> None:
     mark = host.machine.mark()
     again = alice.log_in(code)
     assert not again.ok
-    assert "That code was not accepted." in again.screen
+    assert "That code was used already: wait for the next one." in again.screen
     assert [line["reason"] for line in host.decisions(mark)] == ["spent-code"]
+    assert host.status(alice)["failures"] == 0
+    replayed = alice.log_in(code, **alice.elsewhere())
+    assert not replayed.ok
+    assert "That code was not accepted." in replayed.screen
+    assert host.status(alice)["failures"] == 1
 
 
 def test_hanging_up_at_the_prompt_costs_nothing_and_locks_nothing(host: Host) -> None:

@@ -324,9 +324,12 @@ def test_a_bad_configuration_returns_service_err(host: Host, text: str) -> None:
 @pytest.mark.parametrize("word", ["first_factor=password", "first_factor", "nullok", "debug"])
 def test_an_unknown_module_argument_returns_service_err(host: Host, word: str) -> None:
     alice, bob = host.person(), host.person(enrolled=False)
+    mark = host.machine.mark()
     results = [attempt(host, user, "123456", words=word, env=PUBLIC_KEY) for user in (alice, bob)]
     assert {result.code for result in results} == {"PAM_SERVICE_ERR"}
     assert not any(map(asked, results))
+    assert all("tell your administrator" in result.screen for result in results)
+    assert [line["user"] for line in host.decisions(mark)] == [alice.name, bob.name]
 
 
 def test_anything_unforeseen_returns_service_err_and_the_log_says_where_it_happened(host: Host) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pam_totp.cli import metrics
 from pam_totp.host.config import Arguments, Config, Enrollment, load
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "config"
@@ -112,3 +114,12 @@ def test_a_drop_in_closes_every_way_around_pam(variant: str, methods: str) -> No
         "PasswordAuthentication no",
         f"AuthenticationMethods {methods}",
     ]
+
+
+def test_the_panel_and_the_alerts_ask_for_metrics_that_there_are() -> None:
+    panel = json.loads((EXAMPLES / "metrics/grafana-panel.json").read_text(encoding="utf-8"))
+    asked = panel["targets"][0]["expr"] + (EXAMPLES / "metrics/alerts.yml").read_text(encoding="utf-8")
+    source = Path(metrics.__file__).read_text(encoding="utf-8")
+    names = set(re.findall(r"pam_totp_(\w+)", asked))
+    assert names
+    assert names <= set(re.findall(r'_family\(\s*"(\w+)"', source))

@@ -551,3 +551,20 @@ def test_the_clients_that_logged_in_last_are_remembered_until_their_time_is_over
     assert list(ledger.remembered)[-2:] == ["client 19", "client 4"]
     ledger.remember("another", 1000, at(1010))
     assert list(ledger.remembered) == [*(f"client {number}" for number in range(11, 20)), "client 4", "another"]
+
+
+def test_who_has_just_logged_in_is_known_by_the_source_for_a_minute() -> None:
+    ledger = Ledger()
+    assert ledger.latest_success("net:a") is None
+    ledger.succeed("net:a", at(0))
+    assert [ledger.just_succeeded("net:a", at(seconds)) for seconds in (-1, 0, 59, 60)] == [False, True, True, False]
+    assert ledger.latest_success("net:a") == WALL
+    assert not ledger.just_succeeded("net:b", at(0))
+    ledger.succeed("net:b", at(1))
+    assert ledger.latest_success("net:a") is None
+
+
+def test_a_failure_that_is_not_noted_is_charged_all_the_same() -> None:
+    ledger = Ledger()
+    ledger.fail("net:a", "192.0.2.7", at(0), 100, note=False)
+    assert (ledger.row, len(ledger.recent), ledger.unseen, ledger.unseen_from) == (1, 1, 0, "")

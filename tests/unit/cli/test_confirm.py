@@ -25,7 +25,7 @@ def secret(host: Host) -> bytes:
 
 def test_a_code_from_standard_input_confirms(command: Command, host: Host, secret: bytes) -> None:
     ran = command("confirm", "alice", piped=host.code(secret) + "\n")
-    assert (ran.code, ran.out, ran.err) == (0, "alice is enrolled: the next login asks for a code.\n", "")
+    assert (ran.code, ran.out, ran.err) == (0, "alice is enrolled: log in with the next code.\n", "")
     assert host.account().state == "active"
     assert host.login("alice", host.code(secret)).reason == "spent-code"
 

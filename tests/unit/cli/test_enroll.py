@@ -127,7 +127,7 @@ def test_the_first_right_code_activates_and_is_spent(
 ) -> None:
     code, out, err = enroll(host, capsys, steps=(0,))
     assert (code, labels(host.account())) == (0, [("phone", ACTIVE)])
-    assert "alice is enrolled: the next login asks for a code." in out
+    assert "alice is enrolled: log in with the next code." in out
     assert err == "Code from the app: "
     secret = host.secret("alice")
     assert host.login("alice", host.code(secret)).reason == "spent-code"

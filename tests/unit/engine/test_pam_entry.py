@@ -165,10 +165,12 @@ def test_with_a_key_the_code_decides(host: Host) -> None:
 @pytest.mark.parametrize("words", [["nullok"], ["first_factor=password"], ["first_factor=publickey", "x"], [""]])
 def test_an_unknown_argument_is_an_error_for_everybody(words: list[str], journal: Journal) -> None:
     for user in ("alice", "bob", "mallory"):
-        assert authenticate(Pamh(user, env=KEY), *words) == Pamh.PAM_SERVICE_ERR
-    priority, line = last(journal)
-    assert priority == syslog.LOG_ERR
-    assert "outcome=misconfigured reason=bad-config" in line
+        pamh = Pamh(user, env=KEY)
+        assert authenticate(pamh, *words) == Pamh.PAM_SERVICE_ERR
+        assert pamh.told == ["Verification codes cannot be checked here now: tell your administrator."]
+        priority, line = last(journal)
+        assert priority == syslog.LOG_ERR
+        assert f"user={user} service=sshd rhost={HERE} outcome=misconfigured reason=bad-config" in line
 
 
 def test_the_user_is_told_of_wrong_codes_after_a_success(host: Host) -> None:

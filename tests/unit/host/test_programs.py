@@ -25,3 +25,20 @@ def test_a_program_that_is_missing_or_does_not_end_is_an_error(monkeypatch: pyte
     monkeypatch.setattr(programs, "_SECONDS", 0.05)
     with pytest.raises(ProgramError, match="could not be run"):
         programs.run("/bin/sleep", "9")
+
+
+def test_lines_come_as_they_are_printed_and_the_program_ends_with_its_reader() -> None:
+    found = programs.lines("sh", "-c", "echo one; exec sleep 1000")
+    assert next(found) == "one\n"
+    found.close()  # type: ignore[attr-defined]  # a generator; it would wait for 1000 s
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_lines_may_be_none(status: int) -> None:
+    assert list(programs.lines("sh", "-c", f"exit {status}")) == []
+
+
+@pytest.mark.parametrize("command", [("sh", "-c", "exit 2"), ("/no/such/program",)])
+def test_lines_of_a_program_that_fails_are_an_error(command: tuple[str, ...]) -> None:
+    with pytest.raises(programs.ProgramError):
+        list(programs.lines(*command))

@@ -206,7 +206,7 @@ def test_on_a_full_disk_nobody_enrols(host: Host, disk: Disk) -> None:
     disk.full = True
     outcome, talk = log_in(host)
     assert (outcome.verdict, outcome.reason) == ("unavailable", "cache-not-writable")
-    assert talk.said == ""
+    assert talk.said == outcome.message != ""
 
 
 def test_a_disk_that_fills_while_the_user_types_activates_nothing(host: Host, disk: Disk) -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from tests.unit.conftest import Disk, Passwd
 
 NOT_ACCEPTED = "That code was not accepted."
+USED_ALREADY = "That code was used already: wait for the next one."
+OUT_OF_ORDER = "Verification codes cannot be checked here now: tell your administrator."
 KEY = "publickey ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGQq\n"
 DAY = 86_400
 
@@ -194,6 +196,68 @@ def test_a_code_is_refused_the_second_time(host: Host) -> None:
     assert outcome.message == NOT_ACCEPTED
     host.later(STEP)
     assert result(host.login("alice", code)) == SPENT
+
+
+def test_the_users_own_code_again_is_said_to_be_used_and_is_no_guess_for_a_minute(host: Host) -> None:
+    secret = host.enroll()
+    code = host.code(secret)
+    assert result(host.login("alice", code)) == ACCEPTED
+    host.later(59)
+    outcome = host.login("alice", code)
+    assert (result(outcome), outcome.message) == (SPENT, USED_ALREADY)
+    assert (host.account().ledger.row, host.account().ledger.recent, host.account().ledger.unseen) == (0, [], 0)
+    host.later(1)
+    outcome = host.login("alice", code)
+    assert (result(outcome), outcome.message) == (SPENT, USED_ALREADY)
+    assert (host.account().ledger.row, len(host.account().ledger.recent), host.account().ledger.unseen) == (1, 1, 0)
+    outcome = host.login("alice", host.code(secret))
+    assert (result(outcome), outcome.message) == (ACCEPTED, "")
+
+
+@pytest.mark.parametrize("rhost", [ELSEWHERE, ""], ids=["elsewhere", "unknown"])
+def test_a_replay_from_another_source_is_told_nothing_and_charged(rhost: str, host: Host) -> None:
+    secret = host.enroll()
+    code = host.code(secret)
+    assert result(host.login("alice", code)) == ACCEPTED
+    outcome = host.login("alice", code, rhost=rhost)
+    assert (result(outcome), outcome.message) == (SPENT, NOT_ACCEPTED)
+    assert (host.account().ledger.row, host.account().ledger.unseen) == (1, 1)
+
+
+def test_where_the_latest_login_came_from_elsewhere_its_code_is_not_said_to_be_used(host: Host) -> None:
+    secret = host.enroll()
+    assert result(host.login("alice", host.code(secret))) == ACCEPTED
+    host.later(STEP)
+    assert result(host.login("alice", host.code(secret), rhost=ELSEWHERE)) == ACCEPTED
+    outcome = host.login("alice", host.code(secret))
+    assert (result(outcome), outcome.message) == (SPENT, NOT_ACCEPTED)
+    assert host.account().ledger.row == 1
+
+
+def test_a_code_before_that_of_the_login_is_told_nothing_and_charged(host: Host) -> None:
+    secret = host.enroll()
+    assert result(host.login("alice", host.code(secret))) == ACCEPTED
+    outcome = host.login("alice", host.code(secret, -1))
+    assert (result(outcome), outcome.message) == (SPENT, NOT_ACCEPTED)
+    assert host.account().ledger.row == 1
+
+
+def test_another_authenticators_code_that_was_used_elsewhere_is_not_said_to_be_used(host: Host) -> None:
+    phone, fob = host.enroll(ALICE, "phone"), host.enroll(ALICE, "fob")
+    seen = host.code(fob)
+    assert result(host.login("alice", seen, rhost=ELSEWHERE)) == ACCEPTED
+    host.later(4 * STEP)
+    assert result(host.login("alice", host.code(phone))) == ACCEPTED
+    outcome = host.login("alice", seen)
+    assert (result(outcome), outcome.message) == (SPENT, NOT_ACCEPTED)
+
+
+def test_a_clock_that_is_set_back_makes_no_repeated_code_free(host: Host) -> None:
+    code = host.code(host.enroll())
+    assert result(host.login("alice", code)) == ACCEPTED
+    host.wall -= 10
+    assert result(host.login("alice", code)) == SPENT
+    assert host.account().ledger.row == 1
 
 
 def test_a_code_of_an_earlier_step_is_refused_after_a_later_one(host: Host) -> None:
@@ -650,7 +714,7 @@ def test_an_alias_of_a_uid_is_asked_for_its_owners_code_and_shares_what_is_spent
     outcome = host.login("alias", host.code(secret))
     assert (result(outcome), outcome.account, outcome.detail) == (ACCEPTED, "alice", "alias of alice")
     assert result(host.login("alice", host.code(secret))) == SPENT
-    host.fail(2)
+    host.fail(3)
     assert result(host.login("alias")) == THROTTLED
 
 
@@ -744,7 +808,7 @@ def test_with_a_fault_nobody_gets_in_and_nobody_is_asked_and_then_nothing_is_los
         act(host)
         outcome = host.login(user.name)
         assert result(outcome) == ("misconfigured" if reason == "bad-config" else "unavailable", reason)
-        assert outcome.message == ""
+        assert outcome.message == OUT_OF_ORDER
         shutil.rmtree(host.root)
         shutil.copytree(f"{tmp_path}.whole", host.root, copy_function=shutil.copy2)
         answers = [host.code(secret)] if user is ALICE else []
@@ -822,7 +886,7 @@ def test_an_older_cache_put_back_makes_no_spent_code_work_again(host: Host) -> N
     host.put_back(older)
     assert result(host.login("alice", code)) == SPENT
     host.put_back(older)
-    host.fail(2)
+    host.fail(3)
     host.put_back(older)
     assert result(host.login("alice")) == THROTTLED  # and no failure is forgotten
 
@@ -881,7 +945,7 @@ def test_on_a_full_disk_a_code_works_once_and_wrong_ones_count(host: Host, disk:
     assert result(outcome) == ACCEPTED
     assert "recorded in /run/pam-totp only" in outcome.detail
     assert result(host.login("alice", host.code(secret))) == SPENT
-    host.fail(2)
+    host.fail(3)
     assert result(host.login("alice")) == THROTTLED
 
 
@@ -919,7 +983,7 @@ def test_an_attempt_that_can_be_charged_nowhere_lets_nobody_in_and_tells_nothing
     disk.full = True
     monkeypatch.setattr(Volatile, "write", lambda *_: False)
     outcome = host.login("alice", host.code(secret) if right else host.wrong(secret))
-    assert (result(outcome), outcome.message) == (("unavailable", "not-chargeable"), "")
+    assert (result(outcome), outcome.message) == (("unavailable", "not-chargeable"), OUT_OF_ORDER)
 
 
 def test_where_only_run_takes_no_writes_the_cache_suffices(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
