@@ -1,4 +1,4 @@
-"""Accounts as they are kept: sealed rows, the roster that proves absence, and the copy of the ledger in ``/run``.
+"""Accounts as they are kept: sealed rows, each of them on the roster, and the copy of the ledger in ``/run``.
 
 The one place where sealing and storing meet. What a decision depends on is either sealed or checked against something
 sealed, because SQLite has no checksums and a plain byte can rot or be edited.
@@ -6,10 +6,9 @@ sealed, because SQLite has no checksums and a plain byte can rot or be edited.
 
 from __future__ import annotations
 
-from binascii import crc32
-
 from pam_totp.cache import keys, store
 from pam_totp.cache.ledger import Ledger
+from pam_totp.cache.roster import Roster, disagreement
 from pam_totp.cache.volatile import Volatile
 from pam_totp.errors import CacheError, CacheReadOnlyError, ChargeError, DamageError, HostKeyError
 from pam_totp.host.users import User, find
@@ -22,7 +21,7 @@ FALLBACK_CLOSED_SECONDS = 300
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from types import TracebackType
     from typing import Any
 
@@ -120,6 +119,7 @@ class Accounts:
         self.sealer: Sealer = keys.load(paths.key, paths.owner)
         self._store = store.Store(paths.cache, paths.owner, patience)
         try:
+            self._roster = Roster(self._store, self.sealer)
             self._volatile = Volatile(paths.run, paths.owner)
         except BaseException:
             self._store.close()
@@ -161,8 +161,8 @@ class Accounts:
         """The record of this name; and, unless that one is active, those of the same uid under other names."""
         row = self._store.account(user.name)
         account = None if row is None else self._open(row)
-        if account is None and user.name in self._roster_names(user.name):
-            raise self._disagreement(user.name)
+        if account is None and self._roster.entry(user.name) is not None:
+            raise disagreement(user.name)
         if account is not None and account.authenticators and account.uid != user.uid:
             raise CacheError(
                 f"{user.name} was enrolled with uid {account.uid} and now has {user.uid}: "
@@ -172,8 +172,8 @@ class Accounts:
         if account is not None and account.active:
             return account, []
         rows = self._store.accounts_with(user.uid)
-        if {row[0] for row in rows} != set(self._roster_uid(user.uid)):
-            raise self._disagreement(f"uid {user.uid}")
+        if {row[0] for row in rows} != self._roster.names(user.uid):
+            raise disagreement(f"uid {user.uid}")
         return account, [self._open(row) for row in rows if row[0] != user.name]
 
     def _without_record(self, user: User, account: Account | None, others: list[Account]) -> Account:
@@ -196,8 +196,8 @@ class Accounts:
             row = self._store.account(name)
             if row is not None:
                 return self._open(row)
-            if name in self._roster_names(name):
-                raise self._disagreement(name)
+            if self._roster.entry(name) is not None:
+                raise disagreement(name)
             return None
 
     def unreadable(self, name: str) -> Account:
@@ -206,12 +206,9 @@ class Accounts:
         Its uid is the one in the roster, which is sealed; the row's may be what was damaged. What ``/run`` still knows
         to be spent stays spent, should a backup of the record be restored.
         """
-        entry = self._roster_names(name).get(name)
+        entry = self._roster.entry(name)
         row = self._store.account(name)
-        try:
-            uid = int(entry.partition(" ")[0]) if entry is not None else row[1] if row else 0
-        except ValueError:
-            raise self._disagreement(name) from None
+        uid = entry[0] if entry is not None else row[1] if row else 0
         try:
             ledger = self._remembered(name, Ledger()).cleared()
         except CacheError:
@@ -220,7 +217,7 @@ class Accounts:
 
     def listed(self, name: str) -> bool:
         """Whether there should be a record of this name, even if it is gone."""
-        return name in self._roster_names(name)
+        return self._roster.entry(name) is not None
 
     def names(self) -> list[str]:
         """All names that have a record, in order; damaged ones too."""
@@ -228,13 +225,10 @@ class Accounts:
 
     def check_key(self) -> None:
         """Make sure that the key belongs to the cache. Raises HostKeyError."""
-        for number in range(store.BUCKETS):
-            try:
-                self._bucket(number)
-            except DamageError:
-                continue
-            return
-        raise HostKeyError("the host key does not belong to this cache: restore both from the same backup", "key-wrong")
+        if not self._roster.opens():
+            raise HostKeyError(
+                "the host key does not belong to this cache: restore both from the same backup", "key-wrong"
+            )
 
     def all(self) -> Iterator[Account | CacheError]:
         """Every record in the order of names; in the place of a damaged one, its error."""
@@ -300,17 +294,14 @@ class Accounts:
             for row in self._store.authenticators(account.name):
                 if row[0] not in kept:
                     self._store.delete(account.name, row[0])
-            before = self._store.account(account.name)
-            if before is not None and before[1] != account.uid:
-                self._update_uid_entry(before[1], account.name, present=False)
             if not account.empty:
                 self._store.put_account(account.name, account.uid, sealed)
                 for authenticator in account.authenticators:
                     self._store.put_authenticator(account.name, self._sealed_row(account, authenticator))
+                self._roster.put(account.name, *_entry(account))
             else:
                 self._store.delete(account.name)
-            self._update_name_entry(account)
-            self._update_uid_entry(account.uid, account.name, present=not account.empty)
+                self._roster.remove(account.name)
         # Marks stay known until the next boot even when the record is gone: an older cache put back in its place
         # must not make a spent code work again.
         if not self._volatile.write(self.sealer.token(account.name), sealed):
@@ -326,26 +317,14 @@ class Accounts:
 
     def damage(self) -> list[str]:
         """Everything that is wrong with the cache, in words; empty where nothing is. Reads the whole file."""
-        found = self._store.damage()
-        names: dict[str, str] = {}
-        uids: dict[str, set[str]] = {}
-        for number in range(store.BUCKETS):
-            try:
-                entries = self._bucket(number)
-            except DamageError:
-                found.append(f"roster bucket {number} does not open")
-                continue
-            for key, value in entries.items():
-                if key[:2] == "n:":
-                    names[key[2:]] = value
-                else:
-                    uids[key[2:]] = set(value.split("/"))
+        names, uids, wrong = self._roster.everything()
+        found = [*self._store.damage(), *wrong]
         for each in self.all():
             if isinstance(each, CacheError):
                 found.append(str(each))
-            elif each.name not in uids.get(str(each.uid), set()):
+            elif each.name not in uids.get(each.uid, set()):
                 found.append(f"the roster does not list {each.name} under uid {each.uid}")
-        missing = sorted(set(names).union(*uids.values()) - set(self._store.names()))
+        missing = sorted(names.union(*uids.values()) - set(self._store.names()))
         found.extend(f"the record of {name} is gone, though the roster lists it" for name in missing)
         return found
 
@@ -364,8 +343,8 @@ class Accounts:
         except DamageError as error:
             raise DamageError(f"the record of {name} is damaged: {error}") from None
         account = Account(name, uid, authenticators, ledger)
-        if self._roster_names(name).get(name) != _entry(account):
-            raise self._disagreement(name)
+        if self._roster.entry(name) != _entry(account):
+            raise disagreement(name)
         return account
 
     def _remembered(self, name: str, ledger: Ledger) -> Ledger:
@@ -385,73 +364,6 @@ class Accounts:
         sealed = self.sealer.seal(each.secret, *context)
         return each.identifier, each.state, each.label, each.source, each.created, sealed
 
-    # The roster. A bucket is lines of "key TAB value"; keys are "n:" and a name, "u:" and a uid.
-
-    def _bucket(self, number: int) -> dict[str, str]:
-        content = self.sealer.open(self._store.bucket(number), "roster", str(number))
-        try:
-            return dict(line.split("\t") for line in content.decode("utf-8").split("\n") if line)
-        except ValueError:  # UnicodeError is one
-            raise _not_readable(number) from None
-
-    def _entry_of(self, key: str) -> str | None:
-        # Searched as bytes: with a million users a bucket holds thousands of lines, and a login reads only one.
-        number = _bucket_of(key)
-        content = b"\n" + self.sealer.open(self._store.bucket(number), "roster", str(number))
-        start = content.find(b"\n" + key.encode("utf-8", "surrogateescape") + b"\t")
-        if start < 0:
-            return None
-        start = content.index(b"\t", start) + 1
-        try:
-            return content[start : content.index(b"\n", start)].decode("utf-8")
-        except ValueError:
-            raise _not_readable(number) from None
-
-    def _roster_names(self, name: str) -> dict[str, str]:
-        entry = self._entry_of(f"n:{name}")
-        return {} if entry is None else {name: entry}
-
-    def _roster_uid(self, uid: int) -> list[str]:
-        entry = self._entry_of(f"u:{uid}")
-        return [] if entry is None else entry.split("/")
-
-    def _update_entry(self, key: str, change: Callable[[str | None], str | None]) -> None:
-        number = _bucket_of(key)
-        entries = self._bucket(number)
-        value = change(entries.pop(key, None))
-        if value is not None:
-            entries[key] = value
-        self._store.put_bucket(number, seal_bucket(self.sealer, number, entries))
-
-    def _update_name_entry(self, account: Account) -> None:
-        value = None if account.empty else _entry(account)
-        self._update_entry(f"n:{account.name}", lambda _: value)
-
-    def _update_uid_entry(self, uid: int, name: str, present: bool) -> None:
-        def change(value: str | None) -> str | None:
-            names = set(value.split("/") if value else ()) - {name}
-            if present:
-                names.add(name)
-            return "/".join(sorted(names)) or None
-
-        self._update_entry(f"u:{uid}", change)
-
-    def _disagreement(self, who: str) -> DamageError:
-        return DamageError(
-            f"the records of {who} and the roster disagree: restore /var/lib/pam-totp from a backup, "
-            "or run pam-totp reset for the user and enrol again"
-        )
-
-
-def seal_bucket(sealer: Sealer, number: int, entries: dict[str, str]) -> bytes:
-    """One roster bucket with these entries, sealed."""
-    content = "".join(f"{key}\t{value}\n" for key, value in sorted(entries.items()))
-    return sealer.seal(content.encode("utf-8"), "roster", str(number))
-
-
-def _not_readable(number: int) -> DamageError:
-    return DamageError(f"roster bucket {number} is not readable: restore a backup")
-
 
 def _typed(row: tuple[Any, ...], *types: type) -> tuple[Any, ...]:
     # The schema's types hold for what SQLite writes, not for what has rotted since.
@@ -460,14 +372,9 @@ def _typed(row: tuple[Any, ...], *types: type) -> tuple[Any, ...]:
     return row
 
 
-def _bucket_of(key: str) -> int:
-    return crc32(key.encode("utf-8", "surrogateescape")) % store.BUCKETS
-
-
-def _entry(account: Account) -> str:
+def _entry(account: Account) -> tuple[int, str]:
     # Which authenticators there are, and in which state: a row that is missing or left over is damage.
-    parts = sorted(f"{each.identifier}={each.state}" for each in account.authenticators)
-    return f"{account.uid} {' '.join(parts)}"
+    return account.uid, " ".join(sorted(f"{each.identifier}={each.state}" for each in account.authenticators))
 
 
 def _context(

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 
-from pam_totp.cache import keys, store
-from pam_totp.cache.accounts import Accounts, seal_bucket
+from pam_totp.cache import keys, roster, store
+from pam_totp.cache.accounts import Accounts
 from pam_totp.errors import CacheError, HostKeyError
 from pam_totp.host import files
 
@@ -62,10 +62,10 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     # A crash in between leaves a key without a cache, or neither; both are explained above and mended by hand.
     keys.create(paths.key)
     sealer = keys.load(paths.key, paths.owner)
-    store.create(paths.cache, [seal_bucket(sealer, number, {}) for number in range(store.BUCKETS)])
+    store.create(paths.cache, roster.empty(sealer))
     # Written once more, with new nonces, so that the kept journal file is large enough for every later transaction.
     with store.Store(paths.cache, paths.owner) as opened, opened.transaction():
-        for number in range(store.BUCKETS):
-            opened.put_bucket(number, seal_bucket(sealer, number, {}))
+        for number, bucket in enumerate(roster.empty(sealer)):
+            opened.put_bucket(number, bucket)
     print(f"created {paths.key} and {paths.cache}: keep both in your backup")
     return 0

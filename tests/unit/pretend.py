@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pyotp
 
-from pam_totp.cache import keys, seal, store
-from pam_totp.cache.accounts import ACTIVE, PENDING, Accounts, Authenticator, seal_bucket
+from pam_totp.cache import keys, roster, seal, store
+from pam_totp.cache.accounts import ACTIVE, PENDING, Accounts, Authenticator
 from pam_totp.factors import otp
 from pam_totp.host.clock import Moment
 from pam_totp.host.config import Arguments
@@ -98,8 +98,7 @@ class Host:
         for directory in map(os.path.dirname, (self.paths.key, self.paths.cache, self.paths.run)):
             os.makedirs(directory, mode=0o700)
         keys.create(self.paths.key)
-        sealer = self.sealer()
-        store.create(self.paths.cache, [seal_bucket(sealer, number, {}) for number in range(store.BUCKETS)])
+        store.create(self.paths.cache, roster.empty(self.sealer()))
 
     # Time
 

@@ -207,7 +207,7 @@ LOADED = {
     "pam_totp.errors",
     *(f"pam_totp.{name}" for name in ("host", "cache", "factors", "login", "engine")),
     *(f"pam_totp.host.{name}" for name in ("clock", "config", "files", "paths", "users")),
-    *(f"pam_totp.cache.{name}" for name in ("accounts", "keys", "ledger", "seal", "store", "volatile")),
+    *(f"pam_totp.cache.{name}" for name in ("accounts", "keys", "ledger", "roster", "seal", "store", "volatile")),
     *(f"pam_totp.factors.{name}" for name in ("otp", "publickeys", "recovery")),
     *(f"pam_totp.login.{name}" for name in ("attempt", "log", "login", "policy")),
     "pam_totp.engine.pam_entry",

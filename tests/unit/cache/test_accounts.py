@@ -721,7 +721,7 @@ def test_a_roster_of_another_form_is_damage(content: bytes, host: Host, monkeypa
 def test_a_roster_without_a_uid_is_damage(host: Host) -> None:
     host.enroll()
     with host.accounts() as accounts:
-        accounts._update_entry("n:alice", lambda _: "nobody knows")
+        accounts._roster._change("n:alice", lambda _: "nobody knows")
         with pytest.raises(DamageError):
             accounts.unreadable("alice")
     refused(host)
@@ -765,5 +765,5 @@ def test_an_event_of_another_type_is_not_told(host: Host) -> None:
 def test_a_roster_that_does_not_list_a_uid_is_damage(host: Host) -> None:
     host.enroll()
     with host.accounts() as accounts:
-        accounts._update_uid_entry(ALICE.uid, "alice", present=False)
+        accounts._roster._change("u:1001", lambda _: None)
         assert accounts.damage() == ["the roster does not list alice under uid 1001"]
