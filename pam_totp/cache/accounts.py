@@ -10,7 +10,7 @@ from pam_totp.cache import keys, store
 from pam_totp.cache.ledger import Ledger
 from pam_totp.cache.roster import Roster, disagreement
 from pam_totp.cache.volatile import Volatile
-from pam_totp.errors import CacheError, CacheReadOnlyError, ChargeError, DamageError, HostKeyError
+from pam_totp.errors import CacheError, CacheReadOnlyError, ChargeError, DamageError, HostKeyError, UsageError
 from pam_totp.host.users import User, find
 
 PENDING = "pending"
@@ -141,7 +141,8 @@ class Accounts:
         """The account of a user (design, section 3, "who is the user?").
 
         Raises DamageError when rows and roster disagree or something does not open, CacheError with reason
-        "uid-changed" when the record was made for another uid, NameServiceError when NSS must be asked and fails.
+        "uid-changed" when the record was made for another uid and "name-changed" when the uid is enrolled under a name
+        that is no longer its own, NameServiceError when NSS must be asked and fails.
         """
         # Rows and roster of one moment: between two reads an enrolment would look like damage.
         with self._store.snapshot():
@@ -150,11 +151,21 @@ class Accounts:
             return account
         # A record that counts for nothing yet must not hide another name's that does. NSS is asked outside the
         # snapshot: it may take its time, in which nobody could write.
-        for other in others:
-            owner = find(other.name) if other.active else None
+        active = [other for other in others if other.active]
+        for other in active:
+            owner = find(other.name)
             if owner is not None and owner.uid == user.uid:
                 other.note = f"alias of {other.name}"
                 return other
+        if active:
+            # Renamed, or spelled in another way now: still enrolled. Or the uid was given to somebody else, which
+            # only an administrator can tell.
+            former = active[0].name
+            raise CacheError(
+                f"uid {user.uid} is enrolled as {former}, which is not its name any more: if {user.name} is the same "
+                f"person, run pam-totp rename {former} {user.name}; if not, run pam-totp reset {former}",
+                "name-changed",
+            )
         return self._without_record(user, account, others)
 
     def _look_up(self, user: User) -> tuple[Account | None, list[Account]]:
@@ -181,14 +192,10 @@ class Accounts:
             return account
         if account is not None:
             # Nothing was enrolled: what is noted there was about the name's former owner.
-            return Account(user.name, user.uid, [], account.ledger.cleared(), "the uid changed")
-        # NSS was asked whose the active ones are, and they are stale; of the others nobody knows, and nobody needs to.
-        notes = []
-        for word, active in (("stale", True), ("inactive", False)):
-            names = ", ".join(other.name for other in others if bool(other.active) is active)
-            if names:
-                notes.append(f"{word} record of {names} with the same uid")
-        return Account(user.name, user.uid, [], self._remembered(user.name, Ledger()), "; ".join(notes))
+            return Account(user.name, user.uid, [], account.ledger.heir(), "the uid changed")
+        names = ", ".join(other.name for other in others)
+        note = f"inactive record of {names} with the same uid" if names else ""
+        return Account(user.name, user.uid, [], self._remembered(user.name, user.uid, Ledger()), note)
 
     def get(self, name: str) -> Account | None:
         """The record under exactly this name, whatever NSS says; None where it is proven that there is none."""
@@ -210,7 +217,7 @@ class Accounts:
         row = self._store.account(name)
         uid = entry[0] if entry is not None else row[1] if row else 0
         try:
-            ledger = self._remembered(name, Ledger()).cleared()
+            ledger = self._remembered(name, uid, Ledger()).cleared()
         except CacheError:
             ledger = Ledger()
         return Account(name, uid, [], ledger)
@@ -287,25 +294,60 @@ class Accounts:
 
         An account with nothing to keep is removed.
         """
+        with self._store.transaction():
+            sealed = self._write(account)
+        self._remember(account.name, sealed)
+
+    def rename(self, account: Account, user: User) -> Account:
+        """Move a record to another name of the same uid, in one transaction, and return it as it is there.
+
+        What is spent stays spent, also in what ``/run`` keeps for the former name: an older cache may be put back.
+        Call with the locks of both names held.
+
+        Raises UsageError where the new name has authenticators of its own.
+        """
+        there = self.get(user.name)
+        if there is not None and there.authenticators:
+            raise UsageError(
+                f"{user.name} has authenticators of its own: remove one of the two records first, "
+                f"with pam-totp reset {user.name} or pam-totp reset {account.name}"
+            )
+        former = Account(account.name, account.uid, [], account.ledger.heir())
+        moved = Account(user.name, account.uid, account.authenticators, account.ledger)
+        for known in (self._copy(user.name), there and there.ledger):
+            if known:
+                moved.ledger.take_marks(known)
+        with self._store.transaction():
+            sealed_former = self._write(former)
+            sealed = self._write(moved)
+        self._remember(user.name, sealed)
+        self._remember(account.name, sealed_former)
+        return moved
+
+    def _write(self, account: Account) -> bytes:
+        """Write a record, in a transaction; returns its sealed ledger."""
         kept = {authenticator.identifier for authenticator in account.authenticators}
         account.ledger.forget_marks(kept)
         sealed = self._next_ledger(account)
-        with self._store.transaction():
-            for row in self._store.authenticators(account.name):
-                if row[0] not in kept:
-                    self._store.delete(account.name, row[0])
-            if not account.empty:
-                self._store.put_account(account.name, account.uid, sealed)
-                for authenticator in account.authenticators:
-                    self._store.put_authenticator(account.name, self._sealed_row(account, authenticator))
-                self._roster.put(account.name, *_entry(account))
-            else:
-                self._store.delete(account.name)
-                self._roster.remove(account.name)
+        for row in self._store.authenticators(account.name):
+            if row[0] not in kept:
+                self._store.delete(account.name, row[0])
+        if not account.empty:
+            self._store.put_account(account.name, account.uid, sealed)
+            for authenticator in account.authenticators:
+                self._store.put_authenticator(account.name, self._sealed_row(account, authenticator))
+            self._roster.put(account.name, *_entry(account))
+        else:
+            self._store.delete(account.name)
+            self._roster.remove(account.name)
+        return sealed
+
+    def _remember(self, name: str, sealed: bytes) -> None:
         # Marks stay known until the next boot even when the record is gone: an older cache put back in its place
         # must not make a spent code work again.
-        if not self._volatile.write(self.sealer.token(account.name), sealed):
-            self._volatile.forget(self.sealer.token(account.name))
+        token = self.sealer.token(name)
+        if not self._volatile.write(token, sealed):
+            self._volatile.forget(token)
 
     def record_event(self, time: int, name: str, line: str) -> None:
         """Note a refusal in the ring of events. Raises CacheError; no decision may depend on it."""
@@ -339,7 +381,9 @@ class Accounts:
                 context = _context(name, uid, identifier, state, label, source, created)
                 secret = self.sealer.open(sealed, *context)
                 authenticators.append(Authenticator(identifier, state, label, source, created, secret))
-            ledger = self._remembered(name, ledger)
+            if ledger.uid not in (None, uid):
+                raise DamageError("its ledger is another uid's: restore a backup, or reset the user")
+            ledger = self._remembered(name, uid, ledger)
         except DamageError as error:
             raise DamageError(f"the record of {name} is damaged: {error}") from None
         account = Account(name, uid, authenticators, ledger)
@@ -347,14 +391,22 @@ class Accounts:
             raise disagreement(name)
         return account
 
-    def _remembered(self, name: str, ledger: Ledger) -> Ledger:
-        copy = self._volatile.read(self.sealer.token(name))
-        if copy is None:
-            return ledger
-        return ledger.merge(Ledger.decode(self.sealer.open(copy, "ledger", name)))
+    def _remembered(self, name: str, uid: int, ledger: Ledger) -> Ledger:
+        """A ledger merged with the copy in ``/run``; of a copy that another uid left under the name, with its marks."""
+        copy = self._copy(name)
+        if copy is not None and copy.uid in (None, uid):
+            return ledger.merge(copy)
+        if copy is not None:
+            ledger.take_marks(copy)
+        return ledger
+
+    def _copy(self, name: str) -> Ledger | None:
+        content = self._volatile.read(self.sealer.token(name))
+        return None if content is None else Ledger.decode(self.sealer.open(content, "ledger", name))
 
     def _next_ledger(self, account: Account) -> bytes:
         account.ledger.seq += 1
+        account.ledger.uid = account.uid
         return self.sealer.seal(account.ledger.encode(), "ledger", account.name)
 
     def _sealed_row(self, account: Account, each: Authenticator) -> tuple[object, ...]:

@@ -13,9 +13,18 @@ from pam_totp.cache import accounts as module
 from pam_totp.cache import store
 from pam_totp.cache.accounts import ACTIVE, PENDING, Account, Accounts, Authenticator
 from pam_totp.cache.ledger import Ledger
+from pam_totp.cache.roster import Roster
 from pam_totp.cache.store import BUCKETS, Store
 from pam_totp.cache.volatile import Volatile
-from pam_totp.errors import CacheError, CacheReadOnlyError, ChargeError, DamageError, HostKeyError, NameServiceError
+from pam_totp.errors import (
+    CacheError,
+    CacheReadOnlyError,
+    ChargeError,
+    DamageError,
+    HostKeyError,
+    NameServiceError,
+    UsageError,
+)
 from pam_totp.factors.enroll import fresh
 from pam_totp.host import users
 from pam_totp.host.users import User
@@ -194,18 +203,51 @@ def test_a_pending_record_of_its_own_hides_no_active_one_of_another_name(host: H
     assert host.account(ALICE).name == "alice"
 
 
+def name_changed(host: Host, user: User) -> str:
+    with pytest.raises(CacheError) as caught:
+        host.account(user)
+    assert caught.value.reason == "name-changed"
+    return str(caught.value)
+
+
 @pytest.mark.parametrize("now", [None, 1005])
-def test_a_record_whose_owner_is_gone_or_has_another_uid_is_stale(now: int | None, host: Host, passwd: Passwd) -> None:
+def test_an_active_record_whose_name_the_uid_has_no_longer_is_refused(
+    now: int | None, host: Host, passwd: Passwd
+) -> None:
     host.enroll()
     del passwd["alice"]
     if now is not None:
         passwd.add("alice", now)
-    account = host.account(User("newcomer", ALICE.uid))
-    assert (account.name, account.authenticators) == ("newcomer", [])
-    assert account.note == "stale record of alice with the same uid"
+    said = name_changed(host, User("newcomer", ALICE.uid))
+    assert "pam-totp rename alice newcomer" in said
+    assert "pam-totp reset alice" in said
 
 
-def test_a_record_that_is_not_active_is_not_called_stale_and_nobody_asks_nss_for_its_owner(
+def test_a_pending_record_or_an_exemption_of_its_own_opens_no_way_around_that(host: Host, passwd: Passwd) -> None:
+    newcomer = User("newcomer", ALICE.uid)
+    put(host, newcomer, PENDING)
+    host.change(lambda account: setattr(account.ledger, "exemption", [int(host.wall) + 1000, "travels"]), newcomer)
+    put(host, ALICE, ACTIVE)
+    del passwd["alice"]
+    name_changed(host, newcomer)
+
+
+def test_a_name_that_nss_still_takes_in_another_spelling_is_an_alias(host: Host, passwd: Passwd) -> None:
+    host.enroll()
+    passwd.add("alice", ALICE.uid, spelled="alice@example.org")
+    passwd.add("alice@example.org", ALICE.uid)
+    assert host.account(User("alice@example.org", ALICE.uid)).name == "alice"
+
+
+def test_a_record_of_a_name_that_is_gone_hides_none_of_a_name_that_is_there(host: Host, passwd: Passwd) -> None:
+    passwd.add("alias", ALICE.uid)
+    put(host, ALICE, ACTIVE)
+    put(host, ALIAS, ACTIVE)
+    del passwd["alice"]
+    assert host.account(User("third", ALICE.uid)).name == "alias"
+
+
+def test_a_record_that_is_not_active_refuses_nobody_and_nobody_asks_nss_for_its_owner(
     host: Host, passwd: Passwd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -223,21 +265,169 @@ def test_a_record_that_is_not_active_is_not_called_stale_and_nobody_asks_nss_for
     host.change(lambda account: setattr(account.ledger, "exemption", [int(host.wall) + 1000, "travels"]), ALIAS)
     assert host.account(User("third", ALICE.uid)).note == "inactive record of alias, alice with the same uid"
     assert asked == []
-    put(host, User("gone", ALICE.uid), ACTIVE)
-    account = host.account(User("third", ALICE.uid))
-    assert account.note == "stale record of gone with the same uid; inactive record of alias, alice with the same uid"
-    assert asked == ["gone"]
 
 
-def test_a_newcomer_can_be_enrolled_beside_a_stale_record(host: Host, passwd: Passwd) -> None:
-    host.enroll()
-    del passwd["alice"]
-    newcomer = User("newcomer", ALICE.uid)
-    host.enroll(newcomer)
-    assert host.account(newcomer).name == "newcomer"
+# A record is renamed
+
+
+def renamed(host: Host, new: User, old: str = "alice") -> Account:
     with host.accounts() as accounts:
-        assert accounts.names() == ["alice", "newcomer"]
+        account = accounts.get(old)
+        assert account is not None
+        return accounts.rename(account, new)
+
+
+ALICIA = User("alicia", ALICE.uid)
+
+
+def test_a_renamed_record_is_there_as_a_whole_and_nothing_is_left_behind(host: Host, passwd: Passwd) -> None:
+    secret = host.enroll()
+    host.enroll(ALICE, "key fob", PENDING)
+    host.enroll(BOB)
+    assert host.login("alice", host.code(secret)).reason == "code"
+    host.fail(2)
+    host.change(lambda account: setattr(account.ledger, "exemption", [int(host.wall) + 1000, "travels"]))
+    before = host.account()
+    renamed(host, ALICIA)
+    del passwd["alice"]
+    after = host.account(ALICIA)
+    assert (after.name, after.uid, after.note) == ("alicia", 1001, "")
+    assert [(each.label, each.state, each.secret) for each in after.authenticators] == [
+        (each.label, each.state, each.secret) for each in before.authenticators
+    ]
+    assert (after.ledger.row, after.ledger.exemption) == (2, before.ledger.exemption)
+    with host.accounts() as accounts:
+        assert accounts.names() == ["alicia", "bob"]
         assert accounts.damage() == []
+        assert accounts.get("alice") is None
+
+
+@pytest.mark.parametrize("boot", [False, True])
+def test_what_was_spent_stays_spent_under_the_new_name(boot: bool, host: Host, passwd: Passwd) -> None:
+    secret = host.enroll()
+    code = host.code(secret)
+    assert host.login("alice", code).reason == "code"
+    renamed(host, ALICIA)
+    passwd.add("alicia", ALICE.uid)
+    if boot:
+        shutil.rmtree(host.paths.run)
+    assert host.login("alicia", code).reason == "spent-code"
+    assert host.login("alicia", host.code(secret, 1)).reason == "code"
+
+
+def test_what_was_spent_stays_spent_where_a_cache_from_before_is_put_back(host: Host, passwd: Passwd) -> None:
+    secret = host.enroll()
+    before = host.snapshot()
+    code = host.code(secret)
+    assert host.login("alice", code).reason == "code"
+    renamed(host, ALICIA)
+    host.put_back(before)
+    assert host.login("alice", code).reason == "spent-code"
+    renamed(host, ALICIA)
+    passwd.add("alicia", ALICE.uid)
+    assert host.login("alicia", code).reason == "spent-code"
+
+
+def test_a_record_that_is_renamed_there_and_back_is_what_it_was(host: Host) -> None:
+    secret = host.enroll()
+    host.fail(3)
+    renamed(host, ALICIA)
+    renamed(host, ALICE, "alicia")
+    account = host.account()
+    assert (account.ledger.row, account.active[0].secret) == (3, secret)
+    with host.accounts() as accounts:
+        assert accounts.damage() == []
+
+
+def test_a_name_with_authenticators_of_its_own_takes_no_other_record(host: Host) -> None:
+    host.enroll()
+    put(host, ALICIA, PENDING)
+    before = host.snapshot()
+    with pytest.raises(UsageError, match="authenticators of its own"):
+        renamed(host, ALICIA)
+    assert host.snapshot() == before
+
+
+def test_what_was_granted_to_a_former_owner_of_the_new_name_is_not_taken_over(host: Host) -> None:
+    former = User("alicia", 1009)
+    host.change(lambda account: setattr(account.ledger, "exemption", [int(host.wall) + 1000, "travels"]), former)
+    host.enroll()
+    renamed(host, ALICIA)
+    assert host.account(ALICIA).ledger.exemption is None
+    with host.accounts() as accounts:
+        assert accounts.damage() == []
+
+
+def test_a_renaming_that_fails_changes_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = host.enroll()
+    written: list[object] = []
+
+    def fail_the_second_time(*_: object) -> None:
+        written.append(_)
+        if len(written) > 1:
+            raise CacheReadOnlyError("full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Roster, "put", fail_the_second_time)
+        patch.setattr(Roster, "remove", fail_the_second_time)
+        with pytest.raises(CacheReadOnlyError):
+            renamed(host, ALICIA)
+    assert host.account().active[0].secret == secret
+    with host.accounts() as accounts:
+        assert accounts.damage() == []
+
+
+# Another user of the same name
+
+
+def grant(account: Account) -> None:
+    account.ledger.exemption = [2_000_000_000, "travels"]
+    account.ledger.grace = [[1_000_000_000, "", 0], 0]
+
+
+def test_a_new_uid_inherits_what_is_spent_and_nothing_else(host: Host) -> None:
+    secret = host.enroll()
+    assert host.login("alice", host.code(secret)).reason == "code"
+    host.fail(3)
+    host.change(grant)
+    host.change(lambda account: account.authenticators.clear())
+    ledger = host.account(User("alice", 1005)).ledger
+    assert (ledger.exemption, ledger.grace, ledger.row, ledger.recent, ledger.last_success) == (None, None, 0, [], None)
+    assert [mark.step for mark in ledger.marks.values()] == [int(host.wall // 30)]
+
+
+def test_a_copy_in_run_is_its_owners_alone(host: Host, disk: Disk) -> None:
+    disk.full = True
+    with host.accounts() as accounts:
+        account = accounts.find(ALICE)
+        grant(account)
+        accounts.save_or_remember(account)
+    assert host.account().ledger.grace is not None
+    account = host.account(User("alice", 1005))
+    assert (account.ledger.exemption, account.ledger.grace) == (None, None)
+    account.ledger.exemption = [1, "anew"]
+    disk.full = False
+    with host.accounts() as accounts:
+        accounts.save(account)
+    assert host.account(User("alice", 1005)).ledger.exemption == [1, "anew"]
+    assert host.account(ALICE).ledger.exemption is None
+
+
+def test_a_copy_in_run_that_the_former_version_wrote_counts(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.enroll()
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "uid", property(lambda _: None, lambda *_: None), raising=False)
+        host.fail(3)
+    assert host.account().ledger.row == 3
+
+
+def test_a_ledger_of_another_uid_in_a_row_is_damage(host: Host) -> None:
+    host.change(grant)
+    [(ledger,)] = sql(host, "SELECT ledger FROM account")
+    other = User("alice", 1005)
+    host.change(grant, other)
+    sql(host, "UPDATE account SET ledger = ?", ledger)
+    refused(host, other)
 
 
 def test_a_name_with_another_uid_is_refused(host: Host) -> None:
@@ -251,6 +441,7 @@ def test_a_name_with_another_uid_and_nothing_enrolled_begins_anew(host: Host) ->
     host.change(lambda account: setattr(account.ledger, "exemption", [int(host.wall) + 1000, "travels"]))
     account = host.account(User("alice", 1005))
     assert (account.uid, account.authenticators, account.note) == (1005, [], "the uid changed")
+    account.ledger.exemption = [int(host.wall) + 1000, "anew"]
     with host.accounts() as accounts:
         accounts.save(account)
         assert accounts.damage() == []
