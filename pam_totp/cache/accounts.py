@@ -16,7 +16,7 @@ from pam_totp.host.users import User, find
 PENDING = "pending"
 ACTIVE = "active"
 MOST_AUTHENTICATORS = 5
-# Long enough for every code that could have been spent before the boot to run out.
+# Long enough for every code to run out that could have been spent while /run was another.
 FALLBACK_CLOSED_SECONDS = 300
 
 TYPE_CHECKING = False
@@ -254,8 +254,9 @@ class Accounts:
         True when it is durable; False when the cache is full or read-only and ``/run`` has it, which suffices for a
         TOTP code until the next boot.
 
-        Raises ChargeError when it is recorded nowhere, or right after a boot only in ``/run``, where what was spent
-        before the boot is not known; and with ``durably``, as a recovery code needs it, when the cache takes no write.
+        Raises ChargeError when it is recorded nowhere; when it is recorded only in ``/run``, and that is new (after a
+        boot, the restart of a container, or a wipe) and does not know what was spent before; and with ``durably``, as a
+        recovery code needs it, when the cache takes no write.
         """
         if durably:
             try:
@@ -264,6 +265,7 @@ class Accounts:
                 raise ChargeError(f"{error}; a recovery code needs a durable record") from None
             return True
         sealed = self._next_ledger(account)
+        age = self._volatile.age(now)
         in_run = self._volatile.write(self.sealer.token(account.name), sealed)
         try:
             with self._store.transaction():
@@ -271,9 +273,11 @@ class Accounts:
         except CacheReadOnlyError as error:
             if not in_run:
                 raise ChargeError(f"{error}; and /run/pam-totp takes no writes either") from None
-            if now.uptime < FALLBACK_CLOSED_SECONDS:
+            if age < FALLBACK_CLOSED_SECONDS:
                 raise ChargeError(
-                    f"{error}; logins without it begin {FALLBACK_CLOSED_SECONDS} s after a boot", "fallback-closed"
+                    f"{error}; logins without it begin {FALLBACK_CLOSED_SECONDS} s after a boot, "
+                    "and after /run/pam-totp was made",
+                    "fallback-closed",
                 ) from None
             return False
         return True

@@ -108,6 +108,16 @@ class Host:
             else:
                 self.machine.write(CONFIG, before.stdout)
 
+    def run_is_old(self) -> None:
+        """Have /run/pam-totp note that it was made right after the boot."""
+        self.machine.sh(
+            """
+            mkdir -p -m 700 /run/pam-totp
+            echo "0 $(cat /proc/sys/kernel/random/boot_id) 0" >/run/pam-totp/made
+            chmod 600 /run/pam-totp/made
+            """
+        )
+
     def status(self, person: Person) -> Any:
         """What `pam-totp status --json` says of a user."""
         return self._admin.read("status", person.name)[0]

@@ -97,6 +97,10 @@ class Host:
         self.talk = Script()
         for directory in map(os.path.dirname, (self.paths.key, self.paths.cache, self.paths.run)):
             os.makedirs(directory, mode=0o700)
+        os.makedirs(self.paths.run, mode=0o700)
+        with open(f"{self.paths.run}/made", "x", encoding="ascii") as file:
+            file.write(f"{int(self.wall - self.uptime)} {self.boot_id} 0")
+        os.chmod(file.name, 0o600)
         keys.create(self.paths.key)
         store.create(self.paths.cache, roster.empty(self.sealer()))
 
@@ -150,6 +154,10 @@ class Host:
             account = accounts.find(user)
             change(account)
             accounts.save(account)
+
+    def in_run(self) -> list[str]:
+        """The files that logins left in /run."""
+        return sorted(f"{self.paths.run}/{name}" for name in os.listdir(self.paths.run) if name != "made")
 
     def snapshot(self) -> bytes:
         with open(self.paths.cache, "rb") as file:

@@ -117,7 +117,7 @@ def test_no_secret_and_no_ledger_is_in_the_file_in_the_clear(host: Host) -> None
     for path in (
         host.paths.cache,
         f"{host.paths.cache}-journal",
-        *(entry.path for entry in os.scandir(host.paths.run)),
+        *host.in_run(),
     ):
         with open(path, "rb") as file:
             content = file.read()
@@ -582,7 +582,7 @@ def test_damage_of_one_user_is_no_other_users_damage(host: Host) -> None:
 
 def test_a_damaged_copy_in_run_is_refused(host: Host) -> None:
     host.enroll()
-    [copy] = [entry.path for entry in os.scandir(host.paths.run)]
+    [copy] = host.in_run()
     with open(copy, "r+b") as file:
         file.seek(40)
         file.write(b"\0\0\0")
@@ -591,9 +591,9 @@ def test_a_damaged_copy_in_run_is_refused(host: Host) -> None:
 
 def test_the_copy_of_another_user_in_run_is_refused(host: Host) -> None:
     host.enroll()
-    [alices] = [entry.path for entry in os.scandir(host.paths.run)]
+    [alices] = host.in_run()
     host.enroll(BOB)
-    [bobs] = [entry.path for entry in os.scandir(host.paths.run) if entry.path != alices]
+    [bobs] = [path for path in host.in_run() if path != alices]
     shutil.copyfile(bobs, alices)
     refused(host)
 
@@ -724,6 +724,56 @@ def test_right_after_a_boot_a_charge_must_be_durable(uptime: float, closed: bool
         assert not charged(host)
 
 
+@pytest.mark.parametrize("what", ["directory", "files"])
+def test_after_a_wipe_of_run_a_charge_must_be_durable(what: str, host: Host, disk: Disk) -> None:
+    host.enroll()
+    if what == "directory":
+        shutil.rmtree(host.paths.run)
+    else:
+        for name in os.listdir(host.paths.run):
+            os.unlink(f"{host.paths.run}/{name}")
+    disk.full = True
+    for pause in (0, 299):
+        host.later(pause)
+        with pytest.raises(ChargeError) as caught:
+            charged(host)
+        assert caught.value.reason == "fallback-closed"
+    host.later(1)
+    assert not charged(host)
+
+
+def test_setting_the_clock_forward_does_not_open_the_fallback(host: Host, disk: Disk) -> None:
+    host.enroll()
+    shutil.rmtree(host.paths.run)
+    assert charged(host)
+    host.wall += 100_000
+    disk.full = True
+    with pytest.raises(ChargeError):
+        charged(host)
+
+
+def test_a_run_that_outlives_a_boot_is_as_old_as_the_boot(host: Host, disk: Disk) -> None:
+    host.enroll()
+    host.boot_id, host.uptime = "another", 299
+    disk.full = True
+    with pytest.raises(ChargeError):
+        charged(host)
+    host.later(1)
+    assert not charged(host)
+
+
+def test_a_note_that_is_half_written_is_written_again(host: Host, disk: Disk) -> None:
+    host.enroll()
+    for content in ("", "1700000010", f"x {host.boot_id} 0", "\udcff \udcff \udcff"):
+        with open(f"{host.paths.run}/made", "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(content)
+        disk.full = True
+        with pytest.raises(ChargeError):
+            charged(host)
+        host.later(300)
+        assert not charged(host)
+
+
 def test_a_durable_charge_is_one_of_the_cache_or_none(host: Host, disk: Disk) -> None:
     host.enroll()
     with host.accounts() as accounts:
@@ -756,10 +806,10 @@ def test_the_newer_of_cache_and_run_counts(host: Host) -> None:
 
 def test_a_save_that_run_does_not_take_leaves_no_older_copy_there(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.enroll()
-    assert len(os.listdir(host.paths.run)) == 1
+    assert len(host.in_run()) == 1
     monkeypatch.setattr(Volatile, "write", lambda *_: False)
     host.change(lambda account: account.ledger.unlock(0, 1))
-    assert os.listdir(host.paths.run) == []
+    assert host.in_run() == []
 
 
 def test_what_cannot_be_saved_is_remembered_in_run(host: Host, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -823,7 +873,7 @@ def test_a_record_does_not_grow_with_every_enrolment(host: Host) -> None:
 
 def test_each_account_has_a_lock_of_its_own(host: Host) -> None:
     with host.accounts() as accounts, accounts.lock("alice"), accounts.lock("bob"):
-        assert len(os.listdir(host.paths.run)) == 2
+        assert len(host.in_run()) == 2
 
 
 def test_names_lead_to_no_other_path(host: Host) -> None:
@@ -831,7 +881,7 @@ def test_names_lead_to_no_other_path(host: Host) -> None:
         for name in ("../../etc/passwd", "a/b", "a\x00b", "", "x" * 10_000):
             with accounts.lock(name):
                 pass
-    assert all(len(name) == len("0" * 32 + ".lock") for name in os.listdir(host.paths.run))
+    assert all(len(os.path.basename(path)) == len("0" * 32 + ".lock") for path in host.in_run())
     assert sorted(os.listdir(os.path.dirname(host.paths.run))) == ["pam-totp"]
 
 
@@ -875,7 +925,7 @@ def test_a_pending_record_of_another_name_enrols_nobody(host: Host, passwd: Pass
 
 def test_a_damaged_record_can_be_removed_where_the_copy_in_run_is_damaged_too(host: Host) -> None:
     host.enroll()
-    [copy] = [entry.path for entry in os.scandir(host.paths.run)]
+    [copy] = host.in_run()
     with open(copy, "r+b") as file:
         file.write(b"\0\0\0")
     with host.accounts() as accounts:
