@@ -6,7 +6,7 @@ sealed, because SQLite has no checksums and a plain byte can rot or be edited.
 
 from __future__ import annotations
 
-from pam_totp.cache import keys, store
+from pam_totp.cache import configured, keys, store
 from pam_totp.cache.ledger import Ledger
 from pam_totp.cache.roster import Roster, disagreement
 from pam_totp.cache.volatile import Volatile
@@ -108,7 +108,7 @@ class Accounts:
     """All accounts of a host. Use as a context manager; never keep one across a prompt.
 
     Every method raises CacheError (or a child) when something is missing, damaged or unsafe. ``sealer`` is the host
-    key's, for what else is kept in sealed form or as a keyed hash.
+    key's, for what else is kept in sealed form or as a keyed hash; ``configured`` knows of the configuration file.
     """
 
     def __init__(self, paths: Paths, patience: float = store.BUSY_SECONDS) -> None:
@@ -120,6 +120,7 @@ class Accounts:
         self._store = store.Store(paths.cache, paths.owner, patience)
         try:
             self._roster = Roster(self._store, self.sealer)
+            self.configured = configured.Configured(self._store, self.sealer)
             self._volatile = Volatile(paths.run, paths.owner)
         except BaseException:
             self._store.close()
@@ -236,6 +237,16 @@ class Accounts:
             raise HostKeyError(
                 "the host key does not belong to this cache: restore both from the same backup", "key-wrong"
             )
+
+    def migrate(self, present: bool) -> bool:
+        """Bring the cache to this version; False where there is nothing to do. ``present``: there is a configuration.
+
+        Raises CacheReadOnlyError where there is no room for it: what there is stays good.
+        """
+        if self._store.schema == store.SCHEMA_VERSION:
+            return False
+        self._store.migrate(configured.facts(self.sealer, present))
+        return True
 
     def all(self) -> Iterator[Account | CacheError]:
         """Every record in the order of names; in the place of a damaged one, its error."""
@@ -370,6 +381,11 @@ class Accounts:
                 found.append(str(each))
             elif each.name not in uids.get(each.uid, set()):
                 found.append(f"the roster does not list {each.name} under uid {each.uid}")
+        try:
+            if self.configured.known() is None:
+                found.append("nothing, but the cache is of an older version: run pam-totp migrate")
+        except CacheError:
+            found.append("whether there is a configuration is not known: run pam-totp config check")
         missing = sorted(names.union(*uids.values()) - set(self._store.names()))
         found.extend(f"the record of {name} is gone, though the roster lists it" for name in missing)
         return found

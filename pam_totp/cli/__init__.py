@@ -22,6 +22,7 @@ from pam_totp.cli import (
     forget,
     init,
     invite,
+    migrate,
     recovery,
     rename,
     reset,
@@ -35,6 +36,7 @@ from pam_totp.host.paths import Paths
 
 VERBS = (
     init,
+    migrate,
     setup,
     enroll,
     confirm,

@@ -105,6 +105,7 @@ class Host:
         finally:
             if before.returncode:
                 self.machine.run(["rm", CONFIG])
+                self._admin.run("config", "reset", "--yes")
             else:
                 self.machine.write(CONFIG, before.stdout)
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import pyotp
 
-from pam_totp.cache import keys, roster, seal, store
+from pam_totp.cache import configured, keys, roster, seal, store
 from pam_totp.cache.accounts import ACTIVE, PENDING, Accounts, Authenticator
+from pam_totp.errors import PamTotpError
 from pam_totp.factors import otp
 from pam_totp.host.clock import Moment
 from pam_totp.host.config import Arguments
@@ -102,7 +103,8 @@ class Host:
             file.write(f"{int(self.wall - self.uptime)} {self.boot_id} 0")
         os.chmod(file.name, 0o600)
         keys.create(self.paths.key)
-        store.create(self.paths.cache, roster.empty(self.sealer()))
+        sealer = self.sealer()
+        store.create(self.paths.cache, roster.empty(sealer), configured.facts(sealer, present=False))
 
     # Time
 
@@ -132,6 +134,11 @@ class Host:
         with open(self.paths.config, "w", encoding="utf-8") as file:
             file.write(text)
         os.chmod(self.paths.config, 0o644)
+        try:
+            with self.accounts() as accounts:
+                accounts.configured.learn()
+        except PamTotpError:
+            pass  # a test that has broken the cache
 
     def enroll(self, user: User = ALICE, label: str = "phone", state: str = ACTIVE, issued: bool = False) -> bytes:
         """Give a user an authenticator; returns its secret. ``issued``: a pending one, by an administrator of now."""

@@ -119,7 +119,7 @@ def _make_other_host() -> None:
     kept = host.keep()
     os.unlink(KEY)
     os.unlink(CACHE)
-    if cli.main(["init"]) != 0:
+    if cli.main(["init", "--anew"]) != 0:
         raise AssertionError
     host.enrolled("alice")
     shutil.move(CACHE, OTHER_HOST)

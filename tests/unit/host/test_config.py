@@ -48,7 +48,7 @@ DEFAULTS = settings(Config())
 def test_without_a_file_the_defaults_hold(tmp_path: Path) -> None:
     assert settings(config.load(str(tmp_path / "config.toml"), ME)) == DEFAULTS
     assert settings(config.load(str(tmp_path / "nowhere" / "config.toml"), ME)) == DEFAULTS
-    assert settings(load("")) == DEFAULTS
+    assert settings(load("# nothing\n")) == DEFAULTS
 
 
 def test_the_defaults_ask_whoever_is_enrolled_within_one_step_either_way() -> None:
