@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 import sys
 
 from pam_totp.cache.accounts import Accounts
 from pam_totp.cli import common
 from pam_totp.errors import ConfigError, DamageError, PamTotpError, UsageError
 from pam_totp.host import config as configuration
-from pam_totp.host import files
+from pam_totp.host import files, programs
 from pam_totp.login import log, rules
 
 _EDITORS = ("/usr/bin/editor", "/usr/bin/vi")
@@ -91,9 +90,9 @@ def _edited(copy: str, before: bytes | None, paths: Paths) -> Config | None:
     while True:
         try:
             editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or _editor())
-            code = subprocess.run([*editor, copy], check=False).returncode  # noqa: S603  # root's own choice
-        except (OSError, ValueError) as error:
-            raise UsageError(f"the editor does not start ({error}): set EDITOR") from None
+            code = programs.interactive(*editor, copy)
+        except (ValueError, programs.ProgramError) as error:
+            raise UsageError(f"{error}: set EDITOR") from None
         if code or _content(copy, paths.owner) == before:
             return None
         try:

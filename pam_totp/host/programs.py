@@ -1,4 +1,4 @@
-"""Running another program of the system, with an environment of its own and for a limited time."""
+"""Running another program: one of the system, with an environment of its own and for a limited time, or an editor."""
 
 from __future__ import annotations
 
@@ -35,3 +35,14 @@ def run(*command: str, fail: bool = True) -> str:
         said = "; ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
         raise ProgramError(f"{' '.join(command)} says: {said}")
     return done.stdout
+
+
+def interactive(*command: str) -> int:
+    """The exit code of a program of root's own choice, at root's terminal and in root's environment.
+
+    Raises ProgramError where it does not start.
+    """
+    try:
+        return subprocess.run(command, check=False).returncode  # noqa: S603 - without a shell
+    except OSError as error:
+        raise ProgramError(f"{command[0]} could not be run: {error.strerror}") from None

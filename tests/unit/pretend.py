@@ -132,7 +132,7 @@ class Host:
 
     def configure(self, text: str) -> None:
         with open(self.paths.config, "w", encoding="utf-8") as file:
-            file.write(text)
+            file.write(text or "# the defaults\n")
         os.chmod(self.paths.config, 0o644)
         try:
             with self.accounts() as accounts:

@@ -106,7 +106,8 @@ def test_a_login_that_sees_a_file_is_enough_for_it_to_be_missed(host: Host) -> N
 
 @pytest.mark.parametrize("content", ["", "\n", " \n\n"])
 def test_an_empty_file_is_refused_and_says_what_to_do(content: str, command: Command, host: Host) -> None:
-    host.configure(content)
+    host.configure("window = 2")
+    Path(host.paths.config).write_text(content, encoding="ascii")
     for ran in (command("config", "check"), command("unlock", "alice")):
         assert ran.code == 3
         assert "is empty: restore it" in ran.err
