@@ -1,3 +1,3 @@
 """TOTP multi-factor authentication for SSH logins, enforced on the host, also without a network."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

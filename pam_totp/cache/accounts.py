@@ -1,4 +1,4 @@
-"""Accounts as they are kept: sealed rows, the roster that proves absence, and the copy of the ledger in ``/run``.
+"""Accounts as they are kept: sealed rows, each of them on the roster, and the copy of the ledger in ``/run``.
 
 The one place where sealing and storing meet. What a decision depends on is either sealed or checked against something
 sealed, because SQLite has no checksums and a plain byte can rot or be edited.
@@ -6,23 +6,22 @@ sealed, because SQLite has no checksums and a plain byte can rot or be edited.
 
 from __future__ import annotations
 
-from binascii import crc32
-
-from pam_totp.cache import keys, store
+from pam_totp.cache import configured, keys, store
 from pam_totp.cache.ledger import Ledger
+from pam_totp.cache.roster import Roster, disagreement
 from pam_totp.cache.volatile import Volatile
-from pam_totp.errors import CacheError, CacheReadOnlyError, ChargeError, DamageError, HostKeyError
+from pam_totp.errors import CacheError, CacheReadOnlyError, ChargeError, DamageError, HostKeyError, UsageError
 from pam_totp.host.users import User, find
 
 PENDING = "pending"
 ACTIVE = "active"
 MOST_AUTHENTICATORS = 5
-# Long enough for every code that could have been spent before the boot to run out.
+# Long enough for every code to run out that could have been spent while /run was another.
 FALLBACK_CLOSED_SECONDS = 300
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from types import TracebackType
     from typing import Any
 
@@ -109,7 +108,7 @@ class Accounts:
     """All accounts of a host. Use as a context manager; never keep one across a prompt.
 
     Every method raises CacheError (or a child) when something is missing, damaged or unsafe. ``sealer`` is the host
-    key's, for what else is kept in sealed form or as a keyed hash.
+    key's, for what else is kept in sealed form or as a keyed hash; ``configured`` knows of the configuration file.
     """
 
     def __init__(self, paths: Paths, patience: float = store.BUSY_SECONDS) -> None:
@@ -120,6 +119,8 @@ class Accounts:
         self.sealer: Sealer = keys.load(paths.key, paths.owner)
         self._store = store.Store(paths.cache, paths.owner, patience)
         try:
+            self._roster = Roster(self._store, self.sealer)
+            self.configured = configured.Configured(self._store, self.sealer)
             self._volatile = Volatile(paths.run, paths.owner)
         except BaseException:
             self._store.close()
@@ -141,7 +142,8 @@ class Accounts:
         """The account of a user (design, section 3, "who is the user?").
 
         Raises DamageError when rows and roster disagree or something does not open, CacheError with reason
-        "uid-changed" when the record was made for another uid, NameServiceError when NSS must be asked and fails.
+        "uid-changed" when the record was made for another uid and "name-changed" when the uid is enrolled under a name
+        that is no longer its own, NameServiceError when NSS must be asked and fails.
         """
         # Rows and roster of one moment: between two reads an enrolment would look like damage.
         with self._store.snapshot():
@@ -150,19 +152,29 @@ class Accounts:
             return account
         # A record that counts for nothing yet must not hide another name's that does. NSS is asked outside the
         # snapshot: it may take its time, in which nobody could write.
-        for other in others:
-            owner = find(other.name) if other.active else None
+        active = [other for other in others if other.active]
+        for other in active:
+            owner = find(other.name)
             if owner is not None and owner.uid == user.uid:
                 other.note = f"alias of {other.name}"
                 return other
+        if active:
+            # Renamed, or spelled in another way now: still enrolled. Or the uid was given to somebody else, which
+            # only an administrator can tell.
+            former = active[0].name
+            raise CacheError(
+                f"uid {user.uid} is enrolled as {former}, which is not its name any more: if {user.name} is the same "
+                f"person, run pam-totp rename {former} {user.name}; if not, run pam-totp reset {former}",
+                "name-changed",
+            )
         return self._without_record(user, account, others)
 
     def _look_up(self, user: User) -> tuple[Account | None, list[Account]]:
         """The record of this name; and, unless that one is active, those of the same uid under other names."""
         row = self._store.account(user.name)
         account = None if row is None else self._open(row)
-        if account is None and user.name in self._roster_names(user.name):
-            raise self._disagreement(user.name)
+        if account is None and self._roster.entry(user.name) is not None:
+            raise disagreement(user.name)
         if account is not None and account.authenticators and account.uid != user.uid:
             raise CacheError(
                 f"{user.name} was enrolled with uid {account.uid} and now has {user.uid}: "
@@ -172,8 +184,8 @@ class Accounts:
         if account is not None and account.active:
             return account, []
         rows = self._store.accounts_with(user.uid)
-        if {row[0] for row in rows} != set(self._roster_uid(user.uid)):
-            raise self._disagreement(f"uid {user.uid}")
+        if {row[0] for row in rows} != self._roster.names(user.uid):
+            raise disagreement(f"uid {user.uid}")
         return account, [self._open(row) for row in rows if row[0] != user.name]
 
     def _without_record(self, user: User, account: Account | None, others: list[Account]) -> Account:
@@ -181,14 +193,10 @@ class Accounts:
             return account
         if account is not None:
             # Nothing was enrolled: what is noted there was about the name's former owner.
-            return Account(user.name, user.uid, [], account.ledger.cleared(), "the uid changed")
-        # NSS was asked whose the active ones are, and they are stale; of the others nobody knows, and nobody needs to.
-        notes = []
-        for word, active in (("stale", True), ("inactive", False)):
-            names = ", ".join(other.name for other in others if bool(other.active) is active)
-            if names:
-                notes.append(f"{word} record of {names} with the same uid")
-        return Account(user.name, user.uid, [], self._remembered(user.name, Ledger()), "; ".join(notes))
+            return Account(user.name, user.uid, [], account.ledger.heir(), "the uid changed")
+        names = ", ".join(other.name for other in others)
+        note = f"inactive record of {names} with the same uid" if names else ""
+        return Account(user.name, user.uid, [], self._remembered(user.name, user.uid, Ledger()), note)
 
     def get(self, name: str) -> Account | None:
         """The record under exactly this name, whatever NSS says; None where it is proven that there is none."""
@@ -196,8 +204,8 @@ class Accounts:
             row = self._store.account(name)
             if row is not None:
                 return self._open(row)
-            if name in self._roster_names(name):
-                raise self._disagreement(name)
+            if self._roster.entry(name) is not None:
+                raise disagreement(name)
             return None
 
     def unreadable(self, name: str) -> Account:
@@ -206,21 +214,18 @@ class Accounts:
         Its uid is the one in the roster, which is sealed; the row's may be what was damaged. What ``/run`` still knows
         to be spent stays spent, should a backup of the record be restored.
         """
-        entry = self._roster_names(name).get(name)
+        entry = self._roster.entry(name)
         row = self._store.account(name)
+        uid = entry[0] if entry is not None else row[1] if row else 0
         try:
-            uid = int(entry.partition(" ")[0]) if entry is not None else row[1] if row else 0
-        except ValueError:
-            raise self._disagreement(name) from None
-        try:
-            ledger = self._remembered(name, Ledger()).cleared()
+            ledger = self._remembered(name, uid, Ledger()).cleared()
         except CacheError:
             ledger = Ledger()
         return Account(name, uid, [], ledger)
 
     def listed(self, name: str) -> bool:
         """Whether there should be a record of this name, even if it is gone."""
-        return name in self._roster_names(name)
+        return self._roster.entry(name) is not None
 
     def names(self) -> list[str]:
         """All names that have a record, in order; damaged ones too."""
@@ -228,13 +233,20 @@ class Accounts:
 
     def check_key(self) -> None:
         """Make sure that the key belongs to the cache. Raises HostKeyError."""
-        for number in range(store.BUCKETS):
-            try:
-                self._bucket(number)
-            except DamageError:
-                continue
-            return
-        raise HostKeyError("the host key does not belong to this cache: restore both from the same backup", "key-wrong")
+        if not self._roster.opens():
+            raise HostKeyError(
+                "the host key does not belong to this cache: restore both from the same backup", "key-wrong"
+            )
+
+    def migrate(self, present: bool) -> bool:
+        """Bring the cache to this version; False where there is nothing to do. ``present``: there is a configuration.
+
+        Raises CacheReadOnlyError where there is no room for it: what there is stays good.
+        """
+        if self._store.schema == store.SCHEMA_VERSION:
+            return False
+        self._store.migrate(configured.facts(self.sealer, present))
+        return True
 
     def all(self) -> Iterator[Account | CacheError]:
         """Every record in the order of names; in the place of a damaged one, its error."""
@@ -253,8 +265,9 @@ class Accounts:
         True when it is durable; False when the cache is full or read-only and ``/run`` has it, which suffices for a
         TOTP code until the next boot.
 
-        Raises ChargeError when it is recorded nowhere, or right after a boot only in ``/run``, where what was spent
-        before the boot is not known; and with ``durably``, as a recovery code needs it, when the cache takes no write.
+        Raises ChargeError when it is recorded nowhere; when it is recorded only in ``/run``, and that is new (after a
+        boot, the restart of a container, or a wipe) and does not know what was spent before; and with ``durably``, as a
+        recovery code needs it, when the cache takes no write.
         """
         if durably:
             try:
@@ -263,6 +276,7 @@ class Accounts:
                 raise ChargeError(f"{error}; a recovery code needs a durable record") from None
             return True
         sealed = self._next_ledger(account)
+        age = self._volatile.age(now)
         in_run = self._volatile.write(self.sealer.token(account.name), sealed)
         try:
             with self._store.transaction():
@@ -270,9 +284,11 @@ class Accounts:
         except CacheReadOnlyError as error:
             if not in_run:
                 raise ChargeError(f"{error}; and /run/pam-totp takes no writes either") from None
-            if now.uptime < FALLBACK_CLOSED_SECONDS:
+            if age < FALLBACK_CLOSED_SECONDS:
                 raise ChargeError(
-                    f"{error}; logins without it begin {FALLBACK_CLOSED_SECONDS} s after a boot", "fallback-closed"
+                    f"{error}; logins without it begin {FALLBACK_CLOSED_SECONDS} s after a boot, "
+                    "and after /run/pam-totp was made",
+                    "fallback-closed",
                 ) from None
             return False
         return True
@@ -293,28 +309,60 @@ class Accounts:
 
         An account with nothing to keep is removed.
         """
+        with self._store.transaction():
+            sealed = self._write(account)
+        self._remember(account.name, sealed)
+
+    def rename(self, account: Account, user: User) -> Account:
+        """Move a record to another name of the same uid, in one transaction, and return it as it is there.
+
+        What is spent stays spent, also in what ``/run`` keeps for the former name: an older cache may be put back.
+        Call with the locks of both names held.
+
+        Raises UsageError where the new name has authenticators of its own.
+        """
+        there = self.get(user.name)
+        if there is not None and there.authenticators:
+            raise UsageError(
+                f"{user.name} has authenticators of its own: remove one of the two records first, "
+                f"with pam-totp reset {user.name} or pam-totp reset {account.name}"
+            )
+        former = Account(account.name, account.uid, [], account.ledger.heir())
+        moved = Account(user.name, account.uid, account.authenticators, account.ledger)
+        for known in (self._copy(user.name), there and there.ledger):
+            if known:
+                moved.ledger.take_marks(known)
+        with self._store.transaction():
+            sealed_former = self._write(former)
+            sealed = self._write(moved)
+        self._remember(user.name, sealed)
+        self._remember(account.name, sealed_former)
+        return moved
+
+    def _write(self, account: Account) -> bytes:
+        """Write a record, in a transaction; returns its sealed ledger."""
         kept = {authenticator.identifier for authenticator in account.authenticators}
         account.ledger.forget_marks(kept)
         sealed = self._next_ledger(account)
-        with self._store.transaction():
-            for row in self._store.authenticators(account.name):
-                if row[0] not in kept:
-                    self._store.delete(account.name, row[0])
-            before = self._store.account(account.name)
-            if before is not None and before[1] != account.uid:
-                self._update_uid_entry(before[1], account.name, present=False)
-            if not account.empty:
-                self._store.put_account(account.name, account.uid, sealed)
-                for authenticator in account.authenticators:
-                    self._store.put_authenticator(account.name, self._sealed_row(account, authenticator))
-            else:
-                self._store.delete(account.name)
-            self._update_name_entry(account)
-            self._update_uid_entry(account.uid, account.name, present=not account.empty)
+        for row in self._store.authenticators(account.name):
+            if row[0] not in kept:
+                self._store.delete(account.name, row[0])
+        if not account.empty:
+            self._store.put_account(account.name, account.uid, sealed)
+            for authenticator in account.authenticators:
+                self._store.put_authenticator(account.name, self._sealed_row(account, authenticator))
+            self._roster.put(account.name, *_entry(account))
+        else:
+            self._store.delete(account.name)
+            self._roster.remove(account.name)
+        return sealed
+
+    def _remember(self, name: str, sealed: bytes) -> None:
         # Marks stay known until the next boot even when the record is gone: an older cache put back in its place
         # must not make a spent code work again.
-        if not self._volatile.write(self.sealer.token(account.name), sealed):
-            self._volatile.forget(self.sealer.token(account.name))
+        token = self.sealer.token(name)
+        if not self._volatile.write(token, sealed):
+            self._volatile.forget(token)
 
     def record_event(self, time: int, name: str, line: str) -> None:
         """Note a refusal in the ring of events. Raises CacheError; no decision may depend on it."""
@@ -326,26 +374,19 @@ class Accounts:
 
     def damage(self) -> list[str]:
         """Everything that is wrong with the cache, in words; empty where nothing is. Reads the whole file."""
-        found = self._store.damage()
-        names: dict[str, str] = {}
-        uids: dict[str, set[str]] = {}
-        for number in range(store.BUCKETS):
-            try:
-                entries = self._bucket(number)
-            except DamageError:
-                found.append(f"roster bucket {number} does not open")
-                continue
-            for key, value in entries.items():
-                if key[:2] == "n:":
-                    names[key[2:]] = value
-                else:
-                    uids[key[2:]] = set(value.split("/"))
+        names, uids, wrong = self._roster.everything()
+        found = [*self._store.damage(), *wrong]
         for each in self.all():
             if isinstance(each, CacheError):
                 found.append(str(each))
-            elif each.name not in uids.get(str(each.uid), set()):
+            elif each.name not in uids.get(each.uid, set()):
                 found.append(f"the roster does not list {each.name} under uid {each.uid}")
-        missing = sorted(set(names).union(*uids.values()) - set(self._store.names()))
+        try:
+            if self.configured.known() is None:
+                found.append("nothing, but the cache is of an older version: run pam-totp migrate")
+        except CacheError:
+            found.append("whether there is a configuration is not known: run pam-totp config check")
+        missing = sorted(names.union(*uids.values()) - set(self._store.names()))
         found.extend(f"the record of {name} is gone, though the roster lists it" for name in missing)
         return found
 
@@ -360,22 +401,32 @@ class Accounts:
                 context = _context(name, uid, identifier, state, label, source, created)
                 secret = self.sealer.open(sealed, *context)
                 authenticators.append(Authenticator(identifier, state, label, source, created, secret))
-            ledger = self._remembered(name, ledger)
+            if ledger.uid not in (None, uid):
+                raise DamageError("its ledger is another uid's: restore a backup, or reset the user")
+            ledger = self._remembered(name, uid, ledger)
         except DamageError as error:
             raise DamageError(f"the record of {name} is damaged: {error}") from None
         account = Account(name, uid, authenticators, ledger)
-        if self._roster_names(name).get(name) != _entry(account):
-            raise self._disagreement(name)
+        if self._roster.entry(name) != _entry(account):
+            raise disagreement(name)
         return account
 
-    def _remembered(self, name: str, ledger: Ledger) -> Ledger:
-        copy = self._volatile.read(self.sealer.token(name))
-        if copy is None:
-            return ledger
-        return ledger.merge(Ledger.decode(self.sealer.open(copy, "ledger", name)))
+    def _remembered(self, name: str, uid: int, ledger: Ledger) -> Ledger:
+        """A ledger merged with the copy in ``/run``; of a copy that another uid left under the name, with its marks."""
+        copy = self._copy(name)
+        if copy is not None and copy.uid in (None, uid):
+            return ledger.merge(copy)
+        if copy is not None:
+            ledger.take_marks(copy)
+        return ledger
+
+    def _copy(self, name: str) -> Ledger | None:
+        content = self._volatile.read(self.sealer.token(name))
+        return None if content is None else Ledger.decode(self.sealer.open(content, "ledger", name))
 
     def _next_ledger(self, account: Account) -> bytes:
         account.ledger.seq += 1
+        account.ledger.uid = account.uid
         return self.sealer.seal(account.ledger.encode(), "ledger", account.name)
 
     def _sealed_row(self, account: Account, each: Authenticator) -> tuple[object, ...]:
@@ -385,73 +436,6 @@ class Accounts:
         sealed = self.sealer.seal(each.secret, *context)
         return each.identifier, each.state, each.label, each.source, each.created, sealed
 
-    # The roster. A bucket is lines of "key TAB value"; keys are "n:" and a name, "u:" and a uid.
-
-    def _bucket(self, number: int) -> dict[str, str]:
-        content = self.sealer.open(self._store.bucket(number), "roster", str(number))
-        try:
-            return dict(line.split("\t") for line in content.decode("utf-8").split("\n") if line)
-        except ValueError:  # UnicodeError is one
-            raise _not_readable(number) from None
-
-    def _entry_of(self, key: str) -> str | None:
-        # Searched as bytes: with a million users a bucket holds thousands of lines, and a login reads only one.
-        number = _bucket_of(key)
-        content = b"\n" + self.sealer.open(self._store.bucket(number), "roster", str(number))
-        start = content.find(b"\n" + key.encode("utf-8", "surrogateescape") + b"\t")
-        if start < 0:
-            return None
-        start = content.index(b"\t", start) + 1
-        try:
-            return content[start : content.index(b"\n", start)].decode("utf-8")
-        except ValueError:
-            raise _not_readable(number) from None
-
-    def _roster_names(self, name: str) -> dict[str, str]:
-        entry = self._entry_of(f"n:{name}")
-        return {} if entry is None else {name: entry}
-
-    def _roster_uid(self, uid: int) -> list[str]:
-        entry = self._entry_of(f"u:{uid}")
-        return [] if entry is None else entry.split("/")
-
-    def _update_entry(self, key: str, change: Callable[[str | None], str | None]) -> None:
-        number = _bucket_of(key)
-        entries = self._bucket(number)
-        value = change(entries.pop(key, None))
-        if value is not None:
-            entries[key] = value
-        self._store.put_bucket(number, seal_bucket(self.sealer, number, entries))
-
-    def _update_name_entry(self, account: Account) -> None:
-        value = None if account.empty else _entry(account)
-        self._update_entry(f"n:{account.name}", lambda _: value)
-
-    def _update_uid_entry(self, uid: int, name: str, present: bool) -> None:
-        def change(value: str | None) -> str | None:
-            names = set(value.split("/") if value else ()) - {name}
-            if present:
-                names.add(name)
-            return "/".join(sorted(names)) or None
-
-        self._update_entry(f"u:{uid}", change)
-
-    def _disagreement(self, who: str) -> DamageError:
-        return DamageError(
-            f"the records of {who} and the roster disagree: restore /var/lib/pam-totp from a backup, "
-            "or run pam-totp reset for the user and enrol again"
-        )
-
-
-def seal_bucket(sealer: Sealer, number: int, entries: dict[str, str]) -> bytes:
-    """One roster bucket with these entries, sealed."""
-    content = "".join(f"{key}\t{value}\n" for key, value in sorted(entries.items()))
-    return sealer.seal(content.encode("utf-8"), "roster", str(number))
-
-
-def _not_readable(number: int) -> DamageError:
-    return DamageError(f"roster bucket {number} is not readable: restore a backup")
-
 
 def _typed(row: tuple[Any, ...], *types: type) -> tuple[Any, ...]:
     # The schema's types hold for what SQLite writes, not for what has rotted since.
@@ -460,14 +444,9 @@ def _typed(row: tuple[Any, ...], *types: type) -> tuple[Any, ...]:
     return row
 
 
-def _bucket_of(key: str) -> int:
-    return crc32(key.encode("utf-8", "surrogateescape")) % store.BUCKETS
-
-
-def _entry(account: Account) -> str:
+def _entry(account: Account) -> tuple[int, str]:
     # Which authenticators there are, and in which state: a row that is missing or left over is damage.
-    parts = sorted(f"{each.identifier}={each.state}" for each in account.authenticators)
-    return f"{account.uid} {' '.join(parts)}"
+    return account.uid, " ".join(sorted(f"{each.identifier}={each.state}" for each in account.authenticators))
 
 
 def _context(

@@ -28,7 +28,7 @@ def load(path: str, owner: int) -> Sealer:
     except FileNotFoundError:
         raise HostKeyError(
             f"the host key {path} is missing: restore it from your backup; "
-            "without it no record can be opened (on a new host run pam-totp init)",
+            "without it no record can be opened (on a new host, or to start over, see pam-totp(8), init)",
             "key-missing",
         ) from None
     except files.UnsafeFileError as error:

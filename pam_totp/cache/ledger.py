@@ -85,6 +85,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.seq = 0
+        self.uid: int | None = None  # whose it is; None where pam-totp 0.1.0 wrote it
         self.marks: dict[str, Mark] = {}
         self.row = 0  # failures since the last success, from everywhere
         self.locked = False
@@ -139,17 +140,29 @@ class Ledger:
             "unseen": [self.unseen, self.unseen_from],
             "last_success": self.last_success,
         }
-        fields |= {name: value for name in _OPTIONAL if (value := getattr(self, name))}
+        fields |= {name: value for name in _OPTIONAL if (value := getattr(self, name)) not in (None, [], {})}
         content = "".join(_write_json(fields, 0)).encode("ascii")
         return content + b" " * (-len(content) % _PAD)
 
     def merge(self, other: Ledger) -> Ledger:
         """The newer of two copies, with the higher of the two marks of every authenticator."""
         newer, older = (other, self) if other.seq > self.seq else (self, other)
-        for key, mark in older.marks.items():
-            known = newer.marks.setdefault(key, mark)
-            known.step = max(known.step, mark.step)
+        newer.take_marks(older)
         return newer
+
+    def take_marks(self, other: Ledger) -> None:
+        """What is spent there is spent here; and from the next change on this one is the newer of the two."""
+        for key, mark in other.marks.items():
+            known = self.marks.setdefault(key, mark)
+            known.step = max(known.step, mark.step)
+        self.seq = max(self.seq, other.seq)
+
+    def heir(self) -> Ledger:
+        """A ledger for another user of the same name: what is spent stays spent, and nothing else is inherited."""
+        ledger = Ledger()
+        ledger.seq = self.seq
+        ledger.marks = dict(self.marks)
+        return ledger
 
     def mark(self, authenticator: str) -> Mark:
         """The mark of an authenticator, new where there is none yet."""
@@ -163,9 +176,7 @@ class Ledger:
 
     def cleared(self) -> Ledger:
         """A ledger for the same user after a reset: what is spent, and what an administrator has granted."""
-        ledger = Ledger()
-        ledger.seq = self.seq
-        ledger.marks = self.marks
+        ledger = self.heir()
         ledger.exemption = self.exemption
         ledger.grace = self.grace
         return ledger
@@ -361,6 +372,7 @@ _FORM: dict[str, Check] = {
     "last_success": _or_none(_number),
 }
 _OPTIONAL: dict[str, Check] = {
+    "uid": _number,
     "recent_recovery": _each(_row(_stamp, _text)),
     "enrolled": _number,
     "recovery": _recovery,

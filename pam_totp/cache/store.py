@@ -13,10 +13,11 @@ import os
 from pam_totp.errors import CacheError, CacheReadOnlyError
 from pam_totp.host import files
 
-# There has been one schema so far. Whoever makes the second also writes its migration, which the package runs when it
-# is configured (debian/postinst): in one transaction that ends with PRAGMA user_version, so that a login sees either
-# schema, and one that is not of its version is refused below.
-SCHEMA_VERSION = 1
+# Schema 2 added the table of facts. A cache of schema 1 is used as it is, and has none: so logins go on between the
+# unpacking of a new package and its migration, which the package runs when it is configured (debian/postinst), and
+# where that fails on a full disk. An older version refuses what is newer than itself, and is refused by debian/preinst.
+SCHEMA_VERSION = 2
+_OLDEST_SCHEMA = 1
 APPLICATION_ID = 0x5054_4F54
 BUCKETS = 512
 EVENTS = 256
@@ -24,11 +25,13 @@ BUSY_SECONDS = 10.0
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
     from typing import Any
 
+_FACTS = "CREATE TABLE fact (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID"
 _SCHEMA = f"""
+{_FACTS};
 CREATE TABLE account (
     name TEXT PRIMARY KEY,
     uid INTEGER NOT NULL,
@@ -65,8 +68,8 @@ _NOT_WRITABLE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY)
 _UNUSABLE = (sqlite3.Error, UnicodeError, OverflowError, MemoryError)
 
 
-def create(path: str, buckets: Sequence[bytes]) -> None:
-    """Write a new cache with the given sealed roster, complete before it gets its name.
+def create(path: str, buckets: Sequence[bytes], facts: Mapping[str, bytes]) -> None:
+    """Write a new cache with the given sealed roster and facts, complete before it gets its name.
 
     Raises FileExistsError, another OSError, or CacheError.
     """
@@ -80,6 +83,7 @@ def create(path: str, buckets: Sequence[bytes]) -> None:
         connection.executescript(_SCHEMA)
         connection.execute("BEGIN IMMEDIATE")
         connection.executemany("INSERT INTO roster VALUES (?, ?)", enumerate(buckets))
+        connection.executemany("INSERT INTO fact VALUES (?, ?)", facts.items())
         connection.executemany(
             "INSERT INTO event VALUES (?, 0, 0, '', ?)", ((slot, " " * 160) for slot in range(EVENTS))
         )
@@ -95,7 +99,7 @@ def create(path: str, buckets: Sequence[bytes]) -> None:
 
 
 class Store:
-    """One open connection. Use as a context manager; never keep one across a prompt.
+    """One open connection. Use as a context manager; never keep one across a prompt. ``schema`` is what the file has.
 
     Opening raises CacheError: missing, unsafe, not a cache of ours, another schema version, unreadable.
     Every method raises CacheError, also when another process keeps a lock for more than ``patience`` seconds, and
@@ -129,9 +133,11 @@ class Store:
         except CacheError:
             self._connection.close()
             raise
-        if found != (APPLICATION_ID, SCHEMA_VERSION):
+        application, schema = found
+        self.schema = schema if isinstance(schema, int) and application == APPLICATION_ID else 0
+        if not _OLDEST_SCHEMA <= self.schema <= SCHEMA_VERSION:
             self._connection.close()
-            if found[0] == APPLICATION_ID and isinstance(found[1], int) and found[1] > SCHEMA_VERSION:
+            if self.schema > SCHEMA_VERSION:
                 raise CacheError(f"{path} was written by a newer pam-totp: upgrade the package", "cache-version")
             raise CacheError(f"{path} is not a pam-totp cache of this version: restore a backup", "cache-version")
 
@@ -213,6 +219,26 @@ class Store:
     def put_bucket(self, number: int, entries: bytes) -> None:
         """Replace a roster bucket."""
         self.execute("INSERT OR REPLACE INTO roster VALUES (?, ?)", number, entries)
+
+    def fact(self, name: str) -> object:
+        """The sealed value of a fact about the host; None where it is gone."""
+        rows = self.execute("SELECT value FROM fact WHERE name = ?", name)
+        return rows[0][0] if rows else None
+
+    def put_fact(self, name: str, value: bytes) -> None:
+        """Insert or replace a fact."""
+        self.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", name, value)
+
+    def migrate(self, facts: Mapping[str, bytes]) -> None:
+        """Bring the file to the schema of this version, with these sealed facts, in one transaction."""
+        with self.transaction():
+            # Somebody else may have done it since this connection was opened.
+            if self._pragma("user_version") == 1:
+                self.execute(_FACTS)
+                for name, value in facts.items():
+                    self.put_fact(name, value)
+                self.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        self.schema = SCHEMA_VERSION
 
     def record_event(self, time: int, name: str, line: str) -> None:
         """Write one refusal over the oldest one of the ring. ``time`` in seconds since the epoch."""

@@ -1,6 +1,7 @@
 """The user's lock and the copy of the ledger below ``/run/pam-totp``: what holds on a full or read-only disk.
 
-It survives everything but a reboot. Files are named by a token, so no name can lead to another path.
+It is gone after a boot, after the restart of a container, and where somebody wiped it; so it notes when it was made.
+Files are named by a token, so no name can lead to another path.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pam_totp.host import files
 
 LOCK_SECONDS = 10.0
 _LIMIT = 1 << 20
+_MADE = "made"  # no token has this form
 # With a thousand waiting, looking any sooner takes the processors from whoever holds the lock.
 _FASTEST_POLL = 0.002
 _SLOWEST_POLL = 0.080
@@ -22,6 +24,8 @@ _SLOWEST_POLL = 0.080
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from pam_totp.host.clock import Moment
 
 
 class Lock:
@@ -98,6 +102,19 @@ class Volatile:
         except BaseException:
             os.close(descriptor)
             raise
+
+    def age(self, now: Moment) -> float:
+        """Seconds for which nothing here can have been lost: since the boot or since the directory was made.
+
+        The first call after that notes the time; 0 where it cannot be noted. Raises CacheError.
+        """
+        try:
+            wall, boot_id, uptime = (self.read(_MADE) or b"").decode("ascii").split()
+            made = [int(wall), boot_id, int(uptime)]
+        except ValueError:  # UnicodeError is one: it is not noted yet, or the note is half written
+            self.write(_MADE, " ".join(map(str, now.stamp())).encode("ascii"))
+            return 0.0
+        return min(now.uptime, now.since(made))
 
     def read(self, token: str) -> bytes | None:
         """The copy kept under ``token``; None where there is none. Raises CacheError."""

@@ -24,7 +24,9 @@ from pam_totp.cli import (
     invite,
     log,
     metrics,
+    migrate,
     recovery,
+    rename,
     reset,
     self,
     setup,
@@ -36,11 +38,13 @@ from pam_totp.host.paths import Paths
 
 VERBS = (
     init,
+    migrate,
     setup,
     enroll,
     confirm,
     status,
     reset,
+    rename,
     unlock,
     check,
     invite,

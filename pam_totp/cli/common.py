@@ -57,9 +57,25 @@ def changing(paths: Paths, name: str) -> Iterator[tuple[Accounts, Account]]:
     with Accounts(paths) as accounts:
         recorded = recorded_name(accounts, name)
         with accounts.lock(recorded):
-            account = accounts.get(recorded) or accounts.find(known_user(name))
+            account = accounts.get(recorded)
+            if account is None or _of_a_former_owner(account):
+                account = accounts.find(known_user(name))
             yield accounts, account
             accounts.save(account)
+
+
+def _of_a_former_owner(account: Account) -> bool:
+    """Whether nothing is enrolled in a record that was made for another uid: what it grants is not this user's."""
+    user = users.find(account.name)
+    return user is not None and user.uid != account.uid and not account.authenticators
+
+
+def sure(question: str) -> bool:
+    """Whether somebody at the terminal says yes. Raises UsageError where there is no terminal."""
+    if not sys.stdin.isatty():
+        raise UsageError("this asks before it changes anything, and there is no terminal: add --yes")
+    print(question, end="", flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def read_code(prompt: str) -> str | None:

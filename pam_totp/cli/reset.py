@@ -9,7 +9,7 @@ import sys
 
 from pam_totp.cache.accounts import Account, Accounts
 from pam_totp.cli import common
-from pam_totp.errors import CacheError, UsageError
+from pam_totp.errors import CacheError
 from pam_totp.factors import enroll
 
 TYPE_CHECKING = False
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     with Accounts(paths) as accounts:
         name = common.recorded_name(accounts, arguments.user)
         what = f"the authenticator {arguments.label!r}" if arguments.label else "all authenticators"
-        if not arguments.yes and not _sure(f"Remove {what} of {name}? [y/N] "):
+        if not arguments.yes and not common.sure(f"Remove {what} of {name}? [y/N] "):
             print("nothing changed")
             return 1
         with accounts.lock(name):
@@ -57,10 +57,3 @@ def _removed(accounts: Accounts, name: str, label: str | None) -> Account | None
         # A record that no longer opens is removed as a whole; that is what a full reset is for.
         return accounts.unreadable(name)
     return account if account is not None and enroll.remove(account, label) else None
-
-
-def _sure(question: str) -> bool:
-    if not sys.stdin.isatty():
-        raise UsageError("reset asks before it removes anything, and there is no terminal: add --yes")
-    print(question, end="", flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")

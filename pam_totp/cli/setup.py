@@ -126,7 +126,7 @@ def _set_up(arguments: argparse.Namespace, paths: Paths) -> int:
     if arguments.dry_run:
         report.end(changed=changed, text="nothing was changed: this was a dry run")
         return 1
-    if not arguments.yes and not _sure("Put this in force? [y/N] "):
+    if not arguments.yes and not common.sure("Put this in force? [y/N] "):
         report.end(changed=False, text="nothing changed")
         return 1
     with _locked(paths):
@@ -276,7 +276,7 @@ def _undo(arguments: argparse.Namespace, paths: Paths) -> int:
     if arguments.dry_run:
         report.end(changed=True, text="nothing was changed: this was a dry run")
         return 1
-    if not arguments.yes and not _sure("Undo this? [y/N] "):
+    if not arguments.yes and not common.sure("Undo this? [y/N] "):
         report.end(changed=False, text="nothing changed")
         return 1
     with _locked(paths):
@@ -366,13 +366,6 @@ def _locked(paths: Paths, seconds: float | None = None) -> Iterator[None]:
         raise SetupError("another pam-totp setup is running: try again") from None
     with lock:
         yield
-
-
-def _sure(question: str) -> bool:
-    if not sys.stdin.isatty():
-        raise UsageError("setup asks before it changes anything, and there is no terminal: add --yes")
-    print(question, end="", flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _log(priority: int, service: str, action: str, detail: str = "") -> None:

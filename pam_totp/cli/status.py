@@ -99,7 +99,9 @@ def _strange(account: Account) -> str:
         return " (unknown: the name service does not answer)" if account.authenticators else ""
     if not account.authenticators or (user is not None and user.uid == account.uid):
         return ""
-    return " (stale: no such user)" if user is None else f" (uid changed: was {account.uid}, is {user.uid})"
+    if user is None:
+        return " (no such user: rename or reset it)" if account.active else " (stale: no such user)"
+    return f" (uid changed: was {account.uid}, is {user.uid})"
 
 
 def _refusals(accounts: Accounts, name: str) -> None:

@@ -37,11 +37,13 @@ class Config:
     remember    seconds for which a client with the same key and address is not asked again; 0: never
     enrollment  the table [enrollment]
     rules       the tables [[rule]], first match wins
+    found       whether there is a file at all
     obsolete    the keys in the file that mean nothing any more, for ``config check``
     """
 
     __slots__ = (
         "enrollment",
+        "found",
         "issuer",
         "lock_after",
         "max_drift",
@@ -67,6 +69,7 @@ class Config:
         self.remember = 0
         self.enrollment = Enrollment()
         self.rules: list[Rule] = []
+        self.found = False
         self.obsolete: list[str] = []
 
 
@@ -131,8 +134,9 @@ def load(path: str, owner: int) -> Config:
     """
     config = Config()
     table = _read(path, owner)
-    if not table:
+    if table is None:
         return config
+    config.found = True
     rules = table.get("rule", [])
     enrollment = table.get("enrollment", {})
     _fill(config, table, _GENERAL, path)
@@ -189,16 +193,21 @@ def duration(text: object) -> int | None:
     return seconds if 0 < seconds <= 365 * DAY else None
 
 
-def _read(path: str, owner: int) -> dict[str, Any]:
+def _read(path: str, owner: int) -> dict[str, Any] | None:
     try:
         content = files.read(path, owner, _LIMIT, private=False)
         files.check_parents(path, owner)
     except FileNotFoundError:
-        return {}
+        return None
     except files.UnsafeFileError as error:
         raise ConfigError(f"the configuration is not safe: {error}") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    if not content.strip():
+        # What a write to a full disk leaves, or a redirection that failed.
+        raise ConfigError(
+            f"{path} is empty: restore it; or, if the defaults are to hold, remove it and run pam-totp config reset"
+        )
     try:
         return toml_parser()(content.decode("utf-8"))
     except UnicodeDecodeError:

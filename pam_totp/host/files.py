@@ -118,6 +118,15 @@ def write_new(path: str, content: bytes, mode: int) -> None:
     sync_directory(os.path.dirname(path))
 
 
+def sync(path: str) -> None:
+    """Make the content and the mode of a file durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def sync_directory(path: str) -> None:
     """Make the names in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -6,7 +6,7 @@ from __future__ import annotations
 class Paths:
     """The files of one installation, and the uid that must own them (0 on every real host)."""
 
-    __slots__ = ("cache", "config", "drop_ins", "key", "owner", "run", "services", "socket")
+    __slots__ = ("cache", "config", "drop_ins", "key", "marker", "owner", "run", "services", "socket")
 
     def __init__(
         self,
@@ -18,6 +18,7 @@ class Paths:
         socket: str = "/run/pam-totp-self.sock",
         services: str = "/etc/pam.d",
         drop_ins: str = "/etc/ssh/sshd_config.d",
+        marker: str = "/var/lib/misc/pam-totp",
     ) -> None:
         self.key = key
         self.config = config
@@ -27,11 +28,12 @@ class Paths:
         self.socket = socket
         self.services = services
         self.drop_ins = drop_ins
+        self.marker = marker
 
     @classmethod
     def below(cls, root: str, owner: int) -> Paths:
         """The same layout below another directory."""
         here = cls()
-        paths = (here.key, here.config, here.cache, here.run, here.socket, here.services, here.drop_ins)
-        key, config, cache, run, socket, services, drop_ins = (root + path for path in paths)
-        return cls(key, config, cache, run, owner, socket, services, drop_ins)
+        paths = (here.key, here.config, here.cache, here.run, here.socket, here.services, here.drop_ins, here.marker)
+        key, config, cache, run, socket, services, drop_ins, marker = (root + path for path in paths)
+        return cls(key, config, cache, run, owner, socket, services, drop_ins, marker)

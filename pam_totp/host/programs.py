@@ -1,4 +1,4 @@
-"""Running another program of the system, with an environment of its own and for a limited time."""
+"""Running another program: one of the system, with an environment of its own and for a limited time, or an editor."""
 
 from __future__ import annotations
 
@@ -67,3 +67,14 @@ def lines(*command: str) -> Iterator[str]:
             process.terminate()
     if status not in (0, 1):
         raise ProgramError(f"{command[0]} failed with exit status {status}: run it to see why")
+
+
+def interactive(*command: str) -> int:
+    """The exit code of a program of root's own choice, at root's terminal and in root's environment.
+
+    Raises ProgramError where it does not start.
+    """
+    try:
+        return subprocess.run(command, check=False).returncode  # noqa: S603 - without a shell
+    except OSError as error:
+        raise ProgramError(f"{command[0]} could not be run: {error.strerror}") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from pam_totp.errors import ConfigError
 from pam_totp.host import files
 
@@ -24,6 +26,19 @@ def lines_of_ours(text: str) -> list[tuple[str, list[str]]]:
         arguments = _arguments(words)
         if arguments is not None:
             found.append((words[0].lstrip("-").lower(), arguments))
+    return found
+
+
+def services_of_ours(paths: Paths) -> list[str]:
+    """The services whose own files have a line that loads this module; not what dpkg or an editor put aside."""
+    found = []
+    for name in sorted(os.listdir(paths.services)) if os.path.isdir(paths.services) else ():
+        path = f"{paths.services}/{name}"
+        if name.endswith("~") or ".dpkg-" in name or ".ucf-" in name or not os.path.isfile(path):
+            continue
+        with open(path, encoding="utf-8", errors="replace") as file:
+            if lines_of_ours(file.read(_LIMIT)):
+                found.append(name)
     return found
 
 

@@ -96,10 +96,11 @@ class Attempt:
         self.talk = talk
 
     def facts(self, account: Account, accounts: Accounts) -> Facts:
-        """What policy decides on."""
+        """What policy decides on. Raises ConfigError where the configuration is missing that this host had."""
         from pam_totp.host import users
         from pam_totp.login.policy import Facts
 
+        accounts.configured.require(self.config.found, self.paths.config)
         request = self.request
         keys = request.public_keys
         identities = "\n".join(key.identity() for key in keys or ())

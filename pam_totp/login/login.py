@@ -114,6 +114,8 @@ def split(answer: str, request: Request, paths: Paths, clock: Clock) -> tuple[st
 
 def _attempt(this: Attempt) -> Outcome:
     with Accounts(this.paths) as accounts:
+        if this.config.found:
+            accounts.configured.learn()
         account = accounts.find(this.user)
         facts = this.facts(account, accounts)
         decision = policy.decide(account, this.config, facts, this.clock())

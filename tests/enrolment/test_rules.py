@@ -30,7 +30,7 @@ HERE, THERE = "127.0.0.1", "127.0.7.1"
 def none(host: Host) -> Iterator[None]:
     """No configuration before and after each test."""
     yield
-    host.machine.run(["rm", "-f", CONFIG])
+    host.machine.sh('rm -f "$1" && pam-totp config reset --yes', CONFIG)
 
 
 def configure(host: Host, *tables: str, general: str = "") -> None:

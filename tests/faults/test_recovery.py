@@ -12,12 +12,12 @@ import pytest
 
 from tests.lab.code import STEP, code, left
 from tests.lab.setup import enroll, use
+from tests.lab.user import User
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.lab.machine import Machine
-    from tests.lab.user import User
 
 pytestmark = pytest.mark.row("recovery")
 
@@ -130,6 +130,22 @@ def test_a_lost_phone_is_replaced_and_bridged(scene: Scene) -> None:
     assert not scene.machine.login(scene.alice, key=True).asked_code
     scene.run()
     assert scene.machine.login(scene.alice, key=True).asked_code
+
+
+@pytest.mark.section("Renamed user")
+def test_a_renamed_user_keeps_the_enrolment_and_a_successor_gets_rid_of_it(scene: Scene) -> None:
+    machine, alice = scene.machine, scene.alice
+    machine.run(["usermod", "--login", "alicia", "alice"])
+    machine.run(["cp", "/root/.ssh/alice", "/root/.ssh/alicia"])
+    scene.alice = User("alicia", alice.uid, alice.password)
+    assert "name-changed" in scene.refused()
+    scene.run()
+    scene.works()
+    machine.run(["usermod", "--login", "alice", "alicia"])
+    machine.run(["pam-totp", "rename", "alicia", "alice", "--yes"])
+    machine.run(["usermod", "--login", "alicia", "alice"])
+    scene.run()
+    assert machine.login(scene.alice, key=True).ok
 
 
 @pytest.mark.section("Locked account")

@@ -10,7 +10,7 @@ import sys
 import time
 from base64 import b32encode
 
-from pam_totp.cache import accounts, store
+from pam_totp.cache import accounts, roster, store
 from pam_totp.cache.ledger import Ledger
 from pam_totp.factors import enroll
 from pam_totp.host.paths import Paths
@@ -30,12 +30,13 @@ def main(count: int, uid: int) -> None:
                 account = accounts.Account(f"user{number + 1:07}", uid + number, [authenticator], Ledger())
                 rows.put_account(account.name, account.uid, kept._next_ledger(account))
                 rows.put_authenticator(account.name, kept._sealed_row(account, authenticator))
-                for key, value in ((f"n:{account.name}", accounts._entry(account)), (f"u:{account.uid}", account.name)):
-                    buckets[accounts._bucket_of(key)][key] = value
+                entry = " ".join(map(str, accounts._entry(account)))
+                for key, value in ((f"n:{account.name}", entry), (f"u:{account.uid}", account.name)):
+                    buckets[roster.bucket_of(key)][key] = value
                 secret = authenticator.secret
                 print(account.name, secret.hex(), b32encode(secret).decode("ascii"))
             for number, entries in enumerate(buckets):
-                rows.put_bucket(number, accounts.seal_bucket(sealer, number, entries))
+                rows.put_bucket(number, roster.sealed(sealer, number, entries))
 
 
 main(*map(int, sys.argv[1:]))

@@ -27,14 +27,15 @@ FILL = """
 
 @pytest.fixture(scope="module", autouse=True)
 def long_up(host: Host) -> None:
-    """An sshd to which the machine has been up for long.
+    """An sshd to which the machine has been up for long, and /run/pam-totp is as old.
 
-    For some minutes after a boot nothing but the cache suffices, and this machine may have booted just now.
+    For some minutes after a boot, or while /run is new, nothing but the cache suffices.
     """
     host.use("key-and-code")
     host.machine.sshd.stop()
     host.machine.run(["unshare", "--time", "--boottime", "100000", "--fork", "/usr/sbin/sshd"])
     host.machine.sh("until test -s /run/sshd.pid; do sleep 0.01; done")
+    host.run_is_old()
 
 
 @contextmanager
@@ -145,6 +146,22 @@ def test_shortly_after_a_boot_no_code_is_accepted_because_what_was_spent_before_
         assert attempt(host, alice, alice.wrong(), uptime=100) == "PAM_AUTHINFO_UNAVAIL"
     assert [line["reason"] for line in host.decisions(mark)] == ["fallback-closed"] * 2
     assert attempt(host, alice, alice.code(1), uptime=100) == "PAM_SUCCESS"
+
+
+@no_writes
+def test_after_a_wipe_of_run_no_code_is_accepted_because_what_was_spent_before_it_is_not_known(
+    host: Host, trouble: Trouble
+) -> None:
+    alice = host.person()
+    code = alice.code()
+    mark = host.machine.mark()
+    with trouble(host):
+        assert alice.log_in(code).ok
+        host.machine.run(["rm", "-rf", RUN])
+        again = alice.log_in(code)
+    host.run_is_old()
+    assert not again.ok
+    assert [line["reason"] for line in host.decisions(mark)] == ["code", "fallback-closed"]
 
 
 def attempt(host: Host, person: Person, code: str, *, uptime: float) -> str:

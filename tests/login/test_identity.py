@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.lab.user import User
 from tests.login.host import Host, Person, kinds
 
 pytestmark = pytest.mark.usefixtures("password_and_code")
@@ -90,14 +91,89 @@ def test_a_user_whose_uid_changed_gets_in_again_after_a_reset_and_a_new_enrolmen
     assert again.log_in(again.code()).ok
 
 
-def test_a_new_user_with_the_uid_of_a_removed_one_is_not_asked_for_that_ones_code(host: Host) -> None:
+def test_a_user_who_was_renamed_is_refused_until_the_record_is_renamed_too(host: Host) -> None:
+    alice = host.person()
+    spent = alice.code()
+    assert alice.log_in(spent).ok
+    host.machine.run(["usermod", "--login", "alicia", alice.name])
+    alicia = User("alicia", alice.user.uid, alice.user.password)
+    mark = host.machine.mark()
+    refused = host.machine.login(alicia, password=alicia.password)
+    assert not refused.ok
+    assert kinds(refused) == ["Password:"]
+    (line,) = host.decisions(mark)
+    assert (line["outcome"], line["reason"]) == ("unavailable", "name-changed")
+    assert f"pam-totp rename {alice} alicia" in line["detail"]
+    host.machine.run(["pam-totp", "rename", "--yes", alice.name, "alicia"])
+    again = host.machine.login(alicia, password=alicia.password, code=spent)
+    assert (again.ok, again.asked_code) == (False, True)
+    assert host.machine.login(alicia, password=alicia.password, code=alice.code(1)).ok
+
+
+def test_what_was_spent_before_a_renaming_stays_spent_in_an_older_cache(host: Host) -> None:
+    alice = host.person()
+    host.machine.run(["cp", "-a", "/var/lib/pam-totp/cache.db", "/root/older.db"])
+    spent = alice.code()
+    assert alice.log_in(spent).ok
+    host.machine.run(["usermod", "--login", "alina", alice.name])
+    alina = User("alina", alice.user.uid, alice.user.password)
+    host.machine.run(["pam-totp", "rename", "--yes", alice.name, "alina"])
+    host.machine.sh("cat /root/older.db >/var/lib/pam-totp/cache.db; rm -f /var/lib/pam-totp/cache.db-journal")
+    host.machine.run(["pam-totp", "rename", "--yes", alice.name, "alina"])
+    again = host.machine.login(alina, password=alina.password, code=spent)
+    assert (again.ok, again.asked_code) == (False, True)
+
+
+def test_a_new_user_with_the_uid_of_a_removed_one_is_refused_until_that_one_is_reset(host: Host) -> None:
     alice = host.person()
     host.machine.run(["userdel", "--remove", alice.name])
     bob = host.machine.user("newcomer", uid=alice.user.uid)
     mark = host.machine.mark()
     result = host.machine.login(bob, password=bob.password)
+    assert not result.ok
+    (line,) = host.decisions(mark)
+    assert (line["outcome"], line["reason"]) == ("unavailable", "name-changed")
+    assert f"pam-totp reset {alice}" in line["detail"]
+    host.machine.run(["pam-totp", "reset", "--yes", alice.name])
+    result = host.machine.login(bob, password=bob.password)
     assert result.ok
     assert kinds(result) == ["Password:"]
+
+
+def test_a_record_that_was_never_confirmed_refuses_nobody_who_has_its_uid(host: Host) -> None:
+    alice = host.person(enrolled=False, pending=True)
+    host.machine.run(["userdel", "--remove", alice.name])
+    bob = host.machine.user("successor", uid=alice.user.uid)
+    mark = host.machine.mark()
+    assert host.machine.login(bob, password=bob.password).ok
     (line,) = host.decisions(mark)
     assert line["outcome"] == "skipped"
-    assert f"stale record of {alice}" in line["detail"]
+    assert f"inactive record of {alice}" in line["detail"]
+
+
+def test_a_new_user_of_an_old_name_inherits_no_exemption(host: Host) -> None:
+    alice = host.person(enrolled=False)
+    with host.config('unenrolled = "deny"'):
+        host.machine.run(["pam-totp", "exempt", alice.name, "--until", "2099-01-01", "--reason", "travels"])
+        assert alice.log_in().ok
+        host.machine.run(["userdel", "--remove", alice.name])
+        host.machine.sh('rm -f "/root/.ssh/$1" "/root/.ssh/$1.pub"', alice.name)
+        other = host.machine.user(alice.name, uid=7001)
+        refused = host.machine.login(other, password=other.password)
+        assert not refused.ok
+        host.machine.run(["pam-totp", "exempt", alice.name, "--until", "2099-01-01", "--reason", "the new one"])
+        assert host.machine.login(other, password=other.password).ok
+
+
+def test_a_new_user_of_an_old_name_has_a_deadline_of_its_own(host: Host) -> None:
+    alice = host.person(enrolled=False)
+    with host.config('[enrollment]\nperiod = "7d"'):
+        assert alice.log_in().ok
+        host.machine.run(["pam-totp", "deadline", alice.name, "--end"])
+        assert not alice.log_in().ok
+        host.machine.run(["userdel", "--remove", alice.name])
+        host.machine.sh('rm -f "/root/.ssh/$1" "/root/.ssh/$1.pub"', alice.name)
+        other = host.machine.user(alice.name, uid=8001)
+        result = host.machine.login(other, password=other.password)
+        assert result.ok
+        assert "within 7 days" in result.screen

@@ -93,6 +93,7 @@ def test_a_valid_code_that_is_charged_in_run_only_returns_success(host: Host) ->
     alice = host.person()
     code = alice.code()
     shifted = ["unshare", "--time", "--boottime", "100000", "--fork"]
+    host.run_is_old()
     with read_only(host):
         service = alone(host.machine)
         first = pamtester(host.machine, service, alice.name, answers=[code], prefix=shifted)

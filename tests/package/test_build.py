@@ -81,4 +81,4 @@ def test_pip_makes_the_command_from_the_checkout(workshop: Machine) -> None:
     """
     said = workshop.sh(script, timeout=120).stdout
     assert "SetuptoolsDeprecationWarning" not in said
-    assert "0.1.0" in said.splitlines()[-1]
+    assert "0.2.0" in said.splitlines()[-1]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DEBS = ("/root/pam-totp.deb", "/root/libpam-totp.deb")
 OTHERS = ("/root/other.deb", "/root/libother.deb")
+MARKER = "/var/lib/misc/pam-totp"
 DATA = ("/etc/pam-totp", "/var/lib/pam-totp", "/run/pam-totp")
 MODULE_LINE = "auth required pam_totp.so\n"
 PAM_PYTHON_LINE = "auth required pam_python.so pam_totp.py\n"
@@ -140,7 +141,51 @@ def test_the_refusal_to_be_removed_can_be_overridden(bare: Machine, line: str) -
     installed(bare).sh('printf %s "$1" >>/etc/pam.d/sshd', line)
     done = apt(bare, "purge", "pam-totp", "libpam-totp", PAM_TOTP_REMOVE="force")
     assert done.returncode == 0, done.stdout
-    assert left_over(bare) == []
+    # With the line in place this must stay: see below.
+    assert left_over(bare) == [MARKER]
+
+
+def files(machine: Machine) -> list[str]:
+    return machine.sh("find /etc/pam-totp /var/lib/pam-totp -type f | sort", check=False).stdout.split()
+
+
+def test_a_host_that_was_purged_by_force_is_not_set_up_anew_by_itself(bare: Machine) -> None:
+    alice = installed(bare).user("alice")
+    use(bare, "key-and-code")
+    enroll(bare, alice)
+    assert apt(bare, "purge", "pam-totp", "libpam-totp", PAM_TOTP_REMOVE="force").returncode == 0
+    done = apt(bare, "install", *DEBS)
+    assert done.returncode == 0
+    assert re.search(rf"set up before \({MARKER}, /etc/pam.d/sshd asks pam-totp\)", done.stdout)
+    assert "pam-totp init --anew" in done.stdout
+    assert "No login has changed" not in done.stdout
+    assert files(bare) == []
+    assert not bare.login(alice, key=True).ok
+    # Without the line the marker alone says it, and the other way round.
+    assert apt(bare, "remove", "pam-totp", "libpam-totp", PAM_TOTP_REMOVE="force").returncode == 0
+    for remove in (MARKER, "/etc/pam.d/sshd"):
+        bare.run(["mv", remove, "/root/away"])
+        assert bare.run(["pam-totp", "init"], check=False).returncode != 0
+        bare.run(["mv", "/root/away", remove])
+    assert apt(bare, "install", *DEBS).returncode == 0
+    bare.run(["pam-totp", "init", "--anew"])
+    assert bare.login(alice, key=True).ok
+
+
+def test_an_upgrade_of_a_host_that_lost_key_and_cache_makes_no_new_ones(bare: Machine) -> None:
+    alice = installed(bare).user("alice")
+    use(bare, "key-and-code")
+    enroll(bare, alice)
+    bare.sh('rm -rf /etc/pam-totp /var/lib/pam-totp "$1"', MARKER)
+    done = apt(bare, "install", *other(bare, "99.0"))
+    assert done.returncode == 0
+    assert "could not set up the key and the cache" in done.stdout
+    assert files(bare) == []
+    assert not bare.login(alice, key=True).ok
+    # Nor does the command, although the marker was lost too.
+    bare.sh("sed -i '/pam_totp/d' /etc/pam.d/sshd")
+    assert bare.run(["pam-totp", "init"], check=False).returncode == 3
+    assert files(bare) == []
 
 
 def test_the_profile_puts_the_line_behind_the_password_and_only_when_it_is_chosen(bare: Machine) -> None:

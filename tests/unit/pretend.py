@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import pyotp
 
-from pam_totp.cache import keys, seal, store
-from pam_totp.cache.accounts import ACTIVE, PENDING, Accounts, Authenticator, seal_bucket
+from pam_totp.cache import configured, keys, roster, seal, store
+from pam_totp.cache.accounts import ACTIVE, PENDING, Accounts, Authenticator
+from pam_totp.errors import PamTotpError
 from pam_totp.factors import otp
 from pam_totp.host.clock import Moment
 from pam_totp.host.config import Arguments
@@ -97,9 +98,13 @@ class Host:
         self.talk = Script()
         for directory in map(os.path.dirname, (self.paths.key, self.paths.cache, self.paths.run)):
             os.makedirs(directory, mode=0o700)
+        os.makedirs(self.paths.run, mode=0o700)
+        with open(f"{self.paths.run}/made", "x", encoding="ascii") as file:
+            file.write(f"{int(self.wall - self.uptime)} {self.boot_id} 0")
+        os.chmod(file.name, 0o600)
         keys.create(self.paths.key)
         sealer = self.sealer()
-        store.create(self.paths.cache, [seal_bucket(sealer, number, {}) for number in range(store.BUCKETS)])
+        store.create(self.paths.cache, roster.empty(sealer), configured.facts(sealer, present=False))
 
     # Time
 
@@ -127,8 +132,13 @@ class Host:
 
     def configure(self, text: str) -> None:
         with open(self.paths.config, "w", encoding="utf-8") as file:
-            file.write(text)
+            file.write(text or "# the defaults\n")
         os.chmod(self.paths.config, 0o644)
+        try:
+            with self.accounts() as accounts:
+                accounts.configured.learn()
+        except PamTotpError:
+            pass  # a test that has broken the cache
 
     def enroll(self, user: User = ALICE, label: str = "phone", state: str = ACTIVE, issued: bool = False) -> bytes:
         """Give a user an authenticator; returns its secret. ``issued``: a pending one, by an administrator of now."""
@@ -151,6 +161,10 @@ class Host:
             account = accounts.find(user)
             change(account)
             accounts.save(account)
+
+    def in_run(self) -> list[str]:
+        """The files that logins left in /run."""
+        return sorted(f"{self.paths.run}/{name}" for name in os.listdir(self.paths.run) if name != "made")
 
     def snapshot(self) -> bytes:
         with open(self.paths.cache, "rb") as file:

@@ -40,14 +40,20 @@ def attributes(config: Config) -> dict[str, object]:
 def test_the_configuration_as_it_comes_sets_nothing(tmp_path: Path) -> None:
     config, text = loaded(tmp_path, "()nothing")
     assert tomllib.loads(text) == {}
-    assert attributes(config) == attributes(Config())
+    assert attributes(config) == attributes(Config()) | {"found": True}
 
 
 def test_the_configuration_shows_every_default(tmp_path: Path) -> None:
     config, text = loaded(tmp_path, r"^#(\w+ = |\[)")
     shown = tomllib.loads(text)
-    assert attributes(config) == attributes(Config())
-    assert set(shown) == set(Config.__slots__) - {"remember", "rules", "self_enroll", "obsolete"}  # these have none
+    assert attributes(config) == attributes(Config()) | {"found": True}
+    assert set(shown) == set(Config.__slots__) - {
+        "found",
+        "remember",
+        "rules",
+        "self_enroll",
+        "obsolete",
+    }  # these have none
     assert set(shown["enrollment"]) == set(Enrollment.__slots__)
 
 

@@ -207,7 +207,10 @@ LOADED = {
     "pam_totp.errors",
     *(f"pam_totp.{name}" for name in ("host", "cache", "factors", "login", "engine")),
     *(f"pam_totp.host.{name}" for name in ("clock", "config", "files", "paths", "users")),
-    *(f"pam_totp.cache.{name}" for name in ("accounts", "keys", "ledger", "seal", "store", "volatile")),
+    *(
+        f"pam_totp.cache.{name}"
+        for name in ("accounts", "configured", "keys", "ledger", "roster", "seal", "store", "volatile")
+    ),
     *(f"pam_totp.factors.{name}" for name in ("otp", "publickeys", "recovery")),
     *(f"pam_totp.login.{name}" for name in ("attempt", "log", "login", "policy")),
     "pam_totp.engine.pam_entry",
@@ -277,7 +280,7 @@ def measured(host: Host, request: pytest.FixtureRequest) -> tuple[str, list[set[
     secret = host.enroll(User("root", 0))
     paths = host.paths
     places = (paths.key, paths.config, paths.cache, paths.run, paths.owner, paths.socket, paths.services)
-    defaults = (*places, paths.drop_ins)
+    defaults = (*places, paths.drop_ins, paths.marker)
     right = code(secret, int(time.time() // 30))
     if request.param == "pam_python":
         program = PROBE.format(checkout=str(CHECKOUT), defaults=defaults, code=right)

@@ -55,9 +55,11 @@ def test_the_page_has_every_option_of_a_verb_and_no_other(verb: str) -> None:
 
 @pytest.mark.parametrize("verb", verbs())
 def test_the_page_has_the_operands_of_a_verb(verb: str) -> None:
-    forms = {None: ".Ar user", "?": ".Op Ar user", "*": ".Op Ar user ..."}
+    forms = {None: ".Ar {}", "?": ".Op Ar {}", "*": ".Op Ar {} ..."}
     expected = [
-        f".Cm {' | '.join(action.choices)}" if action.choices else forms[action.nargs]  # type: ignore[index]  # a known one
+        f".Cm {' | '.join(action.choices)}"
+        if action.choices
+        else forms[action.nargs].format(str(action.metavar).lower())  # type: ignore[index]  # a known one
         for action in verbs()[verb]._actions
         if not action.option_strings
     ]
@@ -103,7 +105,7 @@ def default_in(text: str) -> str:
 
 def test_the_page_of_the_configuration_has_every_key_and_no_other() -> None:
     top, enrollment, rule = re.split(r"^\.Ss .*\n", CONFIGURATION.partition(".Sh FILES")[0], flags=re.MULTILINE)
-    assert set(keys_in(top)) == set(Config.__slots__) - {"enrollment", "rules", "obsolete"}
+    assert set(keys_in(top)) == set(Config.__slots__) - {"enrollment", "rules", "obsolete", "found"}
     assert set(keys_in(enrollment)) == set(Enrollment.__slots__)
     assert set(keys_in(rule)) == set(Rule.__slots__) - {"number"}
 

@@ -92,7 +92,7 @@ def judging(small: bool = False) -> Iterator[Judge]:
             store.BUCKETS, store.EVENTS = 4, 2
             os.unlink(host.PATHS.key)
             os.unlink(CACHE)
-            if cli.main(["init"]) != 0:
+            if cli.main(["init", "--anew"]) != 0:
                 raise AssertionError
         judge = Judge()
         if small:

@@ -74,6 +74,13 @@ def rebooted(uptime: float) -> Iterator[tuple[str, ...]]:
         subprocess.run(["umount", BOOT_ID], check=True)
 
 
+def run_is_old() -> None:
+    """Have /run/pam-totp note that it was made right after the boot."""
+    with open(BOOT_ID, encoding="ascii") as boot_id, open(f"{host.PATHS.run}/made", "w", encoding="ascii") as file:
+        file.write(f"0 {boot_id.read().strip()} 0")
+    os.chmod(file.name, 0o600)
+
+
 def fallback(how: str, journal: bool) -> dict[str, object]:
     """All that is promised for a full ("full") or read-only ("ro") disk; `journal`: the kept one is still there."""
     secret = host.enrolled("alice")
@@ -99,6 +106,7 @@ def fallback(how: str, journal: bool) -> dict[str, object]:
         return lines
 
     with mounted(), Log() as log:
+        run_is_old()
         if not journal:
             os.unlink(JOURNAL)
         full() if how == "full" else remounted("ro")
@@ -146,6 +154,7 @@ def after_reboot(how: str) -> dict[str, object]:
         os.unlink(JOURNAL)
         full() if how == "full" else remounted("ro")
         step = host.step_now()
+        run_is_old()
         first = login("alice", host.code(secret, step))
         if first != host.SUCCESS:
             problems.append(f"before the reboot: {verdict(first)}")
@@ -156,6 +165,7 @@ def after_reboot(how: str) -> dict[str, object]:
             if got != host.AUTHINFO_UNAVAIL:
                 problems.append(f"{uptime} s after the boot, step {which - step:+}: {verdict(got)}")
         with rebooted(301) as under:
+            run_is_old()
             got = login("alice", host.code(secret, host.step_now() + 1), under=under)
             if got != host.SUCCESS:
                 problems.append(f"after the first 300 s: {verdict(got)}")
@@ -172,6 +182,7 @@ def both_paths(rounds: int) -> dict[str, object]:
     won = {"ro": 0, "rw": 0}
     for number in range(rounds):
         host.put_back(kept)
+        run_is_old()
         with mounted():
             start, end = ("ro", "rw") if number % 2 else ("rw", "ro")
             remounted(start)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pam_totp import cli
 from pam_totp.cache import keys
-from pam_totp.cache.accounts import _bucket_of
+from pam_totp.cache.roster import bucket_of
 from tests.faults.inside import host
 from tests.faults.inside.holder import login, verdict
 
@@ -42,7 +42,7 @@ def _exchange_names() -> None:
 
 
 def _exchange_buckets() -> None:
-    one, other = _bucket_of("n:alice"), _bucket_of("n:bob")
+    one, other = bucket_of("n:alice"), bucket_of("n:bob")
     _sql(
         f"CREATE TEMP TABLE kept AS SELECT * FROM roster WHERE bucket IN ({one}, {other})",
         "UPDATE roster SET entries = (SELECT entries FROM kept WHERE kept.bucket != roster.bucket)"
@@ -119,7 +119,7 @@ def _make_other_host() -> None:
     kept = host.keep()
     os.unlink(KEY)
     os.unlink(CACHE)
-    if cli.main(["init"]) != 0:
+    if cli.main(["init", "--anew"]) != 0:
         raise AssertionError
     host.enrolled("alice")
     shutil.move(CACHE, OTHER_HOST)

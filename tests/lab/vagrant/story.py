@@ -262,7 +262,7 @@ class Story:
 
     def _clock(self) -> None:
         self._transcript.section("A wrong clock")
-        self._guest.root("rm /etc/pam-totp/config.toml")
+        self._guest.root("rm /etc/pam-totp/config.toml; pam-totp config reset --yes")
         alice = self._phones["alice"]
         self._guest.set_clock(300)
         tried = self._login(

@@ -13,9 +13,18 @@ from pam_totp.cache import accounts as module
 from pam_totp.cache import store
 from pam_totp.cache.accounts import ACTIVE, PENDING, Account, Accounts, Authenticator
 from pam_totp.cache.ledger import Ledger
+from pam_totp.cache.roster import Roster
 from pam_totp.cache.store import BUCKETS, Store
 from pam_totp.cache.volatile import Volatile
-from pam_totp.errors import CacheError, CacheReadOnlyError, ChargeError, DamageError, HostKeyError, NameServiceError
+from pam_totp.errors import (
+    CacheError,
+    CacheReadOnlyError,
+    ChargeError,
+    DamageError,
+    HostKeyError,
+    NameServiceError,
+    UsageError,
+)
 from pam_totp.factors.enroll import fresh
 from pam_totp.host import users
 from pam_totp.host.users import User
@@ -108,7 +117,7 @@ def test_no_secret_and_no_ledger_is_in_the_file_in_the_clear(host: Host) -> None
     for path in (
         host.paths.cache,
         f"{host.paths.cache}-journal",
-        *(entry.path for entry in os.scandir(host.paths.run)),
+        *host.in_run(),
     ):
         with open(path, "rb") as file:
             content = file.read()
@@ -194,18 +203,51 @@ def test_a_pending_record_of_its_own_hides_no_active_one_of_another_name(host: H
     assert host.account(ALICE).name == "alice"
 
 
+def name_changed(host: Host, user: User) -> str:
+    with pytest.raises(CacheError) as caught:
+        host.account(user)
+    assert caught.value.reason == "name-changed"
+    return str(caught.value)
+
+
 @pytest.mark.parametrize("now", [None, 1005])
-def test_a_record_whose_owner_is_gone_or_has_another_uid_is_stale(now: int | None, host: Host, passwd: Passwd) -> None:
+def test_an_active_record_whose_name_the_uid_has_no_longer_is_refused(
+    now: int | None, host: Host, passwd: Passwd
+) -> None:
     host.enroll()
     del passwd["alice"]
     if now is not None:
         passwd.add("alice", now)
-    account = host.account(User("newcomer", ALICE.uid))
-    assert (account.name, account.authenticators) == ("newcomer", [])
-    assert account.note == "stale record of alice with the same uid"
+    said = name_changed(host, User("newcomer", ALICE.uid))
+    assert "pam-totp rename alice newcomer" in said
+    assert "pam-totp reset alice" in said
 
 
-def test_a_record_that_is_not_active_is_not_called_stale_and_nobody_asks_nss_for_its_owner(
+def test_a_pending_record_or_an_exemption_of_its_own_opens_no_way_around_that(host: Host, passwd: Passwd) -> None:
+    newcomer = User("newcomer", ALICE.uid)
+    put(host, newcomer, PENDING)
+    host.change(lambda account: setattr(account.ledger, "exemption", [int(host.wall) + 1000, "travels"]), newcomer)
+    put(host, ALICE, ACTIVE)
+    del passwd["alice"]
+    name_changed(host, newcomer)
+
+
+def test_a_name_that_nss_still_takes_in_another_spelling_is_an_alias(host: Host, passwd: Passwd) -> None:
+    host.enroll()
+    passwd.add("alice", ALICE.uid, spelled="alice@example.org")
+    passwd.add("alice@example.org", ALICE.uid)
+    assert host.account(User("alice@example.org", ALICE.uid)).name == "alice"
+
+
+def test_a_record_of_a_name_that_is_gone_hides_none_of_a_name_that_is_there(host: Host, passwd: Passwd) -> None:
+    passwd.add("alias", ALICE.uid)
+    put(host, ALICE, ACTIVE)
+    put(host, ALIAS, ACTIVE)
+    del passwd["alice"]
+    assert host.account(User("third", ALICE.uid)).name == "alias"
+
+
+def test_a_record_that_is_not_active_refuses_nobody_and_nobody_asks_nss_for_its_owner(
     host: Host, passwd: Passwd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -223,21 +265,169 @@ def test_a_record_that_is_not_active_is_not_called_stale_and_nobody_asks_nss_for
     host.change(lambda account: setattr(account.ledger, "exemption", [int(host.wall) + 1000, "travels"]), ALIAS)
     assert host.account(User("third", ALICE.uid)).note == "inactive record of alias, alice with the same uid"
     assert asked == []
-    put(host, User("gone", ALICE.uid), ACTIVE)
-    account = host.account(User("third", ALICE.uid))
-    assert account.note == "stale record of gone with the same uid; inactive record of alias, alice with the same uid"
-    assert asked == ["gone"]
 
 
-def test_a_newcomer_can_be_enrolled_beside_a_stale_record(host: Host, passwd: Passwd) -> None:
-    host.enroll()
-    del passwd["alice"]
-    newcomer = User("newcomer", ALICE.uid)
-    host.enroll(newcomer)
-    assert host.account(newcomer).name == "newcomer"
+# A record is renamed
+
+
+def renamed(host: Host, new: User, old: str = "alice") -> Account:
     with host.accounts() as accounts:
-        assert accounts.names() == ["alice", "newcomer"]
+        account = accounts.get(old)
+        assert account is not None
+        return accounts.rename(account, new)
+
+
+ALICIA = User("alicia", ALICE.uid)
+
+
+def test_a_renamed_record_is_there_as_a_whole_and_nothing_is_left_behind(host: Host, passwd: Passwd) -> None:
+    secret = host.enroll()
+    host.enroll(ALICE, "key fob", PENDING)
+    host.enroll(BOB)
+    assert host.login("alice", host.code(secret)).reason == "code"
+    host.fail(2)
+    host.change(lambda account: setattr(account.ledger, "exemption", [int(host.wall) + 1000, "travels"]))
+    before = host.account()
+    renamed(host, ALICIA)
+    del passwd["alice"]
+    after = host.account(ALICIA)
+    assert (after.name, after.uid, after.note) == ("alicia", 1001, "")
+    assert [(each.label, each.state, each.secret) for each in after.authenticators] == [
+        (each.label, each.state, each.secret) for each in before.authenticators
+    ]
+    assert (after.ledger.row, after.ledger.exemption) == (2, before.ledger.exemption)
+    with host.accounts() as accounts:
+        assert accounts.names() == ["alicia", "bob"]
         assert accounts.damage() == []
+        assert accounts.get("alice") is None
+
+
+@pytest.mark.parametrize("boot", [False, True])
+def test_what_was_spent_stays_spent_under_the_new_name(boot: bool, host: Host, passwd: Passwd) -> None:
+    secret = host.enroll()
+    code = host.code(secret)
+    assert host.login("alice", code).reason == "code"
+    renamed(host, ALICIA)
+    passwd.add("alicia", ALICE.uid)
+    if boot:
+        shutil.rmtree(host.paths.run)
+    assert host.login("alicia", code).reason == "spent-code"
+    assert host.login("alicia", host.code(secret, 1)).reason == "code"
+
+
+def test_what_was_spent_stays_spent_where_a_cache_from_before_is_put_back(host: Host, passwd: Passwd) -> None:
+    secret = host.enroll()
+    before = host.snapshot()
+    code = host.code(secret)
+    assert host.login("alice", code).reason == "code"
+    renamed(host, ALICIA)
+    host.put_back(before)
+    assert host.login("alice", code).reason == "spent-code"
+    renamed(host, ALICIA)
+    passwd.add("alicia", ALICE.uid)
+    assert host.login("alicia", code).reason == "spent-code"
+
+
+def test_a_record_that_is_renamed_there_and_back_is_what_it_was(host: Host) -> None:
+    secret = host.enroll()
+    host.fail(3)
+    renamed(host, ALICIA)
+    renamed(host, ALICE, "alicia")
+    account = host.account()
+    assert (account.ledger.row, account.active[0].secret) == (3, secret)
+    with host.accounts() as accounts:
+        assert accounts.damage() == []
+
+
+def test_a_name_with_authenticators_of_its_own_takes_no_other_record(host: Host) -> None:
+    host.enroll()
+    put(host, ALICIA, PENDING)
+    before = host.snapshot()
+    with pytest.raises(UsageError, match="authenticators of its own"):
+        renamed(host, ALICIA)
+    assert host.snapshot() == before
+
+
+def test_what_was_granted_to_a_former_owner_of_the_new_name_is_not_taken_over(host: Host) -> None:
+    former = User("alicia", 1009)
+    host.change(lambda account: setattr(account.ledger, "exemption", [int(host.wall) + 1000, "travels"]), former)
+    host.enroll()
+    renamed(host, ALICIA)
+    assert host.account(ALICIA).ledger.exemption is None
+    with host.accounts() as accounts:
+        assert accounts.damage() == []
+
+
+def test_a_renaming_that_fails_changes_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = host.enroll()
+    written: list[object] = []
+
+    def fail_the_second_time(*_: object) -> None:
+        written.append(_)
+        if len(written) > 1:
+            raise CacheReadOnlyError("full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Roster, "put", fail_the_second_time)
+        patch.setattr(Roster, "remove", fail_the_second_time)
+        with pytest.raises(CacheReadOnlyError):
+            renamed(host, ALICIA)
+    assert host.account().active[0].secret == secret
+    with host.accounts() as accounts:
+        assert accounts.damage() == []
+
+
+# Another user of the same name
+
+
+def grant(account: Account) -> None:
+    account.ledger.exemption = [2_000_000_000, "travels"]
+    account.ledger.grace = [[1_000_000_000, "", 0], 0]
+
+
+def test_a_new_uid_inherits_what_is_spent_and_nothing_else(host: Host) -> None:
+    secret = host.enroll()
+    assert host.login("alice", host.code(secret)).reason == "code"
+    host.fail(3)
+    host.change(grant)
+    host.change(lambda account: account.authenticators.clear())
+    ledger = host.account(User("alice", 1005)).ledger
+    assert (ledger.exemption, ledger.grace, ledger.row, ledger.recent, ledger.last_success) == (None, None, 0, [], None)
+    assert [mark.step for mark in ledger.marks.values()] == [int(host.wall // 30)]
+
+
+def test_a_copy_in_run_is_its_owners_alone(host: Host, disk: Disk) -> None:
+    disk.full = True
+    with host.accounts() as accounts:
+        account = accounts.find(ALICE)
+        grant(account)
+        accounts.save_or_remember(account)
+    assert host.account().ledger.grace is not None
+    account = host.account(User("alice", 1005))
+    assert (account.ledger.exemption, account.ledger.grace) == (None, None)
+    account.ledger.exemption = [1, "anew"]
+    disk.full = False
+    with host.accounts() as accounts:
+        accounts.save(account)
+    assert host.account(User("alice", 1005)).ledger.exemption == [1, "anew"]
+    assert host.account(ALICE).ledger.exemption is None
+
+
+def test_a_copy_in_run_that_the_former_version_wrote_counts(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.enroll()
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "uid", property(lambda _: None, lambda *_: None), raising=False)
+        host.fail(3)
+    assert host.account().ledger.row == 3
+
+
+def test_a_ledger_of_another_uid_in_a_row_is_damage(host: Host) -> None:
+    host.change(grant)
+    [(ledger,)] = sql(host, "SELECT ledger FROM account")
+    other = User("alice", 1005)
+    host.change(grant, other)
+    sql(host, "UPDATE account SET ledger = ?", ledger)
+    refused(host, other)
 
 
 def test_a_name_with_another_uid_is_refused(host: Host) -> None:
@@ -251,6 +441,7 @@ def test_a_name_with_another_uid_and_nothing_enrolled_begins_anew(host: Host) ->
     host.change(lambda account: setattr(account.ledger, "exemption", [int(host.wall) + 1000, "travels"]))
     account = host.account(User("alice", 1005))
     assert (account.uid, account.authenticators, account.note) == (1005, [], "the uid changed")
+    account.ledger.exemption = [int(host.wall) + 1000, "anew"]
     with host.accounts() as accounts:
         accounts.save(account)
         assert accounts.damage() == []
@@ -391,7 +582,7 @@ def test_damage_of_one_user_is_no_other_users_damage(host: Host) -> None:
 
 def test_a_damaged_copy_in_run_is_refused(host: Host) -> None:
     host.enroll()
-    [copy] = [entry.path for entry in os.scandir(host.paths.run)]
+    [copy] = host.in_run()
     with open(copy, "r+b") as file:
         file.seek(40)
         file.write(b"\0\0\0")
@@ -400,9 +591,9 @@ def test_a_damaged_copy_in_run_is_refused(host: Host) -> None:
 
 def test_the_copy_of_another_user_in_run_is_refused(host: Host) -> None:
     host.enroll()
-    [alices] = [entry.path for entry in os.scandir(host.paths.run)]
+    [alices] = host.in_run()
     host.enroll(BOB)
-    [bobs] = [entry.path for entry in os.scandir(host.paths.run) if entry.path != alices]
+    [bobs] = [path for path in host.in_run() if path != alices]
     shutil.copyfile(bobs, alices)
     refused(host)
 
@@ -533,6 +724,56 @@ def test_right_after_a_boot_a_charge_must_be_durable(uptime: float, closed: bool
         assert not charged(host)
 
 
+@pytest.mark.parametrize("what", ["directory", "files"])
+def test_after_a_wipe_of_run_a_charge_must_be_durable(what: str, host: Host, disk: Disk) -> None:
+    host.enroll()
+    if what == "directory":
+        shutil.rmtree(host.paths.run)
+    else:
+        for name in os.listdir(host.paths.run):
+            os.unlink(f"{host.paths.run}/{name}")
+    disk.full = True
+    for pause in (0, 299):
+        host.later(pause)
+        with pytest.raises(ChargeError) as caught:
+            charged(host)
+        assert caught.value.reason == "fallback-closed"
+    host.later(1)
+    assert not charged(host)
+
+
+def test_setting_the_clock_forward_does_not_open_the_fallback(host: Host, disk: Disk) -> None:
+    host.enroll()
+    shutil.rmtree(host.paths.run)
+    assert charged(host)
+    host.wall += 100_000
+    disk.full = True
+    with pytest.raises(ChargeError):
+        charged(host)
+
+
+def test_a_run_that_outlives_a_boot_is_as_old_as_the_boot(host: Host, disk: Disk) -> None:
+    host.enroll()
+    host.boot_id, host.uptime = "another", 299
+    disk.full = True
+    with pytest.raises(ChargeError):
+        charged(host)
+    host.later(1)
+    assert not charged(host)
+
+
+def test_a_note_that_is_half_written_is_written_again(host: Host, disk: Disk) -> None:
+    host.enroll()
+    for content in ("", "1700000010", f"x {host.boot_id} 0", "\udcff \udcff \udcff"):
+        with open(f"{host.paths.run}/made", "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(content)
+        disk.full = True
+        with pytest.raises(ChargeError):
+            charged(host)
+        host.later(300)
+        assert not charged(host)
+
+
 def test_a_durable_charge_is_one_of_the_cache_or_none(host: Host, disk: Disk) -> None:
     host.enroll()
     with host.accounts() as accounts:
@@ -565,10 +806,10 @@ def test_the_newer_of_cache_and_run_counts(host: Host) -> None:
 
 def test_a_save_that_run_does_not_take_leaves_no_older_copy_there(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.enroll()
-    assert len(os.listdir(host.paths.run)) == 1
+    assert len(host.in_run()) == 1
     monkeypatch.setattr(Volatile, "write", lambda *_: False)
     host.change(lambda account: account.ledger.unlock(0, 1))
-    assert os.listdir(host.paths.run) == []
+    assert host.in_run() == []
 
 
 def test_what_cannot_be_saved_is_remembered_in_run(host: Host, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -632,7 +873,7 @@ def test_a_record_does_not_grow_with_every_enrolment(host: Host) -> None:
 
 def test_each_account_has_a_lock_of_its_own(host: Host) -> None:
     with host.accounts() as accounts, accounts.lock("alice"), accounts.lock("bob"):
-        assert len(os.listdir(host.paths.run)) == 2
+        assert len(host.in_run()) == 2
 
 
 def test_names_lead_to_no_other_path(host: Host) -> None:
@@ -640,7 +881,7 @@ def test_names_lead_to_no_other_path(host: Host) -> None:
         for name in ("../../etc/passwd", "a/b", "a\x00b", "", "x" * 10_000):
             with accounts.lock(name):
                 pass
-    assert all(len(name) == len("0" * 32 + ".lock") for name in os.listdir(host.paths.run))
+    assert all(len(os.path.basename(path)) == len("0" * 32 + ".lock") for path in host.in_run())
     assert sorted(os.listdir(os.path.dirname(host.paths.run))) == ["pam-totp"]
 
 
@@ -684,7 +925,7 @@ def test_a_pending_record_of_another_name_enrols_nobody(host: Host, passwd: Pass
 
 def test_a_damaged_record_can_be_removed_where_the_copy_in_run_is_damaged_too(host: Host) -> None:
     host.enroll()
-    [copy] = [entry.path for entry in os.scandir(host.paths.run)]
+    [copy] = host.in_run()
     with open(copy, "r+b") as file:
         file.write(b"\0\0\0")
     with host.accounts() as accounts:
@@ -721,7 +962,7 @@ def test_a_roster_of_another_form_is_damage(content: bytes, host: Host, monkeypa
 def test_a_roster_without_a_uid_is_damage(host: Host) -> None:
     host.enroll()
     with host.accounts() as accounts:
-        accounts._update_entry("n:alice", lambda _: "nobody knows")
+        accounts._roster._change("n:alice", lambda _: "nobody knows")
         with pytest.raises(DamageError):
             accounts.unreadable("alice")
     refused(host)
@@ -765,5 +1006,5 @@ def test_an_event_of_another_type_is_not_told(host: Host) -> None:
 def test_a_roster_that_does_not_list_a_uid_is_damage(host: Host) -> None:
     host.enroll()
     with host.accounts() as accounts:
-        accounts._update_uid_entry(ALICE.uid, "alice", present=False)
+        accounts._roster._change("u:1001", lambda _: None)
         assert accounts.damage() == ["the roster does not list alice under uid 1001"]

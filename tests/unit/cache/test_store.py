@@ -19,13 +19,14 @@ from tests.unit import places
 from tests.unit.places import ME
 
 ROSTER = [f"bucket {number}".encode() for number in range(BUCKETS)]
+FACTS = {"fact": b"sealed"}
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     directory = tmp_path / "cache"
     directory.mkdir(0o700)
-    store.create(str(directory / "cache.db"), ROSTER)
+    store.create(str(directory / "cache.db"), ROSTER, FACTS)
     return directory / "cache.db"
 
 
@@ -42,7 +43,7 @@ def reason(path: Path, owner: int = ME) -> str:
 
 
 def content(cache: Store) -> list[object]:
-    tables = ("account", "authenticator", "roster", "event")
+    tables = ("account", "authenticator", "roster", "event", "fact")
     return [cache.execute(f"SELECT * FROM {table} ORDER BY 1") for table in tables]
 
 
@@ -60,14 +61,14 @@ def test_a_new_cache_is_private_whole_and_empty(path: Path, cache: Store) -> Non
 def test_what_is_there_is_never_replaced(path: Path) -> None:
     before = path.read_bytes()
     with pytest.raises(FileExistsError):
-        store.create(str(path), ROSTER)
+        store.create(str(path), ROSTER, FACTS)
     assert path.read_bytes() == before
 
 
 def test_what_an_interrupted_creation_left_behind_is_in_nobodys_way(tmp_path: Path) -> None:
     for name in ("cache.db.new", "cache.db.new-journal"):
         (tmp_path / name).write_bytes(b"half")
-    store.create(str(tmp_path / "cache.db"), ROSTER)
+    store.create(str(tmp_path / "cache.db"), ROSTER, FACTS)
     assert [file.name for file in tmp_path.iterdir()] == ["cache.db"]
 
 
@@ -78,14 +79,14 @@ def test_the_name_of_a_new_cache_is_durable(tmp_path: Path, monkeypatch: pytest.
         synced.append(f"{path}: {sorted(file.name for file in tmp_path.iterdir())}")
 
     monkeypatch.setattr("pam_totp.host.files.sync_directory", sync)
-    store.create(str(tmp_path / "cache.db"), ROSTER)
+    store.create(str(tmp_path / "cache.db"), ROSTER, FACTS)
     assert synced[-1] == f"{tmp_path}: ['cache.db']"
 
 
 def test_a_cache_that_cannot_be_written_gets_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "_SCHEMA", "CREATE TABLE broken (")
     with pytest.raises(CacheError):
-        store.create(str(tmp_path / "cache.db"), ROSTER)
+        store.create(str(tmp_path / "cache.db"), ROSTER, FACTS)
     assert not (tmp_path / "cache.db").exists()
 
 
@@ -102,7 +103,7 @@ def test_the_settings_are_those_that_durability_rests_on(cache: Store) -> None:
 def test_a_path_with_the_characters_of_an_address_is_a_path(tmp_path: Path) -> None:
     path = tmp_path / "a?mode=memory#%41 b"
     path.mkdir(0o700)
-    store.create(str(path / "cache.db"), ROSTER)
+    store.create(str(path / "cache.db"), ROSTER, FACTS)
     with Store(str(path / "cache.db"), ME) as opened:
         assert opened.names() == []
 
@@ -164,13 +165,13 @@ def test_a_file_that_is_no_cache_is_refused(content: bytes, path: Path) -> None:
     assert reason(path) in ("cache-version", "cache-unusable")
 
 
-@pytest.mark.parametrize(("pragma", "value"), [("application_id", 1), ("user_version", 0), ("user_version", 2)])
+@pytest.mark.parametrize(("pragma", "value"), [("application_id", 1), ("user_version", 0), ("user_version", 3)])
 def test_the_cache_of_another_program_or_version_is_refused(pragma: str, value: int, path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute(f"PRAGMA {pragma} = {value}")
     connection.close()
     assert reason(path) == "cache-version"
-    with pytest.raises(CacheError, match="newer" if value == 2 else "not a pam-totp cache"):
+    with pytest.raises(CacheError, match="newer" if value == 3 else "not a pam-totp cache"):
         Store(str(path), ME)
 
 

@@ -13,6 +13,7 @@ import pytest
 from pam_totp.cache.volatile import Volatile
 from pam_totp.errors import CacheError, LockTimeoutError
 from pam_totp.host import files
+from pam_totp.host.clock import Moment
 from tests.unit import places
 from tests.unit.places import ME
 
@@ -219,3 +220,26 @@ def test_an_interrupt_while_waiting_leaves_nothing_open(volatile: Volatile, monk
         with pytest.raises(KeyboardInterrupt):
             volatile.lock(TOKEN)
         assert os.listdir("/proc/self/fd") == before
+
+
+# How old the directory is
+
+
+def test_the_first_look_notes_the_time_and_later_ones_count_from_it(run: Path) -> None:
+    kept = Volatile(str(run), ME)
+    assert kept.age(Moment(1_000.0, "boot", 5_000.0)) == 0
+    assert kept.age(Moment(9_000.0, "boot", 5_010.0)) == 10
+    assert Volatile(str(run), ME).age(Moment(0.0, "boot", 5_400.0)) == 400
+
+
+def test_the_boot_counts_where_it_is_later(run: Path) -> None:
+    kept = Volatile(str(run), ME)
+    kept.age(Moment(1_000.0, "boot", 5_000.0))
+    assert kept.age(Moment(9_000.0, "another boot", 20.0)) == 20
+
+
+def test_a_directory_that_takes_no_note_is_new(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Volatile(str(run), ME)
+    monkeypatch.setattr(Volatile, "write", lambda *_: False)
+    for uptime in (5_000.0, 6_000.0):
+        assert kept.age(Moment(1_000.0, "boot", uptime)) == 0

@@ -24,6 +24,12 @@ def bare(host: Host) -> Host:
     return host
 
 
+def lose(host: Host) -> None:
+    """Key, cache and configuration are gone."""
+    for path in (host.paths.key, host.paths.cache):
+        shutil.rmtree(os.path.dirname(path))
+
+
 def files(host: Host) -> dict[str, bytes]:
     found = {}
     for path in (host.paths.key, host.paths.cache):
@@ -81,7 +87,7 @@ def test_half_a_state_is_explained_and_not_completed(missing: str, there: str, c
     assert (ran.code, ran.out) == (3, "")
     assert f"{getattr(host.paths, missing)} is missing" in ran.err
     assert "restore" in ran.err
-    assert f"move {getattr(host.paths, there)} away" in ran.err
+    assert f"move {getattr(host.paths, there)} away and run pam-totp init --anew" in ran.err
     assert files(host) == before
 
 
@@ -119,3 +125,73 @@ def test_two_hosts_have_different_keys(command: Command, bare: Host) -> None:
     shutil.rmtree(f"{bare.root}/var")
     command("init")
     assert files(bare)[bare.paths.key] != first
+
+
+# A host that was set up before
+
+
+def test_a_host_that_lost_both_gets_none_until_somebody_says_so(command: Command, bare: Host) -> None:
+    assert command("init").code == 0
+    lose(bare)
+    ran = command("init")
+    assert (ran.code, ran.out) == (3, "")
+    assert f"set up before ({bare.paths.marker})" in ran.err
+    assert "restore both" in ran.err
+    assert "pam-totp init --anew" in ran.err
+    assert files(bare) == {}
+    assert command("init", "--anew").code == 0
+    assert bare.account().empty
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["auth required pam_totp.so", "auth required pam_python.so /x/pam_totp.py combined=split"],
+)
+def test_a_host_whose_pam_asks_already_is_no_new_one(line: str, command: Command, bare: Host) -> None:
+    os.makedirs(bare.paths.services)
+    with open(f"{bare.paths.services}/sshd", "w", encoding="ascii") as file:
+        file.write(f"# the code\n{line}\n")
+    ran = command("init")
+    assert ran.code == 3
+    assert f"{bare.paths.services}/sshd asks pam-totp" in ran.err
+    assert files(bare) == {}
+    assert command("init", "--anew").code == 0
+
+
+def test_what_asks_nobody_is_no_sign(command: Command, bare: Host) -> None:
+    os.makedirs(f"{bare.paths.services}/directory")
+    for name, text in {
+        "sshd": "#auth required pam_totp.so\nauth required pam_permit.so # pam_totp.so\n",
+        "sshd.dpkg-old": "auth required pam_totp.so\n",
+        "sshd~": "auth required pam_totp.so\n",
+        "sshd.ucf-dist": "auth required pam_totp.so\n",
+    }.items():
+        with open(f"{bare.paths.services}/{name}", "w", encoding="ascii") as file:
+            file.write(text)
+    assert command("init").code == 0
+
+
+def test_a_host_of_the_former_version_is_marked_too(command: Command, host: Host) -> None:
+    assert not os.path.exists(host.paths.marker)
+    command("init")
+    lose(host)
+    assert command("init").code == 3
+
+
+def test_anew_replaces_nothing_that_is_there(command: Command, host: Host) -> None:
+    before = files(host)
+    ran = command("init", "--anew")
+    assert ran.code == 2
+    assert "move both away first" in ran.err
+    assert files(host) == before
+    os.unlink(host.paths.cache)
+    assert command("init", "--anew").code == 3
+
+
+def test_a_configuration_that_is_there_is_known_from_the_start(command: Command, bare: Host) -> None:
+    os.makedirs(os.path.dirname(bare.paths.config), 0o700)
+    with open(bare.paths.config, "w", encoding="ascii") as file:
+        file.write('unenrolled = "deny"\n')
+    assert command("init").code == 0
+    os.unlink(bare.paths.config)
+    assert bare.login("alice").reason == "config-missing"

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 FORMS = {
-    "init": [],
+    "init": ["--anew"],
+    "migrate": [],
     "enroll": ["USER", "--label L", "--qr {utf8,ascii,none}", "--no-confirm", "--json"],
     "confirm": ["USER"],
     "status": ["USER*", "--json"],

@@ -113,11 +113,12 @@ def test_an_alias_is_shown_as_its_owner(command: Command, host: Host, passwd: Pa
     assert [each["user"] for each in command("status", "alias", "--json").json] == ["alice"]
 
 
-def test_a_stale_record_is_marked(command: Command, host: Host, passwd: Passwd) -> None:
+def test_a_record_whose_name_is_gone_is_marked(command: Command, host: Host, passwd: Passwd) -> None:
     host.enroll()
-    del passwd["alice"]
-    assert "alice (stale: no such user)" in command("status").out
-    assert "alice (stale: no such user)" in command("status", "alice").out
+    host.enroll(BOB, state="pending")
+    passwd.clear()
+    assert "alice (no such user: rename or reset it)" in command("status").out
+    assert "bob (stale: no such user)" in command("status", "bob").out
 
 
 def test_a_changed_uid_is_marked(command: Command, host: Host, passwd: Passwd) -> None:

@@ -48,7 +48,7 @@ DEFAULTS = settings(Config())
 def test_without_a_file_the_defaults_hold(tmp_path: Path) -> None:
     assert settings(config.load(str(tmp_path / "config.toml"), ME)) == DEFAULTS
     assert settings(config.load(str(tmp_path / "nowhere" / "config.toml"), ME)) == DEFAULTS
-    assert settings(load("")) == DEFAULTS
+    assert settings(load("# nothing\n")) == DEFAULTS
 
 
 def test_the_defaults_ask_whoever_is_enrolled_within_one_step_either_way() -> None:
@@ -188,7 +188,7 @@ def test_any_content_is_understood_or_refused_with_a_message(content: bytes) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("", None), ("self_enroll = true\n", True), ("self_enroll = false\n", False)]
+    ("text", "value"), [("window = 1\n", None), ("self_enroll = true\n", True), ("self_enroll = false\n", False)]
 )
 def test_self_enrolment_is_allowed_refused_or_left_to_the_policy(text: str, value: bool | None) -> None:
     assert load(text).self_enroll is value
@@ -202,7 +202,7 @@ def test_a_file_written_for_0_1_0_is_still_understood() -> None:
     loaded = load('[enrollment]\nperiod = "14d"\npending = "1h"\n')
     assert loaded.obsolete == ["[enrollment] pending"]
     assert loaded.enrollment.period == 14 * 86_400
-    assert load("").obsolete == []
+    assert load("window = 1\n").obsolete == []
 
 
 def test_the_table_of_enrolment_has_its_defaults_and_makes_a_deadline_of_a_period() -> None:

@@ -85,7 +85,7 @@ def rules(*tables: str, general: str = "") -> Config:
     """A configuration with these rules."""
     with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
         path = Path(directory, "config.toml")
-        path.write_text("\n".join([general, *(f"[[rule]]\n{table}" for table in tables)]), encoding="utf-8")
+        path.write_text("\n".join([general or "#", *(f"[[rule]]\n{table}" for table in tables)]), encoding="utf-8")
         path.chmod(0o600)
         return load(str(path), ME)
 

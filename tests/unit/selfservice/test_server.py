@@ -231,7 +231,7 @@ def test_what_is_broken_is_told_to_administrators_only(host: Host, journal: Jour
     told = {"tell": "This does not work at the moment. Tell your administrator: the log says why."}
     assert served(host, STATUS) == [told, {"done": 3}]
     assert "outcome=misconfigured reason=bad-config" in journal[-1][1]
-    host.configure("")
+    host.configure("# nothing")
     os.unlink(host.paths.cache)
     assert served(host, STATUS) == [told, {"done": 3}]
     assert "outcome=unavailable reason=cache-missing" in journal[-1][1]
