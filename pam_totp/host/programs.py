@@ -37,7 +37,7 @@ def run(*command: str, fail: bool = True) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ProgramError(f"{' '.join(command)} could not be run: {error}") from None
     if fail and done.returncode:
-        said = "; ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
+        said = "; ".join((done.stderr or done.stdout).strip().splitlines()[-3:]) or f"exit status {done.returncode}"
         raise ProgramError(f"{' '.join(command)} says: {said}")
     return done.stdout
 

@@ -141,4 +141,5 @@ def test_many_changes_do_not_stop_the_watch_and_sshd_never_waits_for_it() -> Non
     for unit in (CHANGED, CHECK):
         assert section(unit, "Unit")["StartLimitIntervalSec"] == ["0"]
     assert not {"Before", "After"} & set(section(CHECK, "Unit"))
+    assert section(CHECK, "Service")["KillMode"] == ["mixed"]
     assert section(CHECK, "Install")["WantedBy"] == ["multi-user.target"]

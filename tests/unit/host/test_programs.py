@@ -16,6 +16,8 @@ def test_what_it_prints_is_returned_and_its_environment_is_ours(monkeypatch: pyt
 def test_a_failure_has_the_last_that_was_said() -> None:
     with pytest.raises(ProgramError, match="says: two; three"):
         programs.run("/bin/sh", "-c", "printf 'two\\nthree\\n' >&2; exit 1")
+    with pytest.raises(ProgramError, match="says: exit status -15"):
+        programs.run("/bin/sh", "-c", "kill $$")
     assert programs.run("/bin/sh", "-c", "echo no; exit 1", fail=False) == "no\n"
 
 
