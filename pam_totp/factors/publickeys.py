@@ -76,8 +76,9 @@ def parse(auth_info: str | None) -> list[PublicKey] | None:
     """
     if auth_info is None:
         return None
-    lines = [words for line in auth_info.splitlines() if (words := line.split()) and words[0] == "publickey"]
-    if any(len(words) < 3 for words in lines):
+    # As sshd writes it: other methods tell what a client says of itself, and only a newline is kept out of that.
+    lines = [words for line in auth_info.split("\n") if (words := line.split(" "))[0] == "publickey"]
+    if any(len(words) < 3 or not (words[1] and words[2]) for words in lines):
         return None
     return [PublicKey(words[1], words[2]) for words in lines]
 

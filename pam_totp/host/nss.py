@@ -19,6 +19,9 @@ _OPTIONAL = ("extrausers", "systemd")
 # What these know is kept on this host, so their "not found" is final.
 _LOCAL = ("files", *_OPTIONAL)
 
+# The group that every /etc/group has.
+_ALWAYS = b"root"
+
 # enum nss_status of nss.h
 _TRYAGAIN, _NOTFOUND, _SUCCESS = -2, 0, 1
 _STATUS = {_TRYAGAIN: "TRYAGAIN", -1: "UNAVAIL", _NOTFOUND: "NOTFOUND"}
@@ -51,11 +54,16 @@ class _Group(ctypes.Structure):
 def group(name: bytes) -> list[tuple[int, frozenset[bytes]]]:
     """The number and the members of a group, from every service that knows it; empty where there is no such group.
 
-    Raises NameServiceError where a service does not answer; and where none knows the group, but one of them is not on
-    this host: it may be cut off without having kept the group, as sssd is when it is offline with an empty cache.
+    Raises NameServiceError where a service does not answer; where none knows the group, but one of them is not on
+    this host: it may be cut off without having kept the group, as sssd is when it is offline with an empty cache; and
+    where none knows the group, and the file of groups has not even root's, as it was emptied.
     """
     services = _services("group")
     found = [entry for service in services if (entry := service.group(name)) is not None]
+    if not found and any(service.name == "files" and service.group(_ALWAYS) is None for service in services):
+        raise NameServiceError(
+            f"a rule names the group {_text(name)!r}, and /etc/group has not even {_text(_ALWAYS)!r}: restore that file"
+        )
     remote = [service.name for service in services if service.name not in _LOCAL]
     if remote and not found:
         raise NameServiceError(
@@ -171,12 +179,14 @@ class Service:
 
 
 def _services(*databases: str) -> list[Service]:
-    """The services of the first of these databases that nsswitch.conf has a line for; "files" where it has none."""
+    """The services of the first of these databases that nsswitch.conf has a line for.
+
+    Raises NameServiceError where it has none. The C library would then ask "files" alone; but the line, or all of the
+    file, may have been lost, and with it the service that knows who is in a group.
+    """
     try:
         with open(PATH, encoding="utf-8", errors="surrogateescape") as file:
             lines = file.read().split("\n")
-    except FileNotFoundError:
-        lines = []
     except OSError as error:
         raise NameServiceError(f"{PATH} cannot be read: {error.strerror}") from None
     for database in databases:
@@ -187,7 +197,8 @@ def _services(*databases: str) -> list[Service]:
                 # would be skipped because another failed must not be taken for one that knows nobody.
                 names = " ".join(part.rpartition("]")[2] for part in names.split("["))
                 return [Service(each) for each in dict.fromkeys(names.split())]
-    return [Service("files")]
+    what = "groups" if "group" in databases else "users"
+    raise NameServiceError(f"{PATH} does not say which services know {what}: add the line {databases[-1]}: files")
 
 
 def _text(name: bytes) -> str:

@@ -121,7 +121,7 @@ def _auth_lines(text: str, paths: Paths, depth: int = 0) -> list[tuple[str, list
 
 def _lines(text: str) -> list[list[str]]:
     """The words of each line that has any."""
-    lines = text.replace("\\\n", " ").splitlines()
+    lines = text.replace("\\\n", " ").split("\n")
     return [words for line in lines if (words := line.partition("#")[0].split())]
 
 

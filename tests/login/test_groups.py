@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("key_and_code", "flaky")
 
+SWITCH = "/etc/nsswitch.conf"
 CONTROL, MEMBERS = "/etc/flaky", "/etc/flaky.members"
 # corpadmins is known by initgroups only, corpstaff by the list of its members only.
 RULES = """
@@ -95,6 +97,45 @@ def test_a_group_that_only_a_service_elsewhere_could_know_has_to_exist(host: Hos
         (line,) = host.decisions(mark)
         assert line["reason"] == "nss-unavailable"
         assert "the group 'corpadmin', which flaky does not know" in line["detail"]
+
+
+@contextmanager
+def changed(host: Host, path: str, text: str | None) -> Iterator[None]:
+    """Have another content of a file for a while; None: no such file."""
+    host.machine.run(["cp", "-p", path, f"{path}.before"])
+    try:
+        host.machine.run(["rm", path] if text is None else ["sh", "-c", 'printf %s "$1" >"$2"', "sh", text, path])
+        yield
+    finally:
+        host.machine.run(["mv", f"{path}.before", path])
+
+
+@pytest.mark.parametrize("text", [None, "", "passwd: files\n"], ids=["absent", "empty", "without a line for groups"])
+def test_an_nsswitch_conf_that_does_not_say_who_knows_groups_opens_no_door(
+    host: Host, alice: Person, text: str | None
+) -> None:
+    mark = host.machine.mark()
+    with host.config(RULES.format(group="corpadmins")), changed(host, SWITCH, text):
+        result = alice.log_in()
+    assert not result.ok
+    assert not result.asked_code
+    (line,) = host.decisions(mark)
+    assert (line["outcome"], line["reason"]) == ("unavailable", "nss-unavailable")
+    assert SWITCH in line["detail"]
+
+
+def test_an_emptied_group_file_opens_no_door(host: Host, alice: Person) -> None:
+    host.machine.run(["usermod", "-aG", "sudo", alice.name])
+    with host.config(RULES.format(group="sudo")), changed(host, SWITCH, "passwd: files\ngroup: files\n"):
+        assert alice.log_in(alice.code()).asked_code
+        mark = host.machine.mark()
+        with changed(host, "/etc/group", ""):
+            result = alice.log_in()
+    assert not result.ok
+    assert not result.asked_code
+    (line,) = host.decisions(mark)
+    assert (line["outcome"], line["reason"]) == ("unavailable", "nss-unavailable")
+    assert "/etc/group" in line["detail"]
 
 
 @pytest.mark.parametrize("function", ["group", "initgroups"])

@@ -227,3 +227,15 @@ def test_no_bytes_make_the_identity_of_a_certificate_fail(content: bytes) -> Non
 @given(st.text())
 def test_any_text_has_public_keys_or_none(text: str) -> None:
     assert all(key.kind and key.text for key in publickeys.parse(text) or ())
+
+
+@pytest.mark.parametrize("end", ["\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"])
+def test_only_sshd_ends_a_line_of_its_report(end: str) -> None:
+    # It keeps a newline out of the name that another method tells, and nothing else.
+    forged = f"gssapi-with-mic alice{end}publickey ssh-ed25519 AAAA\n"
+    assert publickeys.parse(forged) == []
+
+
+@pytest.mark.parametrize("blank", ["\x1f", "\xa0", "\u2003", "\u3000"])
+def test_only_a_space_divides_the_words_of_a_line(blank: str) -> None:
+    assert publickeys.parse(f"publickey{blank}ssh-ed25519 AAAA") == []

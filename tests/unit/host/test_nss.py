@@ -92,6 +92,7 @@ class Host:
         self.libraries: dict[str | None, Library] = {}
         self.switch("passwd: files sss\ngroup: files sss\n")
         self.files, self.sss = self.library("files"), self.library("sss")
+        self.files.groups[b"root"] = 0, []
 
         def load(file: str | None) -> Any:
             if file is None:
@@ -210,8 +211,6 @@ def test_a_service_that_has_no_such_function_has_nothing_to_tell(here: Host, wha
         ("group: files [!UNAVAIL=return SUCCESS=merge] sss [NOTFOUND=return] files", ["files", "sss"]),
         ("group:files [SUCCESS=merge]sss", ["files", "sss"]),
         ("group: nis\ngroup: files sss", ["files", "sss"]),
-        ("passwd: sss", ["files"]),
-        ("", ["files"]),
     ],
 )
 def test_the_services_are_those_of_nsswitch_conf(
@@ -220,8 +219,9 @@ def test_the_services_are_those_of_nsswitch_conf(
     asked: list[str] = []
 
     class Service(nss.Service):
-        def group(self, name: bytes) -> None:
+        def group(self, name: bytes) -> tuple[int, frozenset[bytes]]:
             asked.append(self.name)
+            return 50, frozenset()
 
         def group_numbers(self, user: bytes, primary: int) -> set[int]:
             asked.append(self.name)
@@ -236,11 +236,20 @@ def test_the_services_are_those_of_nsswitch_conf(
     assert asked == 2 * services
 
 
-def test_where_there_is_no_nsswitch_conf_the_files_are_asked(here: Host) -> None:
+@EVERY
+@pytest.mark.parametrize("text", ["", "# group: files\n# passwd: files\n", "shadow: files\n"])
+def test_an_nsswitch_conf_that_does_not_say_whom_to_ask_is_an_error(here: Host, what: str, text: str) -> None:
+    here.switch(text)
+    with pytest.raises(NameServiceError, match="does not say which services know"):
+        ask(here, what)
+    assert here.files.asked == here.sss.asked == []
+
+
+@EVERY
+def test_an_nsswitch_conf_that_is_gone_is_an_error(here: Host, what: str) -> None:
     here.path.unlink()
-    here.files.groups[b"staff"] = 50, []
-    assert nss.group(b"staff") == [(50, frozenset())]
-    assert here.sss.asked == []
+    with pytest.raises(NameServiceError, match="cannot be read"):
+        ask(here, what)
 
 
 def test_an_nsswitch_conf_that_cannot_be_read_is_an_error(here: Host) -> None:
@@ -280,6 +289,13 @@ def test_a_group_may_take_much_memory(here: Host) -> None:
     here.sss.groups[b"everybody"] = 5000, [b"alice"]
     here.sss.smallest = 10 << 20
     assert nss.group(b"everybody") == [(5000, frozenset((b"alice",)))]
+
+
+def test_an_emptied_group_file_is_an_error_and_no_proof_that_there_is_no_such_group(here: Host) -> None:
+    here.switch("group: files\n")
+    del here.files.groups[b"root"]
+    with pytest.raises(NameServiceError, match="/etc/group has not even 'root'"):
+        nss.group(b"corpadmins")
 
 
 def test_a_group_that_nobody_knows_is_no_group_only_where_no_service_can_be_cut_off(here: Host) -> None:
