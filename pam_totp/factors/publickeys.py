@@ -42,7 +42,8 @@ class PublicKey:
         """
         if self.is_certificate:
             try:
-                return b"".join(_certified(self.kind, _decoded(self.text))).hex()
+                key, authority, _ = _certified(self.kind, _decoded(self.text))
+                return (key + authority).hex()
             except ValueError:
                 pass
         return f"{self.kind} {self.text}"
@@ -67,6 +68,16 @@ class PublicKey:
             return _fingerprint(_certified(self.kind, _decoded(self.text))[1])
         except ValueError:
             return None
+
+    def is_for(self, user: str) -> bool:
+        """Whether this certificate names the user among those that it is for (its principals).
+
+        sshd takes one for other names too, where AuthorizedPrincipalsFile or the user's own authorized_keys says so.
+        """
+        try:
+            return user.encode("utf-8", "surrogateescape") in _certified(self.kind, _decoded(self.text))[2]
+        except ValueError:
+            return False
 
 
 def parse(auth_info: str | None) -> list[PublicKey] | None:
@@ -97,8 +108,11 @@ def _decoded(text: str) -> bytes:
     return a2b_base64(text, strict_mode=True)
 
 
-def _certified(kind: str, blob: bytes) -> tuple[bytes, bytes]:
-    """The certified key and the CA's, both as plain keys are written. Raises ValueError if it is not understood."""
+def _certified(kind: str, blob: bytes) -> tuple[bytes, bytes, list[bytes]]:
+    """The certified key and the CA's, both as plain keys are written, and the principals.
+
+    Raises ValueError if it is not understood.
+    """
     name, rest = _field(blob)
     _, rest = _field(rest)  # the nonce, new in every certificate
     if name != kind.encode("utf-8", "surrogateescape") or _VERSION not in kind:
@@ -109,8 +123,12 @@ def _certified(kind: str, blob: bytes) -> tuple[bytes, bytes]:
     rest = _after_key(plain, rest)
     key = _string(plain.encode("ascii")) + start[: len(start) - len(rest)]
     rest = rest[8 + 4 :]  # serial number and type
-    for _ in range(2):  # key id, principals
-        _, rest = _field(rest)
+    _, rest = _field(rest)  # the key id
+    names, rest = _field(rest)
+    principals = []
+    while names:
+        principal, names = _field(names)
+        principals.append(principal)
     rest = rest[8 + 8 :]  # valid after, valid before
     for _ in range(3):  # critical options, extensions, reserved
         _, rest = _field(rest)
@@ -119,7 +137,7 @@ def _certified(kind: str, blob: bytes) -> tuple[bytes, bytes]:
     name, fields = _field(authority)
     if rest or _after_key(name.decode("ascii"), fields):
         raise ValueError("something follows")
-    return key, authority
+    return key, authority, principals
 
 
 def _after_key(kind: str, data: bytes) -> bytes:

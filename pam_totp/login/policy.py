@@ -219,7 +219,9 @@ def conditions(rule: Rule, account: Account, facts: Facts, now: Moment) -> Itera
     if rule.keys:
         yield (
             "keys",
-            None if facts.keys is None else _any(_is_key(each, key) for each in rule.keys for key in facts.keys),
+            None
+            if facts.keys is None
+            else _any(_is_key(each, key, facts.user) for each in rule.keys for key in facts.keys),
         )
     if rule.enrolled_within:
         first = account.enrolled
@@ -234,10 +236,18 @@ def told(name: str, holds: bool | None, facts: Facts) -> str:
         "groups": "the user's groups are not known",
         "services": "no service is named",
         "networks": "sshd reported a name (UseDNS)" if facts.address else "no address is known",
-        "keys": "sshd did not say which keys passed" if facts.keys is None else "a key that passed is not understood",
+        "keys": _why_not_known(facts),
         "enrolled_within": "the enrolment lies in the future, check the clock",
     }
     return f"cannot be told: {why[name]}"
+
+
+def _why_not_known(facts: Facts) -> str:
+    if facts.keys is None:
+        return "sshd did not say which keys passed"
+    if any(key.fingerprint() is None for key in facts.keys):
+        return "a key that passed is not understood"
+    return "the certificate is not for this name"
 
 
 def _all(values: Iterator[bool | None]) -> bool | None:
@@ -255,7 +265,7 @@ def _is_younger(age: float, limit: int) -> bool | None:
     return None if age < 0 else age < limit
 
 
-def _is_key(wanted: str, key: PublicKey) -> bool | None:
+def _is_key(wanted: str, key: PublicKey, user: str) -> bool | None:
     if wanted == "any":
         return True
     if wanted == "certificate":
@@ -264,7 +274,11 @@ def _is_key(wanted: str, key: PublicKey) -> bool | None:
     if authority and not key.is_certificate:
         return False
     found = key.authority() if authority else key.fingerprint()
-    return None if found is None else found == wanted.removeprefix("ca:")
+    if found is None or found != wanted.removeprefix("ca:"):
+        return None if found is None else False
+    # One that the CA has given to somebody else is good here because an administrator says so, or because a line of
+    # the user's own authorized_keys does, which every program of the user's can write.
+    return None if authority and not key.is_for(user) else True
 
 
 def _in_networks(address: str, rule: Rule) -> bool | None:

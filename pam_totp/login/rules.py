@@ -95,3 +95,7 @@ class _Key(PublicKey):
 
     def authority(self) -> str | None:
         return self._name.removeprefix("ca:") if self._name.startswith("ca:") else None
+
+    def is_for(self, user: str) -> bool:
+        del user
+        return True

@@ -240,6 +240,23 @@ def test_a_ca_that_malware_has_put_into_authorized_keys_exempts_nobody(host: Hos
     assert happens(alice) == ("skip", 2)
 
 
+def test_a_certificate_for_somebody_else_exempts_nobody(host: Host, authority: str) -> None:
+    alice, mallory = host.person(), host.person()
+    for person in (alice, mallory):
+        certify(person, f"{person}-certified", "ca")
+    # What a program that ran in one session of alice's leaves there: the right CA, for another name than hers.
+    script = 'echo "cert-authority,principals=\\"$2\\" $(cat /root/ca.pub)" >>"/home/$1/.ssh/authorized_keys"'
+    host.machine.sh(script, alice.name, mallory.name)
+    configure(host, f'keys = ["ca:{authority}"]\n{SKIP}')
+    assert met(alice, key=f"{mallory}-certified") == "ask"
+    mark = host.machine.mark()
+    assert alice.log_in(alice.code(), key=f"{mallory}-certified").ok
+    assert "rule 1: keys cannot be told: the certificate is not for this name" in host.decisions(mark)[-1]["detail"]
+    assert happens(alice, key=f"{alice}-certified") == ("skip", 1)
+    configure(host, f'keys = ["ca:{authority}"]', SKIP)
+    assert met(alice, key=f"{mallory}-certified") == "ask"
+
+
 def test_a_rule_that_names_a_key_takes_its_certificates_as_well(host: Host, authority: str) -> None:
     del authority
     alice = host.person()

@@ -188,6 +188,17 @@ def test_a_certificate_that_is_issued_anew_stays_the_same_identity(kind: str, bi
     assert first.identity() not in others
 
 
+def test_a_certificate_is_for_its_principals_only(tmp_path: Path) -> None:
+    authority, certificate, key = certified(tmp_path)
+    assert certificate.is_for("alice")
+    assert not any(each.is_for(name) for each in (certificate, key, authority) for name in ("", "mallory", "alic"))
+    assert not key.is_for("alice")
+    keygen("-q", "-s", str(tmp_path / "authority"), "-I", "id", str(tmp_path / "key.pub"))
+    assert not read(tmp_path / "key-cert.pub").is_for("alice")  # for whom sshd is told to take it
+    keygen("-q", "-s", str(tmp_path / "authority"), "-I", "id", "-n", "staff,alice", str(tmp_path / "key.pub"))
+    assert read(tmp_path / "key-cert.pub").is_for("alice")
+
+
 def test_a_plain_key_stands_for_itself() -> None:
     assert PublicKey("ssh-ed25519", "AAAA").identity() == "ssh-ed25519 AAAA"
 

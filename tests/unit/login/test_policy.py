@@ -101,10 +101,15 @@ def written(*fields: bytes) -> bytes:
     return b"".join(len(each).to_bytes(4, "big") + each for each in fields)
 
 
-def certificate(key: PublicKey, authority: PublicKey) -> PublicKey:
-    """A certificate as sshd would hand it on."""
+def certificate(key: PublicKey, authority: PublicKey, *principals: bytes) -> PublicKey:
+    """A certificate as sshd would hand it on, for alice where no others are named."""
     kind = b"ssh-ed25519-cert-v01@openssh.com"
-    about = bytes(8 + 4) + written(b"id", b"") + bytes(8 + 8) + written(b"", b"", b"")
+    about = (
+        bytes(8 + 4)
+        + written(b"id", written(*principals or (b"staff", b"alice")))
+        + bytes(8 + 8)
+        + written(b"", b"", b"")
+    )
     signed = written(b64decode(authority.text), b"signature")
     blob = written(kind, b"nonce", b64decode(key.text)[-32:]) + about + signed
     return PublicKey(kind.decode("ascii"), b64encode(blob).decode("ascii"))
@@ -272,6 +277,18 @@ def test_a_client_is_remembered_for_the_shortest_time_that_may_apply() -> None:
     unknown.client = "client"
     decision = decide(user, settings, unknown, NOW)
     assert (decision.action, decision.remember) == ("ask", 0)
+
+
+def test_a_certificate_of_a_named_ca_for_somebody_else_may_match_and_skips_nobody() -> None:
+    user = account(ACTIVE)
+    theirs = certificate(KEY, CA, b"mallory")
+    named = f'keys = ["ca:{CA.fingerprint()}"]'
+    for settings, rule in ((rules(f'{named}\nmfa = "skip"'), None), (rules(named, 'mfa = "skip"'), 1)):
+        decision = decide(user, settings, facts("192.0.2.7", theirs), NOW)
+        assert (decision.action, decision.rule and decision.rule.number) == ("ask", rule)
+        assert decision.doubts == ["rule 1: keys cannot be told: the certificate is not for this name"]
+    skips = rules(f'{named}\nmfa = "skip"')
+    assert decide(user, skips, facts("192.0.2.7", certificate(KEY, CA)), NOW).action == "skip"
 
 
 # Few names, so that conditions hold often.
