@@ -283,8 +283,8 @@ def test_a_certificate_of_a_named_ca_for_somebody_else_may_match_and_skips_nobod
     user = account(ACTIVE)
     theirs = certificate(KEY, CA, b"mallory")
     named = f'keys = ["ca:{CA.fingerprint()}"]'
-    for settings, rule in ((rules(f'{named}\nmfa = "skip"'), None), (rules(named, 'mfa = "skip"'), 1)):
-        decision = decide(user, settings, facts("192.0.2.7", theirs), NOW)
+    for policy_of, rule in ((rules(f'{named}\nmfa = "skip"'), None), (rules(named, 'mfa = "skip"'), 1)):
+        decision = decide(user, policy_of, facts("192.0.2.7", theirs), NOW)
         assert (decision.action, decision.rule and decision.rule.number) == ("ask", rule)
         assert decision.doubts == ["rule 1: keys cannot be told: the certificate is not for this name"]
     skips = rules(f'{named}\nmfa = "skip"')
