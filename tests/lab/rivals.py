@@ -43,7 +43,7 @@ set -e
 umask 077
 rm -rf /etc/pam-totp/key /var/lib/pam-totp/cache.db*
 test ! -e /run/pam-totp || find /run/pam-totp -mindepth 1 ! -name login.sock -delete
-pam-totp init >/dev/null
+pam-totp init --anew >/dev/null
 /usr/bin/python3 -I /run/lab/fill.py "$1" "$2" >/root/secrets
 awk '{ print "HOTP/T30/6\t" $1 "\t-\t" $2 }' /root/secrets >/etc/users.oath
 """

@@ -231,7 +231,7 @@ def test_a_first_enrolment_obeys_the_policy(host: Host) -> None:
 @pytest.mark.parametrize(
     ("setting", "reason"),
     [
-        ("", "self-enroll-off"),
+        ("# nothing", "self-enroll-off"),
         ('unenrolled = "skip"', "self-enroll-off"),
         ('unenrolled = "deny"', "not-enrolled"),
         ('self_enroll = true\nunenrolled = "deny"', "not-enrolled"),
