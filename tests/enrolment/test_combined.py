@@ -62,7 +62,7 @@ def test_password_and_code_let_in_once(host: Host, method: str) -> None:
     answer = alice.user.password + alice.code()
     assert tried(alice, answer, method) == (True, ["code"])
     assert tried(alice, answer, method) == (False, ["spent-code"])
-    assert failures(alice) == 1
+    assert failures(alice) == 0  # it is the own code of a login from here, just now
 
 
 @methods

@@ -25,7 +25,7 @@ def remembering(host: Host, key_and_code: None) -> None:
 
 
 def configure(host: Host, text: str) -> None:
-    host.machine.write("/etc/pam-totp/config.toml", text)
+    host.machine.write("/etc/pam-totp/config.toml", text or "# the defaults\n")
 
 
 def remembered(host: Host) -> Person:
