@@ -13,6 +13,7 @@ from pam_totp.engine import pam_entry
 
 PROTOCOL = 1
 LONGEST = 65_535
+_LONGEST_IDENT = 32
 # Seconds for all that is not waiting for the user. pam_totp.so gives up after 30; nothing must hang about after that.
 _PATIENCE = 40
 
@@ -122,7 +123,7 @@ def serve(descriptor: int, alarm: Alarm) -> None:
     if kind != b"Q" or program is None:
         raise ValueError("no request")
     # What syslog calls the line, as it would be called if the program itself had written it.
-    sys.argv = [program.decode("utf-8", "replace")]
+    sys.argv = [_ident(program)]
     caller = Caller(channel, [user, service, rhost, info], kept)
     arguments = [(word or b"").decode("utf-8", "replace") for word in words]
     if hook == b"auth":
@@ -219,6 +220,12 @@ def _import_all() -> None:
     from pam_totp.login import log, login  # noqa: F401
 
     config.toml_parser()
+
+
+def _ident(program: bytes) -> str:
+    """What syslog is to call a program. A user names su at will: a plain name forges no line of root's."""
+    plain = program.translate(None, b"-_.").isalnum() and len(program) <= _LONGEST_IDENT
+    return program.decode("ascii") if plain else "pam_totp"
 
 
 def _fields(text: bytes) -> list[bytes | None]:

@@ -106,6 +106,28 @@ def test_what_a_line_keeps_goes_back_with_the_result_alone(ends: Ends, monkeypat
     assert said[-1] == (b"R", b"PAM_IGNORE\0split 123456")
 
 
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"sshd: pam_totp(sshd:auth): user=root service=sshd rhost=192.0.2.7 outcome=refused",
+        b"su\nsshd",
+        b"su[1]",
+        b"",
+        b"-",
+        "s\u00fc".encode(),
+        b"s" * 33,
+    ],
+)
+def test_a_user_who_names_su_otherwise_forges_nothing_in_the_log(
+    program: bytes, ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = ends
+    monkeypatch.setattr(pam_entry, "authenticate", lambda *_: "PAM_AUTH_ERR")
+    Wire(ours).send(b"Q", request("auth", program, b"alice", b"su", None, None, None))
+    helper.serve(theirs.fileno(), lambda _: None)
+    assert sys.argv == ["pam_totp"]
+
+
 def test_a_program_that_is_gone_while_the_user_is_asked_has_given_no_answer(
     ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
