@@ -120,12 +120,15 @@ def issued(name: str) -> list[str]:
 
 
 def configure(text: str) -> None:
-    """Have a configuration file with this text; none where it is empty."""
+    """Have a configuration file with this text; none where it is empty, and none that is missed."""
     if text:
         with open(PATHS.config, "w", encoding="utf-8") as file:
             file.write(text + "\n")
-    elif os.path.exists(PATHS.config):
+        return
+    if os.path.exists(PATHS.config):
         os.unlink(PATHS.config)
+    with Accounts(PATHS) as accounts:
+        accounts.configured.note(present=False)
 
 
 class View:
