@@ -64,8 +64,8 @@ FAULTS = {
         'rm "$DB" && (umask 77; sqlite3 "$DB" "CREATE TABLE account (name)")', PUT_BACK, "cache-version"
     ),
     "cache of a newer version": cache(
+        'sqlite3 "$DB" "PRAGMA user_version = 3"',
         'sqlite3 "$DB" "PRAGMA user_version = 2"',
-        'sqlite3 "$DB" "PRAGMA user_version = 1"',
         "cache-version",
         "upgrade the package",
     ),

@@ -202,6 +202,14 @@ def damage() -> list[str]:
         return [str(error)]
 
 
+def no_configuration() -> None:
+    """The defaults hold, and that is meant."""
+    if os.path.lexists(PATHS.config):
+        os.unlink(PATHS.config)
+    with Accounts(PATHS) as accounts:
+        accounts.configured.note(False)
+
+
 def keep() -> Kept:
     """Everything below the three directories of the installation."""
     kept: Kept = {}

@@ -52,10 +52,11 @@ class Switched:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for path in (CONTROL, MEMBERS, CONFIG):
+        for path in (CONTROL, MEMBERS):
             if os.path.exists(path):
                 os.unlink(path)
         _write(SWITCH, self._switch)
+        host.no_configuration()
 
     def order(self, services: str) -> None:
         """Have these services asked."""
@@ -121,7 +122,6 @@ def flapping(rounds: int) -> Result:
                 seen.add(got)
                 if got not in (host.AUTHINFO_UNAVAIL, host.CONV_ERR):
                     problems.append(f"{group}: {function} {how}: {verdict(got)}")
-        os.unlink(CONFIG)
     if seen != {host.AUTHINFO_UNAVAIL, host.CONV_ERR}:
         problems.append(f"the service did not flap: {seen}")
     return {"cases": cases, "pam": cases, "problems": problems}
@@ -204,7 +204,7 @@ def hanging() -> Result:
                     if file.read().rpartition(")")[2].split()[0] == "Z":
                         problems.append(f"{function}: it does not hang")
                 switched.works()
-                os.unlink(CONFIG)  # bob is in none of the groups
+                host.no_configuration()  # bob is in none of the groups
                 for name, secret in secrets.items():
                     problems += [f"{function}, {name} meanwhile: {each}" for each in host.works(name, secret)]
                 os.kill(pid, signal.SIGTERM)
