@@ -47,7 +47,7 @@ def service(host: Host) -> Iterator[Service]:
     host.machine.write(CONFIG, "self_enroll = true\n")
     with Service(host.machine) as service:
         yield service
-    host.machine.run(["rm", CONFIG])
+    host.machine.sh('rm "$1" && pam-totp config reset --yes', CONFIG)
 
 
 def changes(host: Host, mark: int) -> list[str]:

@@ -121,14 +121,11 @@ def issued(name: str) -> list[str]:
 
 def configure(text: str) -> None:
     """Have a configuration file with this text; none where it is empty, and none that is missed."""
-    if text:
-        with open(PATHS.config, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
+    if not text:
+        no_configuration()
         return
-    if os.path.exists(PATHS.config):
-        os.unlink(PATHS.config)
-    with Accounts(PATHS) as accounts:
-        accounts.configured.note(present=False)
+    with open(PATHS.config, "w", encoding="utf-8") as file:
+        file.write(text + "\n")
 
 
 class View:
@@ -203,6 +200,14 @@ def damage() -> list[str]:
             return accounts.damage()
     except PamTotpError as error:
         return [str(error)]
+
+
+def no_configuration() -> None:
+    """The defaults hold, and that is meant."""
+    if os.path.lexists(PATHS.config):
+        os.unlink(PATHS.config)
+    with Accounts(PATHS) as accounts:
+        accounts.configured.note(False)
 
 
 def keep() -> Kept:

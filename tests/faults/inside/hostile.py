@@ -172,7 +172,7 @@ def _spellings() -> list[str]:
     heir = host.enrolled("heir")
     _rename("heir", "successor")
     expect("heir", heir, host.USER_UNKNOWN, "a deleted user")
-    expect("successor", nobody, host.AUTHINFO_UNAVAIL, "a new user with a deleted one's uid")
+    expect("successor", nobody, host.AUTHINFO_UNAVAIL, "a user who was renamed, or has a deleted one's uid")
     _rename("successor", "heir")
     expect("heir", nobody, host.AUTH_ERR, "the deleted user, back again")
     renamed = host.enrolled("renamed")
@@ -254,7 +254,7 @@ def settings() -> Result:
             said = subprocess.run(["pam-totp", "check", "alice"], input=b"1\n", check=False, capture_output=True)
             if said.returncode != 3 or b"Traceback" in said.stderr or b"config.toml" not in said.stderr:
                 problems.append(f"{text[:40]!r}: pam-totp check: {said.returncode} {said.stderr[:200]!r}")
-    host.configure("")
+    host.no_configuration()
     problems += host.works("alice", secret)
     return {"cases": len(ARGUMENTS) + len(SETTINGS), "pam": 2 * (len(ARGUMENTS) + len(SETTINGS)), "problems": problems}
 

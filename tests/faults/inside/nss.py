@@ -56,7 +56,7 @@ class Switched:
             if os.path.exists(path):
                 os.unlink(path)
         _write(SWITCH, self._switch)
-        host.configure("")
+        host.no_configuration()
 
     def order(self, services: str) -> None:
         """Have these services asked."""
@@ -204,7 +204,7 @@ def hanging() -> Result:
                     if file.read().rpartition(")")[2].split()[0] == "Z":
                         problems.append(f"{function}: it does not hang")
                 switched.works()
-                host.configure("")  # bob is in none of the groups
+                host.no_configuration()  # bob is in none of the groups
                 for name, secret in secrets.items():
                     problems += [f"{function}, {name} meanwhile: {each}" for each in host.works(name, secret)]
                 os.kill(pid, signal.SIGTERM)

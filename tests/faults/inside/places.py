@@ -88,7 +88,7 @@ def places() -> dict[str, object]:
                 problems.append(f"{kind} at {path}: {seconds:.1f} s")
             _back(path)
     host.put_back(kept)
-    host.configure("")
+    host.no_configuration()
     problems += host.works("alice", secret)
     return {"cases": cases, "problems": problems}
 
@@ -97,9 +97,10 @@ def _paths() -> Iterator[tuple[str, dict[str, Callable[[str], None]]]]:
     cache = host.PATHS.cache
     for path in (host.PATHS.key, host.PATHS.config, cache, f"{cache}-journal"):
         yield path, KINDS
-    copies = [name for name in os.listdir(host.PATHS.run) if "." not in name and name != "made"]
+    copies = [name for name in os.listdir(host.PATHS.run) if not name.endswith((".lock", ".new")) and name != "made"]
     token = f"{host.PATHS.run}/{copies[0]}"
     yield token, KINDS
+    yield f"{host.PATHS.run}/made", KINDS
     yield f"{token}.lock", KINDS
     new = {kind: _prepared(KINDS[kind]) for kind in KINDS}
     for path in (f"{token}.new", f"{cache}-wal", f"{cache}-shm"):
