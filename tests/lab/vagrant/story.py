@@ -56,7 +56,8 @@ systemctl is-system-running --wait
 systemctl --failed --plain --no-legend
 for file in $(dpkg -L pam-totp | grep -E '/systemd/system/[^/@]+$'); do
     unit=${file##*/}
-    systemctl is-enabled --quiet "$unit" || continue
+    # Not a service that something else starts, nor one that has run and is done.
+    [ "$(systemctl is-enabled "$unit") $(systemctl show --property=Type --value "$unit")" = 'enabled ' ] || continue
     set -- "$@" "$unit"
 done
 for unit in "$@" ssh.service; do
