@@ -17,7 +17,7 @@ from pam_totp.cache.ledger import Ledger
 from pam_totp.factors.publickeys import PublicKey
 from pam_totp.host.clock import Moment
 from pam_totp.host.config import DAY, Config, Rule, load
-from pam_totp.login.policy import Facts, decide, demand, first_enrolment, matches, required, self_enrolment
+from pam_totp.login.policy import Facts, decide, demand, first_enrolment, matches, required, self_enrolment, told
 from tests.unit.places import ME
 from tests.unit.pretend import BOOT, MEMORY
 
@@ -658,3 +658,8 @@ def test_without_exemptions_a_first_enrolment_is_decided_as_at_a_login(word: str
 )
 def test_mfa_is_required_where_some_login_of_the_user_could_need_it(settings: Config, needed: bool) -> None:
     assert required(account(ACTIVE), settings, facts(), NOW) == needed
+
+
+def test_what_is_known_of_a_condition_is_told() -> None:
+    assert told("users", True, facts()) == "match"
+    assert told("users", False, facts()) == "do not match"
