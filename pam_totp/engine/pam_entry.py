@@ -152,7 +152,7 @@ def _conversation(transaction: Transaction, code: str | None) -> Conversation:
     """A conversation with the user; a code that was kept is the answer to its first question."""
     from pam_totp.login.attempt import Conversation
 
-    class Talk(Conversation):
+    class PamConversation(Conversation):
         def ask(self, prompt: str, echo: bool = False) -> str | None:
             nonlocal code
             if code is None:
@@ -163,7 +163,7 @@ def _conversation(transaction: Transaction, code: str | None) -> Conversation:
         def tell(self, text: str) -> None:
             transaction.tell(text)
 
-    return Talk()
+    return PamConversation()
 
 
 # Password and code in one answer

@@ -83,17 +83,17 @@ class Conversation:
 class Attempt:
     """One attempt of one known user: what was asked for, under which settings, with which clock and conversation."""
 
-    __slots__ = ("clock", "config", "paths", "request", "talk", "user")
+    __slots__ = ("clock", "config", "conversation", "paths", "request", "user")
 
     def __init__(
-        self, user: User, request: Request, config: Config, paths: Paths, clock: Clock, talk: Conversation
+        self, user: User, request: Request, config: Config, paths: Paths, clock: Clock, conversation: Conversation
     ) -> None:
         self.user = user
         self.request = request
         self.config = config
         self.paths = paths
         self.clock = clock
-        self.talk = talk
+        self.conversation = conversation
 
     def facts(self, account: Account, accounts: Accounts) -> Facts:
         """What policy decides on. Raises ConfigError where the configuration is missing that this host had."""

@@ -64,24 +64,24 @@ class Beginning:
         self.keys = _keys(account)
         self.invitation = account.ledger.invitation
 
-    def holds(self, this: Attempt, account: Account, accounts: Accounts) -> bool:
+    def holds(self, attempt: Attempt, account: Account, accounts: Accounts) -> bool:
         """Whether the account, as read under its lock, and the policy of now are still those. Raises ConfigError."""
         if (account.name, _keys(account)) != (self.name, self.keys):
             return False
-        config = configuration.load(this.paths.config, this.paths.owner)
-        config.qr = this.config.qr
-        this.config = config
-        decision = this.first_enrolment(account, this.facts(account, accounts), this.clock())
+        config = configuration.load(attempt.paths.config, attempt.paths.owner)
+        config.qr = attempt.config.qr
+        attempt.config = config
+        decision = attempt.first_enrolment(account, attempt.facts(account, accounts), attempt.clock())
         # Wrong invitations of somebody at the same source do not hold up the one who has shown the right one.
         throttled = self.action == "invite" and decision.reason == "throttled"
         return account.ledger.invitation == self.invitation and (decision.action == self.action or throttled)
 
 
-def enroll(this: Attempt, account: Account, facts: Facts, decision: Decision) -> Outcome:
+def enroll(attempt: Attempt, account: Account, facts: Facts, decision: Decision) -> Outcome:
     """Enrol at the prompt of a login. Raises CacheError where nothing can be written: it needs a durable record."""
-    outcome, codes = first(this, account, facts, decision, enrolment.DEFAULT_LABEL, REQUIRED)
+    outcome, codes = first(attempt, account, facts, decision, enrolment.DEFAULT_LABEL, REQUIRED)
     if codes:
-        show_recovery_codes(this, account.name, codes)
+        show_recovery_codes(attempt, account.name, codes)
     if outcome.reason == "not-confirmed":
         outcome.message = (
             "That was not the right code either. This key is void: delete it from the app,\n"
@@ -91,7 +91,7 @@ def enroll(this: Attempt, account: Account, facts: Facts, decision: Decision) ->
 
 
 def first(
-    this: Attempt, account: Account, facts: Facts, decision: Decision, label: str, reason: str
+    attempt: Attempt, account: Account, facts: Facts, decision: Decision, label: str, reason: str
 ) -> tuple[Outcome, list[str]]:
     """Enrol somebody who has no active authenticator, as policy has decided: ENROLL, INVITE, or SKIP in self-service.
 
@@ -99,21 +99,21 @@ def first(
     """
     beginning = Beginning(account, decision)
     if beginning.action == "invite":
-        outcome = _check_invitation(this, facts, beginning, reason)
+        outcome = _check_invitation(attempt, facts, beginning, reason)
         if outcome is not None:
             return outcome, []
-    with Accounts(this.paths) as accounts, accounts.lock(beginning.name):
-        account = accounts.find(this.user)
-        if not beginning.holds(this, account, accounts):
+    with Accounts(attempt.paths) as accounts, accounts.lock(beginning.name):
+        account = accounts.find(attempt.user)
+        if not beginning.holds(attempt, account, accounts):
             return _changed(account), []
         # Unchanged. A cache that takes no writes shall say so now, and not once a key is scanned.
         accounts.save(account)
     failures = failures_since(account.ledger.unseen, account.ledger.unseen_from)
     codes: list[str] = []
     issued = account.issued
-    outcome = _ask_for_issued(this, account, facts, beginning, reason, codes) if issued is not None else None
+    outcome = _ask_for_issued(attempt, account, facts, beginning, reason, codes) if issued is not None else None
     if outcome is None:
-        outcome, codes = _show_fresh(this, account, beginning, label, reason if issued is None else _NEW_KEY)
+        outcome, codes = _show_fresh(attempt, account, beginning, label, reason if issued is None else _NEW_KEY)
         if outcome.verdict == "accepted" and issued is not None:
             outcome.add_detail(VOID_DETAIL)
             outcome.message = VOID
@@ -123,7 +123,7 @@ def first(
 
 
 def show_until_confirmed(
-    this: Attempt, account: Account, shown: Authenticator, reason: str, ready: Callable[[Account, Accounts], bool]
+    attempt: Attempt, account: Account, shown: Authenticator, reason: str, ready: Callable[[Account, Accounts], bool]
 ) -> tuple[Outcome, list[str]]:
     """Show a key, wait for its first code, and activate it; with it come the recovery codes to show, if any are due.
 
@@ -132,12 +132,12 @@ def show_until_confirmed(
 
     Raises CacheError where nothing can be written.
     """
-    prompt = reason + _key(this, account, shown) + CODE_PROMPT
+    prompt = reason + _key(attempt, account, shown) + CODE_PROMPT
     for _ in range(TRIES):
-        answer = this.talk.ask(prompt, echo=True)
+        answer = attempt.conversation.ask(prompt, echo=True)
         if answer is None:
             return _unfinished(account), []
-        problem, codes = _confirm(this, account.name, answer, ready)
+        problem, codes = _confirm(attempt, account.name, answer, ready)
         if problem == CHANGED:
             return _changed(account), []
         if not problem:
@@ -146,23 +146,23 @@ def show_until_confirmed(
     return Outcome("refused", "not-confirmed", f"{TRIES} wrong codes at enrolment", account.name), []
 
 
-def hand_out_recovery_codes(this: Attempt, name: str) -> None:
+def hand_out_recovery_codes(attempt: Attempt, name: str) -> None:
     """Issue and show new recovery codes where earlier ones were never acknowledged; the login does not depend on it."""
     try:
-        codes = issue_recovery_codes(this, name)
+        codes = issue_recovery_codes(attempt, name)
     except (PamTotpError, MemoryError):
         return  # they still count as not shown; the next login tries again
     if codes:
-        show_recovery_codes(this, name, codes)
+        show_recovery_codes(attempt, name, codes)
 
 
-def issue_recovery_codes(this: Attempt, name: str) -> list[str]:
+def issue_recovery_codes(attempt: Attempt, name: str) -> list[str]:
     """New recovery codes, in the place of all earlier ones; not yet acknowledged. None for who is enrolled no more.
 
     Raises CacheError.
     """
-    with Accounts(this.paths) as accounts, accounts.lock(name):
-        account = accounts.find(this.user)
+    with Accounts(attempt.paths) as accounts, accounts.lock(name):
+        account = accounts.find(attempt.user)
         if not account.active:
             return []
         codes = recovery.issue(account.ledger, accounts.sealer)
@@ -170,7 +170,7 @@ def issue_recovery_codes(this: Attempt, name: str) -> list[str]:
     return codes
 
 
-def show_recovery_codes(this: Attempt, name: str, codes: list[str]) -> None:
+def show_recovery_codes(attempt: Attempt, name: str, codes: list[str]) -> None:
     """Show them once, and note it when the user says so; else new ones are issued at the next login."""
     lines = "\n".join(f"  {one}   {other}" for one, other in zip(codes[::2], codes[1::2], strict=True))
     prompt = (
@@ -179,7 +179,7 @@ def show_recovery_codes(this: Attempt, name: str, codes: list[str]) -> None:
         f"{lines}\n\nWrite them down, then type yes: "
     )
     for _ in range(TRIES):
-        answer = this.talk.ask(prompt, echo=True)
+        answer = attempt.conversation.ask(prompt, echo=True)
         if answer is None:
             return
         if answer.strip().lower() in ("yes", "y"):
@@ -190,27 +190,27 @@ def show_recovery_codes(this: Attempt, name: str, codes: list[str]) -> None:
     else:
         return
     try:
-        with Accounts(this.paths) as accounts, accounts.lock(name):
-            account = accounts.find(this.user)
+        with Accounts(attempt.paths) as accounts, accounts.lock(name):
+            account = accounts.find(attempt.user)
             valid = recovery.acknowledge(account.ledger, codes, accounts.sealer)
             accounts.save(account)
     except (PamTotpError, MemoryError):
         return  # not noted as shown: new ones are issued at the next login
     if not valid:
-        this.talk.tell("Other recovery codes were issued meanwhile: these are void.")
+        attempt.conversation.tell("Other recovery codes were issued meanwhile: these are void.")
 
 
-def _check_invitation(this: Attempt, facts: Facts, beginning: Beginning, reason: str) -> Outcome | None:
+def _check_invitation(attempt: Attempt, facts: Facts, beginning: Beginning, reason: str) -> Outcome | None:
     """Ask for the invitation code, and charge a wrong one to its source. None where it is right. Raises CacheError."""
-    answer = this.talk.ask(f"{reason}To set it up you need an invitation.\n{INVITATION_PROMPT}")
+    answer = attempt.conversation.ask(f"{reason}To set it up you need an invitation.\n{INVITATION_PROMPT}")
     if answer is None:
         return Outcome("no-answer", "no-answer", "", beginning.name)
     if recovery.parse(answer) is None:
         return Outcome("refused", "malformed-invitation", "", beginning.name, NOT_INVITED)
-    with Accounts(this.paths) as accounts, accounts.lock(beginning.name):
-        account = accounts.find(this.user)
-        now = this.clock()
-        decision = this.first_enrolment(account, facts, now)
+    with Accounts(attempt.paths) as accounts, accounts.lock(beginning.name):
+        account = accounts.find(attempt.user)
+        now = attempt.clock()
+        decision = attempt.first_enrolment(account, facts, now)
         if decision.reason == "throttled":
             return refusal(decision, account)
         if account.active or account.name != beginning.name or decision.action != "invite":
@@ -218,25 +218,25 @@ def _check_invitation(this: Attempt, facts: Facts, beginning: Beginning, reason:
         if invitation.matches(account, answer, accounts.sealer):
             beginning.invitation = account.ledger.invitation
             return None
-        account.ledger.fail_recovery(facts.source, this.request.rhost, now)
+        account.ledger.fail_recovery(facts.source, attempt.request.rhost, now)
         accounts.charge(account, now)
     return Outcome("refused", "wrong-invitation", account.note, account.name, NOT_INVITED)
 
 
 def _ask_for_issued(
-    this: Attempt, account: Account, facts: Facts, beginning: Beginning, reason: str, codes: list[str]
+    attempt: Attempt, account: Account, facts: Facts, beginning: Beginning, reason: str, codes: list[str]
 ) -> Outcome | None:
     """Ask for the code of the key that an administrator made; None where the user wants another key.
 
     Its code is guarded as at a login: who guesses it gets in. The recovery codes to show are added to ``codes``.
     """
-    decision = policy.demand(account, this.config, facts, this.clock())
+    decision = policy.demand(account, attempt.config, facts, attempt.clock())
     if decision.action == "ask":
         prompt = f"{reason}{_ISSUED}{ISSUED_PROMPT}"
     else:
         # Strangers can use up the day's guesses, but keep no user from setting up another key.
         prompt = f"{hold(decision)}\nOr type new, and set up an app with another key: "
-    answer = this.talk.ask(prompt, echo=True)
+    answer = attempt.conversation.ask(prompt, echo=True)
     if answer is None:
         return _unfinished(account)
     if answer.strip().lower() == NEW:
@@ -244,20 +244,20 @@ def _ask_for_issued(
     code = otp.parse(answer)
     if code is None:
         return Outcome("refused", "malformed-code", account.note, account.name, NOT_ACCEPTED)
-    with Accounts(this.paths) as accounts, accounts.lock(beginning.name):
-        account = accounts.find(this.user)
-        if not beginning.holds(this, account, accounts):
+    with Accounts(attempt.paths) as accounts, accounts.lock(beginning.name):
+        account = accounts.find(attempt.user)
+        if not beginning.holds(attempt, account, accounts):
             return _changed(account)
-        now = this.clock()
-        decision = policy.demand(account, this.config, facts, now)
+        now = attempt.clock()
+        decision = policy.demand(account, attempt.config, facts, now)
         if decision.action != "ask":
             return refusal(decision, account)
         now_step = otp.step_at(now.wall)
-        if enrolment.confirm(account, code, now_step, this.config.window):
+        if enrolment.confirm(account, code, now_step, attempt.config.window):
             codes += _enrolled(account, accounts, facts, now)
             return Outcome("accepted", "enrolled", joined(ISSUED_DETAIL, account.note), account.name)
         seconds = enrolment.seconds_off(account, code, now_step)
-        account.ledger.fail(facts.source, this.request.rhost, now, this.config.lock_after)
+        account.ledger.fail(facts.source, attempt.request.rhost, now, attempt.config.lock_after)
         accounts.charge(account, now)
     off = "" if seconds is None else f"right but {abs(seconds)} s {_side(seconds)}, check the clocks"
     detail = joined("of the key that an administrator made", off, f"{account.ledger.row} wrong in a row", account.note)
@@ -266,25 +266,25 @@ def _ask_for_issued(
 
 
 def _show_fresh(
-    this: Attempt, account: Account, beginning: Beginning, label: str, reason: str
+    attempt: Attempt, account: Account, beginning: Beginning, label: str, reason: str
 ) -> tuple[Outcome, list[str]]:
-    shown = enrolment.fresh(label, int(this.clock().wall))
+    shown = enrolment.fresh(label, int(attempt.clock().wall))
 
     def ready(found: Account, accounts: Accounts) -> bool:
-        if not beginning.holds(this, found, accounts):
+        if not beginning.holds(attempt, found, accounts):
             return False
         found.authenticators = [shown]
         # What was guessed so far was the code of a key that is void now.
-        found.ledger.unlock(otp.step_at(this.clock().wall), this.config.window)
+        found.ledger.unlock(otp.step_at(attempt.clock().wall), attempt.config.window)
         return True
 
-    return show_until_confirmed(this, account, shown, reason, ready)
+    return show_until_confirmed(attempt, account, shown, reason, ready)
 
 
-def _key(this: Attempt, account: Account, authenticator: Authenticator) -> str:
-    uri = enrolment.uri(account, authenticator, this.config)
-    picture = enrolment.qr(uri, this.config.qr)
-    columns = this.talk.columns or COLUMNS
+def _key(attempt: Attempt, account: Account, authenticator: Authenticator) -> str:
+    uri = enrolment.uri(account, authenticator, attempt.config)
+    picture = enrolment.qr(uri, attempt.config.qr)
+    columns = attempt.conversation.columns or COLUMNS
     key = f"  key  {enrolment.grouped(enrolment.base32(authenticator.secret))}\n\n{_KEPT}"
     if not picture:
         return f"Type this key into an authenticator app:\n\n{key}"
@@ -295,25 +295,25 @@ def _key(this: Attempt, account: Account, authenticator: Authenticator) -> str:
 
 
 def _confirm(
-    this: Attempt, name: str, answer: str, ready: Callable[[Account, Accounts], bool]
+    attempt: Attempt, name: str, answer: str, ready: Callable[[Account, Accounts], bool]
 ) -> tuple[str, list[str]]:
     """Activate the key with its first code: what was wrong, or nothing and the recovery codes to show."""
     code = otp.parse(answer)
     if code is None:
         return "A code has six digits.", []
-    with Accounts(this.paths) as accounts, accounts.lock(name):
-        account = accounts.find(this.user)
+    with Accounts(attempt.paths) as accounts, accounts.lock(name):
+        account = accounts.find(attempt.user)
         if account.name != name or not ready(account, accounts):
             return CHANGED, []
-        now = this.clock()
+        now = attempt.clock()
         now_step = otp.step_at(now.wall)
-        if not enrolment.confirm(account, code, now_step, this.config.window):
+        if not enrolment.confirm(account, code, now_step, attempt.config.window):
             seconds = enrolment.seconds_off(account, code, now_step)
             if seconds is None:
                 return "That code is wrong. Take the one the app shows now.", []
             off = f"{duration(abs(seconds))} {_side(seconds)}"
             return f"That code is right, but your phone's clock is {off}: set it.", []
-        return "", _enrolled(account, accounts, this.facts(account, accounts), now)
+        return "", _enrolled(account, accounts, attempt.facts(account, accounts), now)
 
 
 def _enrolled(account: Account, accounts: Accounts, facts: Facts, now: Moment) -> list[str]:

@@ -57,7 +57,7 @@ RECOVERY_PROMPT = "Recovery code: "
 FEW_CODES = 3
 
 
-def attempt(request: Request, arguments: Arguments, paths: Paths, clock: Clock, talk: Conversation) -> Outcome:
+def attempt(request: Request, arguments: Arguments, paths: Paths, clock: Clock, conversation: Conversation) -> Outcome:
     """Decide, ask, verify, charge, and tell the user. Whatever is missing or broken lets nobody in."""
     name = ""
     try:
@@ -72,11 +72,11 @@ def attempt(request: Request, arguments: Arguments, paths: Paths, clock: Clock, 
         if user is None:
             return Outcome("unknown-user", "unknown-user")
         name = user.name
-        outcome = _attempt(Attempt(user, request, config, paths, clock, talk))
+        outcome = _attempt(Attempt(user, request, config, paths, clock, conversation))
     except PamTotpError as error:
         outcome = outcome_of(error, name)
     if outcome.message:
-        talk.tell(outcome.message)
+        conversation.tell(outcome.message)
     return outcome
 
 
@@ -100,10 +100,10 @@ def split(answer: str, request: Request, paths: Paths, clock: Clock) -> tuple[st
     user = users.find(request.user)
     if user is None:
         return answer, None
-    this = Attempt(user, request, config, paths, clock, Conversation())
+    attempt = Attempt(user, request, config, paths, clock, Conversation())
     with Accounts(paths) as accounts:
         account = accounts.find(user)
-        decision = policy.decide(account, config, this.facts(account, accounts), clock())
+        decision = policy.decide(account, config, attempt.facts(account, accounts), clock())
     if not account.active or decision.action == "skip":
         return answer, None
     for parse, size in ((recovery.parse_shown, recovery.SHOWN_LENGTH), (otp.parse, otp.DIGITS)):
@@ -112,75 +112,75 @@ def split(answer: str, request: Request, paths: Paths, clock: Clock) -> tuple[st
     return answer, ""
 
 
-def _attempt(this: Attempt) -> Outcome:
-    with Accounts(this.paths) as accounts:
-        if this.config.found:
+def _attempt(attempt: Attempt) -> Outcome:
+    with Accounts(attempt.paths) as accounts:
+        if attempt.config.found:
             accounts.configured.learn()
-        account = accounts.find(this.user)
-        facts = this.facts(account, accounts)
-        decision = policy.decide(account, this.config, facts, this.clock())
-    outcome = _carry_out(this, account, facts, decision)
+        account = accounts.find(attempt.user)
+        facts = attempt.facts(account, accounts)
+        decision = policy.decide(account, attempt.config, facts, attempt.clock())
+    outcome = _carry_out(attempt, account, facts, decision)
     for doubt in decision.doubts:
         outcome.add_detail(doubt)
     return outcome
 
 
-def _carry_out(this: Attempt, account: Account, facts: Facts, decision: Decision) -> Outcome:
+def _carry_out(attempt: Attempt, account: Account, facts: Facts, decision: Decision) -> Outcome:
     if decision.action == "skip":
-        return _skipped(this, decision, account)
+        return _skipped(attempt, decision, account)
     if decision.action == "refuse":
         return refusal(decision, account)
     if decision.action in ("enroll", "invite"):
         from pam_totp.login import dialogue
 
-        return dialogue.enroll(this, account, facts, decision)
+        return dialogue.enroll(attempt, account, facts, decision)
 
-    outcome = ask(this, account, facts, decision)
+    outcome = ask(attempt, account, facts, decision)
     if outcome.verdict == "accepted" and account.ledger.recovery and not account.ledger.recovery["shown"]:
         from pam_totp.login import dialogue
 
-        dialogue.hand_out_recovery_codes(this, account.name)
+        dialogue.hand_out_recovery_codes(attempt, account.name)
     return outcome
 
 
-def ask(this: Attempt, account: Account, facts: Facts, decision: Decision) -> Outcome:
+def ask(attempt: Attempt, account: Account, facts: Facts, decision: Decision) -> Outcome:
     """Ask for a code or, where the decision says so, for a recovery code; evaluate it, and charge it."""
     # Nothing is open and nothing locked while the user types: sshd may kill this process at any moment of it.
-    prompt = this.config.prompt
+    prompt = attempt.config.prompt
     if decision.action == "ask-recovery":
         prompt = f"{hold(decision)} Or type a recovery code.\n{RECOVERY_PROMPT}"
-    answer = this.talk.ask(prompt)
+    answer = attempt.conversation.ask(prompt)
     if answer is None:
         return Outcome("no-answer", "no-answer", account.note, account.name)
     code, recovery_code = otp.parse(answer), recovery.parse(answer)
     if code is None and recovery_code is None:
         return Outcome("refused", "malformed-code", account.note, account.name, NOT_ACCEPTED)
-    return _evaluate(this, account.name, facts, code, recovery_code, decision.remember)
+    return _evaluate(attempt, account.name, facts, code, recovery_code, decision.remember)
 
 
 def _evaluate(
-    this: Attempt, name: str, facts: Facts, code: str | None, recovery_code: str | None, remember: int
+    attempt: Attempt, name: str, facts: Facts, code: str | None, recovery_code: str | None, remember: int
 ) -> Outcome:
     """Evaluate an answer under the user's lock and charge it.
 
     The outcome leaves this function only after the charge is committed and the lock released.
     """
-    with Accounts(this.paths) as accounts, accounts.lock(name):
-        account = accounts.find(this.user)
-        now = this.clock()
+    with Accounts(attempt.paths) as accounts, accounts.lock(name):
+        account = accounts.find(attempt.user)
+        now = attempt.clock()
         if not account.active or account.name != name:
             # The record went away while the user typed, or another one took its place, which this lock does not hold.
             # Asked is asked: a race lets nobody in.
             return Outcome("refused", "changed-meanwhile", "log in again", name, NOT_ACCEPTED)
-        decision = policy.demand(account, this.config, facts, now)
+        decision = policy.demand(account, attempt.config, facts, now)
         if code is not None and decision.action != "ask":
             return refusal(decision, account)
         if code is None and (wait := account.ledger.recovery_wait(facts.source, now)):
             return refusal(policy.Decision("refuse", "throttled", wait), account)
         if code is not None:
-            outcome = _verify(this, account, facts, code, now)
+            outcome = _verify(attempt, account, facts, code, now)
         else:
-            outcome = _verify_recovery(this, account, facts, accounts, recovery_code or "", now)
+            outcome = _verify_recovery(attempt, account, facts, accounts, recovery_code or "", now)
         accepted = outcome.verdict == "accepted"
         if accepted and remember and facts.client:
             account.ledger.remember(facts.client, remember, now)
@@ -189,14 +189,14 @@ def _evaluate(
     return outcome
 
 
-def _verify(this: Attempt, account: Account, facts: Facts, code: str, now: Moment) -> Outcome:
+def _verify(attempt: Attempt, account: Account, facts: Facts, code: str, now: Moment) -> Outcome:
     """Evaluate a code and enter the result in the account's ledger, which the caller must charge."""
     ledger = account.ledger
     now_step = otp.step_at(now.wall)
-    found = match(account, code, now_step, this.config)
+    found = match(account, code, now_step, attempt.config)
     if found is not None:
         mark, step = found
-        mark.spend(step, now_step, this.config.max_drift)
+        mark.spend(step, now_step, attempt.config.max_drift)
         message = failures_since(ledger.unseen, ledger.unseen_from)
         ledger.succeed(facts.source, now)
         outcome = Outcome("accepted", "code", account.note, account.name, message)
@@ -206,17 +206,17 @@ def _verify(this: Attempt, account: Account, facts: Facts, code: str, now: Momen
         return outcome
     reason, detail = diagnose(account, code, now_step)
     # Of an attempt without an address it is not known whether it comes from where the login came from.
-    own = reason == "spent-code" and this.request.rhost != ""
-    again = own and _own_again(account, code, facts.source, this.config)
+    own = reason == "spent-code" and attempt.request.rhost != ""
+    again = own and _own_again(account, code, facts.source, attempt.config)
     if again and ledger.just_succeeded(facts.source, now):
         return Outcome("refused", reason, joined(detail, "not charged", account.note), account.name, USED_ALREADY)
-    ledger.fail(facts.source, this.request.rhost, now, this.config.lock_after, note=not again)
+    ledger.fail(facts.source, attempt.request.rhost, now, attempt.config.lock_after, note=not again)
     detail = joined(detail, f"{ledger.row} wrong in a row", account.note)
     return Outcome("refused", reason, detail, account.name, USED_ALREADY if again else NOT_ACCEPTED)
 
 
 def _verify_recovery(
-    this: Attempt, account: Account, facts: Facts, accounts: Accounts, code: str, now: Moment
+    attempt: Attempt, account: Account, facts: Facts, accounts: Accounts, code: str, now: Moment
 ) -> Outcome:
     """The same for a recovery code, which ends a wait and a lock as well.
 
@@ -224,13 +224,13 @@ def _verify_recovery(
     """
     ledger = account.ledger
     if not recovery.spend(account.ledger, code, accounts.sealer):
-        ledger.fail_recovery(facts.source, this.request.rhost, now)
+        ledger.fail_recovery(facts.source, attempt.request.rhost, now)
         return Outcome("refused", "wrong-recovery-code", account.note, account.name, NOT_ACCEPTED)
     failures = failures_since(ledger.unseen, ledger.unseen_from)
-    ledger.unlock(otp.step_at(now.wall), this.config.window)
+    ledger.unlock(otp.step_at(now.wall), attempt.config.window)
     ledger.succeed(facts.source, now)
     left = recovery.left(ledger)
-    message = f"{failures}\n{_codes_left(this, left)}".lstrip()
+    message = f"{failures}\n{_codes_left(attempt, left)}".lstrip()
     return Outcome("accepted", "recovery-code", joined(f"{left} left", account.note), account.name, message)
 
 
@@ -282,7 +282,7 @@ def diagnose(account: Account, code: str, now_step: int) -> tuple[str, str]:
     return "wrong-code", ""
 
 
-def _skipped(this: Attempt, decision: Decision, account: Account) -> Outcome:
+def _skipped(attempt: Attempt, decision: Decision, account: Account) -> Outcome:
     outcome = Outcome("skipped", decision.reason, account.note, account.name)
     if decision.reason == "exempt" and account.ledger.exemption is not None:
         outcome.add_detail(f"reason given: {account.ledger.exemption[1]}")
@@ -290,31 +290,31 @@ def _skipped(this: Attempt, decision: Decision, account: Account) -> Outcome:
         outcome.add_detail(f"rule {decision.rule.number}")
     elif decision.reason == "grace":
         if account.ledger.grace is None:
-            _start_grace(this)
+            _start_grace(attempt)
         left = duration(decision.seconds)
         outcome.add_detail(f"{left} left")
-        open_here = this.config.self_enroll is not False and _self_service(this)
+        open_here = attempt.config.self_enroll is not False and _self_service(attempt)
         how = ", with: pam-totp self enroll" if open_here else "."
         outcome.message = f"A verification code will be required here: set it up within {left}{how}"
     return outcome
 
 
-def _start_grace(this: Attempt) -> None:
+def _start_grace(attempt: Attempt) -> None:
     """Record when the deadline began to run. Raises ChargeError where it can be recorded nowhere."""
-    with Accounts(this.paths) as accounts:
-        name = accounts.find(this.user).name
+    with Accounts(attempt.paths) as accounts:
+        name = accounts.find(attempt.user).name
         with accounts.lock(name):
-            account = accounts.find(this.user)
+            account = accounts.find(attempt.user)
             if account.ledger.grace is None:
-                account.ledger.grace = [this.clock().stamp(), 0]
+                account.ledger.grace = [attempt.clock().stamp(), 0]
                 accounts.save_or_remember(account)
 
 
-def _codes_left(this: Attempt, left: int) -> str:
+def _codes_left(attempt: Attempt, left: int) -> str:
     codes = "1 recovery code is" if left == 1 else f"{left} recovery codes are"
-    how = "New ones: pam-totp self recovery" if _self_service(this) else "Ask your administrator for new ones."
+    how = "New ones: pam-totp self recovery" if _self_service(attempt) else "Ask your administrator for new ones."
     return f"{codes} left." + (f" {how}" if left <= FEW_CODES else "")
 
 
-def _self_service(this: Attempt) -> bool:
-    return os.path.exists(this.paths.socket)
+def _self_service(attempt: Attempt) -> bool:
+    return os.path.exists(attempt.paths.socket)

@@ -92,28 +92,28 @@ def _serve(connection: socket.socket, channel: wire.Channel, request: Request, p
         if asked is None:
             return 1
         config = configuration.load(paths.config, paths.owner)
-        talk = Talk(channel, asked["columns"])
-        return _do(asked, verbs.Visit(user, request, config, paths, now, talk))
+        conversation = WireConversation(channel, asked["columns"])
+        return _do(asked, verbs.Visit(user, request, config, paths, now, conversation))
 
 
-def _do(asked: dict[str, Any], this: verbs.Visit) -> int:
+def _do(asked: dict[str, Any], visit: verbs.Visit) -> int:
     verb, label, qr = asked["verb"], asked["label"], asked["qr"]
     if verb not in _VERBS or qr not in _QR:
         raise WireError("a request is not one of those that there are")
     if label is not None:
         enrolment.check_label(label)
     if qr is not None:
-        this.config.qr = qr
+        visit.config.qr = qr
     if verb == "status":
-        return verbs.status(this, asked["json"])
+        return verbs.status(visit, asked["json"])
     if verb == "enroll":
-        return verbs.enroll(this, label or enrolment.DEFAULT_LABEL)
+        return verbs.enroll(visit, label or enrolment.DEFAULT_LABEL)
     if verb == "recovery":
-        return verbs.issue_recovery_codes(this)
-    return verbs.remove(this, label)
+        return verbs.issue_recovery_codes(visit)
+    return verbs.remove(visit, label)
 
 
-class Talk(Conversation):
+class WireConversation(Conversation):
     """The conversation with the user at the other end of a channel. Raises WireError for what is no answer."""
 
     def __init__(self, channel: wire.Channel, columns: int) -> None:

@@ -47,62 +47,62 @@ class Visit(Attempt):
         return policy.self_enrolment(account, self.config, facts, now)
 
 
-def status(this: Visit, as_json: bool) -> int:
+def status(visit: Visit, as_json: bool) -> int:
     """Tell what is kept about the user; no secret is among it."""
-    account, facts = _read(this)
-    now = this.clock()
+    account, facts = _read(visit)
+    now = visit.clock()
     if as_json:
-        fields = summary.fields(account, now, this.config.window)
-        this.talk.tell(json.dumps(fields | {"recovery_codes": recovery.left(account.ledger)}))
+        fields = summary.fields(account, now, visit.config.window)
+        visit.conversation.tell(json.dumps(fields | {"recovery_codes": recovery.left(account.ledger)}))
         return 0
     lines = [f"{account.name}: {summary.state(account, now)}"]
     lines += [
         f"  {each.label}  ({each.state}, since {summary.minute(each.created)} UTC)" for each in account.authenticators
     ]
     if account.active:
-        a_day = guesses_a_day(len(account.active), this.config.window)
+        a_day = guesses_a_day(len(account.active), visit.config.window)
         wait = account.ledger.wait(SERVICE, now, a_day)
         lines.append(f"last accepted code: {summary.minute(account.ledger.last_success)}")
         lines.append(f"recovery codes left: {recovery.left(account.ledger)}")
         lines += [f"wrong codes since then: {account.ledger.row}"] if account.ledger.row else []
         lines += [f"the next code is looked at in {duration(wait)}"] if wait else []
     else:
-        lines.append(_first_step(this.first_enrolment(account, facts, now), account))
-    this.talk.tell("\n".join(lines))
+        lines.append(_first_step(visit.first_enrolment(account, facts, now), account))
+    visit.conversation.tell("\n".join(lines))
     return 0
 
 
-def enroll(this: Visit, label: str) -> int:
+def enroll(visit: Visit, label: str) -> int:
     """Set up a further authenticator, or the first; one with the same label is replaced by it."""
-    account, facts = _read(this)
+    account, facts = _read(visit)
     if len([each for each in account.active if each.label != label]) >= MOST_AUTHENTICATORS:
-        this.talk.tell(f"You have {len(account.active)} authenticators, which is the most: remove one first.")
+        visit.conversation.tell(f"You have {len(account.active)} authenticators, which is the most: remove one first.")
         return 1
     if account.active:
-        if not _proven(this, account, facts):
+        if not _proven(visit, account, facts):
             return 1
-        outcome, codes = _further(this, account, label)
+        outcome, codes = _further(visit, account, label)
     else:
-        decision = this.first_enrolment(account, facts, this.clock())
+        decision = visit.first_enrolment(account, facts, visit.clock())
         if decision.action == "refuse":
-            return int(not _told(this, refusal(decision, account)))
-        outcome, codes = dialogue.first(this, account, facts, decision, label, "")
+            return int(not _told(visit, refusal(decision, account)))
+        outcome, codes = dialogue.first(visit, account, facts, decision, label, "")
     if outcome.reason in ("not-confirmed", "no-answer"):
-        this.talk.tell("That was not the right code either. Nothing was changed.")
+        visit.conversation.tell("That was not the right code either. Nothing was changed.")
         return 1
     if outcome.verdict != "accepted":
-        return int(not _told(this, outcome))
+        return int(not _told(visit, outcome))
     own = "" if dialogue.ISSUED_DETAIL in outcome.detail else f"label {label}"
-    _record(this, account, "self-enroll", joined(own, outcome.detail))
+    _record(visit, account, "self-enroll", joined(own, outcome.detail))
     if codes:
-        dialogue.show_recovery_codes(this, account.name, codes)
+        dialogue.show_recovery_codes(visit, account.name, codes)
     done = "The authenticator is set up: from now on its codes are good for logins."
-    this.talk.tell(f"{outcome.message}\n{done}".lstrip())
+    visit.conversation.tell(f"{outcome.message}\n{done}".lstrip())
     return 0
 
 
-def _further(this: Visit, account: Account, label: str) -> tuple[Outcome, list[str]]:
-    shown = enrolment.fresh(label, int(this.clock().wall))
+def _further(visit: Visit, account: Account, label: str) -> tuple[Outcome, list[str]]:
+    shown = enrolment.fresh(label, int(visit.clock().wall))
 
     def ready(found: Account, accounts: Accounts) -> bool:
         del accounts
@@ -113,63 +113,65 @@ def _further(this: Visit, account: Account, label: str) -> tuple[Outcome, list[s
         found.authenticators = [*found.active, shown]
         return True
 
-    outcome, codes = dialogue.show_until_confirmed(this, account, shown, "", ready)
+    outcome, codes = dialogue.show_until_confirmed(visit, account, shown, "", ready)
     if outcome.verdict == "accepted" and account.issued is not None:
         outcome.add_detail(dialogue.VOID_DETAIL)
         outcome.message = dialogue.VOID
     return outcome, codes
 
 
-def issue_recovery_codes(this: Visit) -> int:
+def issue_recovery_codes(visit: Visit) -> int:
     """Show new recovery codes, in the place of all earlier ones."""
-    account, facts = _read(this)
+    account, facts = _read(visit)
     if not account.active:
-        this.talk.tell("You have no authenticator yet. Set one up first: pam-totp self enroll")
+        visit.conversation.tell("You have no authenticator yet. Set one up first: pam-totp self enroll")
         return 1
-    if not _proven(this, account, facts):
+    if not _proven(visit, account, facts):
         return 1
-    codes = dialogue.issue_recovery_codes(this, account.name)
+    codes = dialogue.issue_recovery_codes(visit, account.name)
     if not codes:
-        this.talk.tell(dialogue.CHANGED)
+        visit.conversation.tell(dialogue.CHANGED)
         return 1
-    _record(this, account, "self-recovery", f"{len(codes)} new codes")
-    dialogue.show_recovery_codes(this, account.name, codes)
+    _record(visit, account, "self-recovery", f"{len(codes)} new codes")
+    dialogue.show_recovery_codes(visit, account.name, codes)
     return 0
 
 
-def remove(this: Visit, label: str | None) -> int:
+def remove(visit: Visit, label: str | None) -> int:
     """Remove the authenticator with a label, which need not be given where there is one only."""
-    account, facts = _read(this)
+    account, facts = _read(visit)
     labels = sorted({each.label for each in account.authenticators})
     if label is None and len(labels) == 1:
         label = labels[0]
     if label not in labels:
-        this.talk.tell(f"Say which one, with --label: {', '.join(labels)}" if labels else "You have no authenticator.")
+        visit.conversation.tell(
+            f"Say which one, with --label: {', '.join(labels)}" if labels else "You have no authenticator."
+        )
         return 1
     last = bool(account.active) and all(each.label == label for each in account.active)
-    if last and policy.required(account, this.config, facts, this.clock()):
-        this.talk.tell(
+    if last and policy.required(account, visit.config, facts, visit.clock()):
+        visit.conversation.tell(
             "This is your last authenticator, and logins need one here. Set up another one first, with another label: "
             "pam-totp self enroll --label LABEL"
         )
         return 1
     if not account.active and account.issued is not None:
         # Nobody has proven to be its owner, and every program of the user's could come here.
-        this.talk.tell("Your administrator made this key for you: ask your administrator to remove it.")
+        visit.conversation.tell("Your administrator made this key for you: ask your administrator to remove it.")
         return 1
-    if account.active and not _proven(this, account, facts):
+    if account.active and not _proven(visit, account, facts):
         return 1
-    with Accounts(this.paths) as accounts, accounts.lock(account.name):
-        found = accounts.find(this.user)
+    with Accounts(visit.paths) as accounts, accounts.lock(account.name):
+        found = accounts.find(visit.user)
         changed = _keys(found) != _keys(account) or not enrolment.remove(found, label)
         if not changed:
             accounts.save(found)
     if changed:
-        this.talk.tell(dialogue.CHANGED)
+        visit.conversation.tell(dialogue.CHANGED)
         return 1
-    _record(this, account, "self-remove", f"label {label}")
+    _record(visit, account, "self-remove", f"label {label}")
     none = "" if found.active else " None is left: you are not asked for a code any more."
-    this.talk.tell(f"The authenticator {label!r} is removed.{none}")
+    visit.conversation.tell(f"The authenticator {label!r} is removed.{none}")
     return 0
 
 
@@ -186,38 +188,38 @@ def _first_step(decision: Decision, account: Account) -> str:
     return f"To {key}{within}{invited}: pam-totp self enroll"
 
 
-def _read(this: Visit) -> tuple[Account, Facts]:
-    with Accounts(this.paths) as accounts:
-        account = accounts.find(this.user)
-        return account, this.facts(account, accounts)
+def _read(visit: Visit) -> tuple[Account, Facts]:
+    with Accounts(visit.paths) as accounts:
+        account = accounts.find(visit.user)
+        return account, visit.facts(account, accounts)
 
 
 def _keys(account: Account) -> set[tuple[str, str]]:
     return {(each.identifier, each.state) for each in account.authenticators}
 
 
-def _proven(this: Visit, account: Account, facts: Facts) -> bool:
+def _proven(visit: Visit, account: Account, facts: Facts) -> bool:
     """Whether the user has typed a good code, or recovery code; it is charged either way."""
-    decision = policy.demand(account, this.config, facts, this.clock())
+    decision = policy.demand(account, visit.config, facts, visit.clock())
     if decision.action == "refuse":
-        return _told(this, refusal(decision, account))
-    return _told(this, login.ask(this, account, facts, decision))
+        return _told(visit, refusal(decision, account))
+    return _told(visit, login.ask(visit, account, facts, decision))
 
 
-def _told(this: Visit, outcome: Outcome) -> bool:
+def _told(visit: Visit, outcome: Outcome) -> bool:
     """Log how asking for a code ended, tell the user, and say whether the code was good."""
-    text = log.decision(this.request, outcome)
+    text = log.decision(visit.request, outcome)
     good = outcome.verdict == "accepted"
     if not good:
         try:
-            with Accounts(this.paths) as accounts:
-                accounts.record_event(int(this.clock().wall), outcome.account, text)
+            with Accounts(visit.paths) as accounts:
+                accounts.record_event(int(visit.clock().wall), outcome.account, text)
         except CacheError:
             pass  # for pam-totp status only; it is in the log
     if outcome.message:
-        this.talk.tell(outcome.message)
+        visit.conversation.tell(outcome.message)
     return good
 
 
-def _record(this: Visit, account: Account, action: str, detail: str) -> None:
-    log.send(log.NOTICE, "pam-totp", log.line(user=account.name, action=action, by=this.user.name, detail=detail))
+def _record(visit: Visit, account: Account, action: str, detail: str) -> None:
+    log.send(log.NOTICE, "pam-totp", log.line(user=account.name, action=action, by=visit.user.name, detail=detail))

@@ -50,11 +50,11 @@ def visit(
 
 
 def enroll(host: Host, *answers: Answer | int, label: str = "phone", user: User = ALICE) -> tuple[int, Visitor]:
-    return visit(host, lambda this: verbs.enroll(this, label), *answers, user=user)
+    return visit(host, lambda visit: verbs.enroll(visit, label), *answers, user=user)
 
 
 def remove(host: Host, *answers: Answer, label: str | None = None) -> tuple[int, Visitor]:
-    return visit(host, lambda this: verbs.remove(this, label), *answers)
+    return visit(host, lambda visit: verbs.remove(visit, label), *answers)
 
 
 def recovery_codes(host: Host) -> list[str]:
@@ -339,9 +339,9 @@ def test_the_qr_code_fits_the_screen_or_is_left_out(host: Host) -> None:
     _, talk = enroll(host, None)
     assert "█" in talk.said
 
-    def narrow(this: verbs.Visit) -> int:
-        this.talk.columns = 20
-        return verbs.enroll(this, "phone")
+    def narrow(visit: verbs.Visit) -> int:
+        visit.conversation.columns = 20
+        return verbs.enroll(visit, "phone")
 
     _, talk = visit(host, narrow, None)
     assert "█" not in talk.said
@@ -518,14 +518,14 @@ def test_recovery_codes_are_not_issued_for_a_wrong_code_or_for_nobody(host: Host
 def test_recovery_codes_are_not_issued_for_who_was_reset_meanwhile(host: Host) -> None:
     phone = host.enroll()
 
-    def act(this: verbs.Visit) -> int:
+    def act(visit: verbs.Visit) -> int:
         # Between the code and the issue, which is as long as it takes to tell something.
         def tell(text: str) -> None:
             del text
             host.change(lambda account: account.authenticators.clear())
 
-        this.talk.tell = tell  # type: ignore[method-assign]  # for this one visit
-        return verbs.issue_recovery_codes(this)
+        visit.conversation.tell = tell  # type: ignore[method-assign]  # for this one visit
+        return verbs.issue_recovery_codes(visit)
 
     host.login("alice", host.wrong(phone))
     result, talk = visit(host, act, host.code(phone))
@@ -646,7 +646,7 @@ def test_removing_and_enrolling_again_makes_no_spent_code_good(host: Host) -> No
 
 
 def status(host: Host, as_json: bool = False, user: User = ALICE) -> str:
-    result, talk = visit(host, lambda this: verbs.status(this, as_json), user=user)
+    result, talk = visit(host, lambda visit: verbs.status(visit, as_json), user=user)
     assert result == 0
     [text] = talk.told
     return text
