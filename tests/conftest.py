@@ -55,12 +55,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("engine", list(dict.fromkeys(engines)), scope="session")
 
 
+@pytest.hookimpl(tryfirst=True)  # type: ignore[untyped-decorator]  # not typed in pytest of Debian 12
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is marked `full`, unless it is asked for."""
+    """Leave out what is marked `full`, unless it is asked for, and keep together the tests that share a machine.
+
+    That comes before what a run in several processes does: it hands out whole groups.
+    """
     if not config.getoption("full"):
         left_out = [item for item in items if item.get_closest_marker("full")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        values = callspec.params if callspec else {}
+        shared = [
+            item.nodeid.partition("::")[0],
+            *(str(values[name]) for name in ("suite", "engine") if name in values),
+        ]
+        item.add_marker(pytest.mark.xdist_group(" ".join(shared)))
 
 
 @pytest.fixture(scope="session")

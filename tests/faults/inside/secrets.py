@@ -69,6 +69,7 @@ def leaks() -> dict[str, object]:
     """Enrol, log in, fail, crash and reset with a marked secret: it and its codes are found nowhere."""
     host.removed("alice")
     problems = []
+    begun = time.time()
     with Log() as log:
         # What the administrator is shown is where the secret has to be, and only there.
         argv = ["pam-totp", "enroll", "alice", "--no-confirm", "--json"]
@@ -107,7 +108,7 @@ def leaks() -> dict[str, object]:
     spoken = {**codes, "the wrong code": wrong, "the secret": text}
     problems += [f"{what} in the log" for what, marker in spoken.items() if marker in lines]
     problems += sorted(watch.found)
-    problems += _in_files(markers, {what: code.encode() for what, code in codes.items()})
+    problems += _in_files(markers, {what: code.encode() for what, code in codes.items()}, begun)
     if not lines or not watch.looked:
         problems.append("nothing was looked at")
     problems += _after_reset(markers)
@@ -126,7 +127,8 @@ def _broken(holder: Holder, code: str) -> None:
     trace.inject(pid, "openat:error=ENOMEM:when=1+", holder.wait)
 
 
-def _files() -> Iterator[tuple[str, bytes]]:
+def _files() -> Iterator[tuple[str, bytes, float]]:
+    """Path, content, and when it was last changed."""
     for tree in TREES:
         for directory, _, names in os.walk(tree):
             if directory.startswith("/run/lab"):
@@ -136,19 +138,20 @@ def _files() -> Iterator[tuple[str, bytes]]:
                 try:
                     if os.path.isfile(path) and not os.path.islink(path) and os.path.getsize(path) < BIG:
                         with open(path, "rb") as file:
-                            yield path, file.read()
+                            yield path, file.read(), os.fstat(file.fileno()).st_ctime
                 except OSError:
                     continue
 
 
-def _in_files(secrets: dict[str, bytes], codes: dict[str, bytes]) -> list[str]:
+def _in_files(secrets: dict[str, bytes], codes: dict[str, bytes], begun: float) -> list[str]:
     problems = []
-    for path, content in _files():
+    for path, content, changed in _files():
         if CORE.fullmatch(os.path.basename(path)):
             problems.append(f"a core file: {path}")
         problems += [f"{what} in {path}" for what, marker in secrets.items() if marker in content]
-        # Six digits are found by accident in large files: codes are looked for in the small ones and in our own.
-        if len(content) < 4096 or "pam-totp" in path:
+        # Six digits are found by accident. Codes are looked for in what has changed since there are any, and of that in
+        # small files and in our own.
+        if changed >= begun and (len(content) < 4096 or "pam-totp" in path):
             problems += [f"{what} in {path}" for what, marker in codes.items() if marker in content]
     return problems
 
@@ -183,7 +186,9 @@ def core_files() -> dict[str, object]:
         if holder.wait()[1] != -signal.SIGSEGV:
             problems.append("it did not crash")
     problems += [
-        path for path in (*os.listdir("/"), *(path for path, _ in _files())) if CORE.fullmatch(os.path.basename(path))
+        path
+        for path in (*os.listdir("/"), *(path for path, _, _ in _files()))
+        if CORE.fullmatch(os.path.basename(path))
     ]
     return {"cases": 1, "problems": problems}
 
