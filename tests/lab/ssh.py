@@ -85,6 +85,17 @@ class Session:
         """Type a line."""
         self._child.send(text + "\r")
 
+    def hidden(self) -> None:
+        """Wait until the program has switched echo off: one that first prompts discards what was typed before that.
+
+        Raises SessionError.
+        """
+        end = time.monotonic() + 10
+        while self._child.getecho():
+            if time.monotonic() > end:
+                raise SessionError(f"the answer would be shown; screen:\n{self.screen}")
+            time.sleep(0.01)
+
     def send(self, text: str) -> None:
         """Type, without the return key ("\\x03" is Ctrl-C)."""
         self._child.send(text)

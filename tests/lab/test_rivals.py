@@ -23,6 +23,7 @@ def field(machine: Machine) -> Field:
 def attempt(field: Field, rival: Rival, person: Person, typed: str) -> bool:
     argv = ["pamtester", "-ESSH_AUTH_INFO_0=publickey ssh-ed25519 AAAA\n", rival.name, person.name, "authenticate"]
     done: Completed = field.machine.run(argv, input=f"{typed}\n", check=False)
+    print(done.stdout, done.stderr, *field.machine.log()[-3:], sep="\n")  # what pytest shows of a test that fails
     return done.returncode == 0
 
 

@@ -93,6 +93,7 @@ def connect(person: Person, code: str, password: str = "") -> bool:
     machine.write(f"{PLACE}/answers", f"{person}\n{password or person.user.password}\n", mode=0o600)
     with machine.terminal(["openvpn", "--cd", PLACE, "--config", "client.conf"], timeout=60) as session:
         session.expect("CHALLENGE: Verification code")
+        session.hidden()
         session.answer(code)
         ok = session.expect(READY, "AUTH_FAILED") == 0
     assert are_gone(machine)
