@@ -114,6 +114,10 @@ class Attempt:
         wanted = {name for rule in self.config.rules for name in rule.groups}
         if wanted:
             facts.groups = users.groups(self.user, wanted)
+        if account.active and account.name != self.user.name:
+            facts.record = account.name
+            if wanted:
+                facts.record_groups = users.groups(users.User(account.name, account.uid), wanted)
         if keys and request.rhost and account.active:
             generation = " ".join(sorted(each.identifier for each in account.active))
             client = f"{identities}\0{request.rhost}\0{request.service}\0{generation}"

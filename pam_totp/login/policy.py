@@ -53,10 +53,10 @@ class Facts:
 
     ``source`` is whom failures are charged to; ``client`` the token of a client that could be remembered, empty where
     none could; ``groups`` is only filled where a rule names groups. ``keys`` that are known to be none are an empty
-    list.
+    list. ``record`` is the name of the enrolled record, with its groups, where ``user`` is another name of that uid.
     """
 
-    __slots__ = ("address", "client", "groups", "keys", "service", "source", "user")
+    __slots__ = ("address", "client", "groups", "keys", "record", "record_groups", "service", "source", "user")
 
     def __init__(self, user: str, source: str, service: str = "", address: str = "") -> None:
         self.user = user
@@ -65,6 +65,8 @@ class Facts:
         self.address = address
         self.keys: list[PublicKey] | None = None
         self.groups: frozenset[str] | None = None
+        self.record = ""
+        self.record_groups: frozenset[str] | None = None
         self.client = ""
 
 
@@ -144,7 +146,7 @@ def self_enrolment(account: Account, config: Config, facts: Facts, now: Moment) 
 def required(account: Account, config: Config, facts: Facts, now: Moment) -> bool:
     """Whether some login of this user, to whatever service and from wherever, would need an enrolment one day."""
     anywhere = Facts(facts.user, "")
-    anywhere.groups = facts.groups
+    anywhere.groups, anywhere.record, anywhere.record_groups = facts.groups, facts.record, facts.record_groups
     # An account without an authenticator is in no rule for those who have just enrolled.
     rules = [rule for rule in config.rules if not rule.enrolled_within]
     return any(
@@ -208,10 +210,12 @@ def matches(rule: Rule, account: Account, facts: Facts, now: Moment) -> bool | N
 
 def conditions(rule: Rule, account: Account, facts: Facts, now: Moment) -> Iterator[tuple[str, bool | None]]:
     """The conditions that a rule gives, each with whether it holds; None where that cannot be told."""
+    # Under another name, or another spelling of it, somebody who is enrolled stays the same person: a rule about one of
+    # the two names may be about both.
     if rule.users:
-        yield "users", facts.user in rule.users
+        yield "users", _agreed(facts, facts.user in rule.users, facts.record in rule.users)
     if rule.groups:
-        yield "groups", None if facts.groups is None else not facts.groups.isdisjoint(rule.groups)
+        yield "groups", _agreed(facts, _among(facts.groups, rule), _among(facts.record_groups, rule))
     if rule.services:
         yield "services", facts.service in rule.services if facts.service else None
     if rule.networks:
@@ -232,6 +236,8 @@ def told(name: str, holds: bool | None, facts: Facts) -> str:
     """For an administrator: what is known of a condition, and where nothing is, why."""
     if holds is not None:
         return "match" if holds else "do not match"
+    if name in ("users", "groups") and facts.record and (name == "users" or facts.groups is not None):
+        return f"cannot be told: the rule is about one of the names {facts.user} and {facts.record}"
     why = {
         "groups": "the user's groups are not known",
         "services": "no service is named",
@@ -258,6 +264,14 @@ def _all(values: Iterator[bool | None]) -> bool | None:
 def _any(values: Iterator[bool | None]) -> bool | None:
     found = set(values)
     return True if True in found else None if None in found else False
+
+
+def _agreed(facts: Facts, holds: bool | None, of_record: bool | None) -> bool | None:
+    return holds if not facts.record or holds == of_record else None
+
+
+def _among(groups: frozenset[str] | None, rule: Rule) -> bool | None:
+    return None if groups is None else not groups.isdisjoint(rule.groups)
 
 
 def _is_younger(age: float, limit: int) -> bool | None:

@@ -69,6 +69,24 @@ def test_wrong_codes_of_a_second_name_count_for_the_record(host: Host) -> None:
     assert host.status(alice)["failures"] == 1
 
 
+@pytest.mark.parametrize("condition", ['users = ["{0}"]', 'groups = ["of-{0}"]'])
+def test_a_rule_about_an_enrolled_user_is_not_avoided_under_a_second_name(host: Host, condition: str) -> None:
+    alice = host.person()
+    second_name(host, alice, f"{alice}-too")
+    host.machine.run(["groupadd", "--users", alice.name, f"of-{alice}"])
+    named = condition.format(alice)
+    with host.config(f'[[rule]]\n{named}\n[[rule]]\nmfa = "skip"'):
+        mark = host.machine.mark()
+        result = host.machine.login(f"{alice}-too", password=alice.user.password)
+        assert not result.ok
+        assert result.asked_code
+        (line,) = host.decisions(mark)
+        assert f"the rule is about one of the names {alice}-too and {alice}" in line["detail"]
+    with host.config(f'[[rule]]\n{named}\nmfa = "skip"'):
+        assert host.machine.login(f"{alice}-too", password=alice.user.password).asked_code
+        assert not alice.log_in().asked_code
+
+
 def test_a_user_whose_uid_changed_is_refused_until_it_is_put_back(host: Host) -> None:
     alice = host.person()
     host.machine.run(["usermod", "--uid", "5001", alice.name])

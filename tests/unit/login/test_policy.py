@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from copy import copy
 from base64 import b64decode, b64encode
 from ipaddress import ip_network
 from pathlib import Path
@@ -291,6 +292,21 @@ def test_a_certificate_of_a_named_ca_for_somebody_else_may_match_and_skips_nobod
     assert decide(user, skips, facts("192.0.2.7", certificate(KEY, CA)), NOW).action == "skip"
 
 
+def test_a_rule_about_one_name_of_somebody_who_is_enrolled_may_be_about_the_other_and_skips_nobody() -> None:
+    alias = facts(user="alicia", groups="staff")
+    alias.record, alias.record_groups = "alice", frozenset(["sudo"])
+    for condition in ('users = ["alice"]', 'users = ["alicia"]', 'groups = ["sudo"]', 'groups = ["staff"]'):
+        for settings in (rules(f'{condition}\nmfa = "skip"'), rules(condition, 'mfa = "skip"')):
+            decision = decide(account(ACTIVE), settings, alias, NOW)
+            assert decision.action == "ask"
+            name = condition.partition(" ")[0]
+            about = "the rule is about one of the names alicia and alice"
+            assert decision.doubts == [f"rule 1: {name} cannot be told: {about}"]
+    for condition in ('users = ["alice", "alicia"]', 'groups = ["sudo", "staff"]'):
+        assert decide(account(ACTIVE), rules(f'{condition}\nmfa = "skip"'), alias, NOW).action == "skip"
+    assert decide(account(ACTIVE), rules('users = ["bob"]', 'mfa = "skip"'), alias, NOW).action == "skip"
+
+
 # Few names, so that conditions hold often.
 WORDS = ["skip", "deadline", "enroll", "invite", "deny"]
 NETWORKS = [ip_network(each) for each in ("192.0.2.0/24", "192.0.2.7", "198.51.100.0/24", "2001:db8::/32")]
@@ -375,6 +391,20 @@ def test_knowing_less_of_a_login_never_makes_a_decision_laxer(
         assert part.reason == "grace" or full.reason != "grace" or part.action != "skip"
     if not user.active:
         assert required(user, config, unknown, NOW) or not required(user, config, known, NOW)
+
+
+@given(any_account(), any_config(), any_facts(), st.sampled_from(["alice", "bob", "carol"]), some(["sudo", "staff"]))
+def test_another_name_of_somebody_who_is_enrolled_is_never_asked_less(
+    user: Account, config: Config, known: Facts, other: str, groups: list[str]
+) -> None:
+    own, alias = (copy(known) for _ in range(2))
+    alias.user, alias.groups = other, frozenset(groups)
+    alias.record, alias.record_groups = own.user, own.groups
+    # What a certificate is for is asked of the name that logs in.
+    alias.keys = own.keys = []
+    full, part = (decide(user, config, each, NOW) for each in (own, alias))
+    assert ORDER.index(part.action) >= ORDER.index(full.action)
+    assert part.remember <= full.remember
 
 
 @given(any_account(), any_config(), any_facts())
