@@ -24,7 +24,8 @@ FAILURES_A_DAY = 24
 _CODES_A_DAY = 99
 TRUSTED_FOR = 30 * DAY
 MOST_SOURCES = 32
-MOST_RECENT = 64
+# As many as may be young at once: no other source's failures take away what one that is trusted has used up.
+MOST_RECENT = FAILURES_A_DAY * (MOST_SOURCES + 1)
 RECOVERY_PERIOD = 600
 RECOVERY_FAILURES = 5
 # A slow hash takes 30 ms: all strangers together have 0.1 % of a processor.
@@ -190,7 +191,8 @@ class Ledger:
         row, _, success = self.sources.get(source, [0, None, None])
         alone = row + 1 if self.trusts(source, now) else 0
         self.sources[source] = [row + 1, now.stamp(), success]
-        self.recent = [*self.recent, [now.stamp(), source]][-MOST_RECENT:]
+        young = [each for each in self.recent if now.since(each[0]) < DAY]
+        self.recent = [*young, [now.stamp(), source]][-MOST_RECENT:]
         self.row += 1
         self.locked = self.locked or max(self.row, alone) >= lock_after
         if note:

@@ -211,7 +211,7 @@ def _account(transaction: Transaction) -> str:
         return "PAM_IGNORE"
     detail = "the code was split off and not verified: let nothing skip the required line with combined=verify"
     log.send(
-        log.ERROR, f"pam_totp({service}:account)", log.line(outcome="refused", reason="not-verified", detail=detail)
+        log.ERROR, log.prefix(service, "account"), log.line(outcome="refused", reason="not-verified", detail=detail)
     )
     return "PAM_AUTH_ERR"
 

@@ -205,6 +205,7 @@ static int become_helper(void *data)
     struct start *start = data;
     struct sigaction standard = { .sa_handler = SIG_DFL };
     const struct sched_param usual = { 0 };
+    cpu_set_t every;
     sigset_t none;
     int null;
 
@@ -217,7 +218,10 @@ static int become_helper(void *data)
             setrlimit(limits[i].what, &limit);
         }
     }
-    /* What it locks, others wait for: no user may give it the least share of the processor (nice, chrt) or of the disk. */
+    /* What it locks, others wait for: no user may give it the least share of the processor (nice, chrt), or of one that is
+     * kept busy (taskset), or of the disk. */
+    memset(&every, 255, sizeof every);
+    sched_setaffinity(0, sizeof every, &every);
     sched_setscheduler(0, SCHED_OTHER, &usual);
     setpriority(PRIO_PROCESS, 0, 0);
     syscall(SYS_ioprio_set, 1, 0, 0);

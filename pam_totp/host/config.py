@@ -237,6 +237,8 @@ def _fill(target: Config | Enrollment | Rule, table: dict[str, Any], checks: dic
             continue
         if checks[key] in _DURATIONS:
             value = duration(value) or 0  # noqa: PLW2901  # what was checked, as seconds; "never" is none
+        elif key == "services":
+            value = [each.lower() for each in value]  # noqa: PLW2901  # as PAM itself spells them
         elif key == "networks":
             value = [_network(each) for each in value]  # noqa: PLW2901  # what was checked, as networks
         elif key in ("enrollment", "rule"):

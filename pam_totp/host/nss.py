@@ -181,8 +181,8 @@ class Service:
 def _services(*databases: str) -> list[Service]:
     """The services of the first of these databases that nsswitch.conf has a line for.
 
-    Raises NameServiceError where it has none. The C library would then ask "files" alone; but the line, or all of the
-    file, may have been lost, and with it the service that knows who is in a group.
+    Raises NameServiceError where it has none, or one that names none. The C library would then ask "files" alone, or
+    nobody; but what was written there may have been lost, and with it the service that knows who is in a group.
     """
     try:
         with open(PATH, encoding="utf-8", errors="surrogateescape") as file:
@@ -196,7 +196,9 @@ def _services(*databases: str) -> list[Service]:
                 # The actions in brackets say when not to ask the next service. Here every service is asked: one that
                 # would be skipped because another failed must not be taken for one that knows nobody.
                 names = " ".join(part.rpartition("]")[2] for part in names.split("["))
-                return [Service(each) for each in dict.fromkeys(names.split())]
+                if names.split():
+                    return [Service(each) for each in dict.fromkeys(names.split())]
+                break
     what = "groups" if "group" in databases else "users"
     raise NameServiceError(f"{PATH} does not say which services know {what}: add the line {databases[-1]}: files")
 

@@ -37,8 +37,13 @@ def decision(request: Request, outcome: Outcome) -> str:
     good = outcome.verdict in ("accepted", "skipped")
     broken = outcome.verdict in ("unavailable", "misconfigured")
     priority = INFO if good and not outcome.detail else ERROR if broken else NOTICE
-    send(priority, f"pam_totp({request.service or '-'}:auth)", text)
+    send(priority, prefix(request.service, "auth"), text)
     return text
+
+
+def prefix(service: str, phase: str) -> str:
+    """What a line about a service begins with. The program names the service, in some cases as its client wants it."""
+    return f"pam_totp({_escaped(service) or '-'}:{phase})"
 
 
 def internal_error(prefix: str, error: BaseException) -> None:

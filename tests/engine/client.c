@@ -7,7 +7,7 @@
  *   deaf      all signals are ignored, or blocked
  *   poor      limits as low as they can be
  *   umask     a umask of 0, and /tmp as the current directory
- *   idle      the least share of the processor and of the disk
+ *   idle      the least share of the processor and of the disk, and of all processors the first that it has
  *   waiting   a child of this program's own ends meanwhile, and it waits for any child as login(1) does
  *   account   also the account phase; twice: the whole transaction twice
  * Output: what pam_authenticate returned (then what pam_acct_mgmt did), "prompts" and how many there were, "children"
@@ -83,7 +83,14 @@ int main(int argc, char **argv)
                 return 2;
         } else if (!strcmp(argv[i], "idle")) {
             const struct sched_param least = { 0 };
-            if (setpriority(PRIO_PROCESS, 0, 19) || sched_setscheduler(0, SCHED_IDLE, &least)
+            cpu_set_t own, first;
+            int number = 0;
+            sched_getaffinity(0, sizeof own, &own);
+            while (!CPU_ISSET(number, &own))
+                number++;
+            CPU_ZERO(&first);
+            CPU_SET(number, &first);
+            if (sched_setaffinity(0, sizeof first, &first) || setpriority(PRIO_PROCESS, 0, 19) || sched_setscheduler(0, SCHED_IDLE, &least)
                 || syscall(SYS_ioprio_set, 1, 0, 3 << 13))
                 return 2;
         } else if (!strcmp(argv[i], "deaf")) {

@@ -133,6 +133,7 @@ with open(REPORT, "w") as file:
         "uid": os.getresuid(), "gid": os.getresgid(), "groups": os.getgroups(), "umask": mask,
         "session": os.getsid(0) == os.getpid() == os.getpgrp(), "parent": os.getppid(),
         "ignored": int(status["SigIgn"], 16), "blocked": int(status["SigBlk"], 16), "limits": limits,
+        "processors": len(os.sched_getaffinity(0)),
         "share": [os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0),
                   os.popen(f"/usr/bin/ionice -p {os.getpid()}").read().strip()],
         "null": [os.fstat(number).st_rdev == os.stat("/dev/null").st_rdev for number in range(3)],
@@ -177,6 +178,7 @@ def test_the_helper_starts_the_same_whatever_the_program_is_like(plain: Workshop
     assert told["session"]
     # A user who gives it the least share of the processor would have it hold the cache's lock for minutes.
     assert told["share"] == [os.SCHED_OTHER, 0, "none: prio 0"]
+    assert told["processors"] == len(os.sched_getaffinity(0))
     assert told["ignored"] & ~BY_PYTHON == told["blocked"] == 0
     assert told["limits"]["Max core file size"] == ["0", "0"]
     # Where root may not raise a limit, as in many containers, it is as high as it was allowed to be.

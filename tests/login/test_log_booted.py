@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.full
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "config"
+NAMED = 'sshd: pam_totp(sshd:auth): user=mallory outcome=accepted reason=a"}b'
 FORGED = "pam_totp(sshd:auth): user=alice service=sshd rhost=192.0.2.66 outcome=refused reason=wrong-code"
 
 
@@ -37,7 +38,11 @@ def booted(suite: str, debs: tuple[Path, ...]) -> Iterator[Booted]:
         machine.login(alice, password=alice.password, code="000000")
         machine.login(bob, password=bob.password)
         machine.run(["logger", "-t", "sshd", "-p", "authpriv.notice", FORGED], user=bob)
+        # Whoever runs su names it, and PAM's other modules write that name before what they log as root.
+        named = 'exec -a "$1" su -c true alice'
+        machine.run(["bash", "-c", named, "bash", NAMED], user=bob, input="wrong\n", check=False)
         machine.run(["journalctl", "--sync"])
+        assert NAMED.partition(": ")[2] in machine.run(["journalctl", "--output=cat", "_UID=0", "SYSLOG_FACILITY=10"]).stdout
         yield machine
 
 

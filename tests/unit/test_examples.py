@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -129,3 +130,26 @@ def test_the_panel_and_the_alerts_ask_for_metrics_that_there_are() -> None:
     names = set(re.findall(r"pam_totp_(\w+)", asked))
     assert names
     assert names <= set(re.findall(r'_family\(\s*"(\w+)"', source))
+
+
+@pytest.mark.parametrize("place", ["file", "directory"])
+def test_the_job_for_metrics_follows_no_link_that_the_user_prometheus_has_put_there(tmp_path: Path, place: str) -> None:
+    job = lines("metrics/pam-totp.cron")[0].partition(" root ")[2]
+    own, theirs, target = (tmp_path / name for name in ("own", "theirs", "target"))
+    own.mkdir()
+    theirs.mkdir()
+    if place == "file":
+        target.write_text("precious")
+    else:
+        target.mkdir()
+    for name in ("pam-totp.prom", "pam-totp.prom.new", "metrics"):
+        (theirs / name).symlink_to(target)
+    job = job.replace("/var/lib/pam-totp", str(own)).replace("/var/lib/prometheus/node-exporter", str(theirs))
+    command = tmp_path / "pam-totp"
+    command.write_text("#!/bin/sh\necho figures\n")
+    command.chmod(0o755)
+    subprocess.run(["/bin/sh", "-c", job], check=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    written = theirs / "pam-totp.prom"
+    assert not written.is_symlink()
+    assert (written.read_text(), written.stat().st_mode & 0o777) == ("figures\n", 0o644)
+    assert list(target.iterdir()) == [] if place == "directory" else target.read_text() == "precious"

@@ -268,12 +268,35 @@ def test_the_longest_wait_is_that_of_the_source_that_waits_longest() -> None:
 
 def test_the_latest_sources_and_failures_are_kept_and_no_more() -> None:
     ledger = Ledger()
-    for number in range(200):
-        ledger.fail(f"net:{number}", "", at(number), 1000)
+    for number in range(1000):
+        ledger.fail(f"net:{number}", "", at(number), 2000)
         ledger.succeed(f"key:{number}", at(number))
-    kept = [f"{kind}:{number}" for kind in ("net", "key") for number in range(200 - rules.MOST_SOURCES, 200)]
+    kept = [f"{kind}:{number}" for kind in ("net", "key") for number in range(1000 - rules.MOST_SOURCES, 1000)]
     assert set(ledger.sources) == set(kept)
     assert len(ledger.recent) == rules.MOST_RECENT
+    ledger.fail("net:late", "", at(999 + DAY), 2000)
+    assert len(ledger.recent) == 1
+
+
+def test_each_usual_source_has_its_days_measure_however_many_others_are_guessed_from() -> None:
+    ledger = Ledger()
+    sources = [f"net:{number}" for number in range(rules.MOST_SOURCES)]
+    evaluated = dict.fromkeys([*sources, "net:new"], 0)
+    # Whoever guesses waits as long as it takes; and the user's logins end the waits, but not the day's measure.
+    for minute in range(0, 1440, 10):
+        for source in evaluated:
+            if source in sources:
+                ledger.succeed(source, at(60 * minute))
+            if not ledger.wait(source, at(60 * minute)):
+                ledger.fail(source, "", at(60 * minute), 10_000)
+                evaluated[source] += 1
+    assert max(evaluated.values()) == rules.FAILURES_A_DAY
+    for source in sources:
+        ledger.fail_recovery(source, "", at(0))
+    for _ in range(4):
+        for source in sources:
+            ledger.fail_recovery(source, "", at(1))
+    assert all(ledger.recovery_wait(source, at(2)) for source in sources)
 
 
 def test_strangers_displace_each_other_and_not_a_source_the_user_comes_from() -> None:
@@ -332,13 +355,13 @@ def test_all_sources_together_have_twenty_but_for_those_that_the_user_comes_from
 
 def test_few_wrong_recovery_codes_are_kept_and_unlocking_forgets_them() -> None:
     ledger = Ledger()
-    for number in range(200):
-        ledger.fail_recovery(f"net:{number}", "", at(number))
+    for number in range(1000):
+        ledger.fail_recovery(f"net:{number}", "", at(number / 10))
     assert len(ledger.recent_recovery) == rules.MOST_RECENT
     ledger.fail_recovery("net:late", "", at(10_000))
     assert len(ledger.recent_recovery) == 1
     ledger.unlock(0, 1)
-    assert (ledger.recent_recovery, ledger.unseen) == ([], 201)
+    assert (ledger.recent_recovery, ledger.unseen) == ([], 1001)
 
 
 @pytest.mark.parametrize("window", range(11))

@@ -223,7 +223,7 @@ def test_rules_are_numbered_in_their_order() -> None:
         mfa = "skip"
         [[rule]]
         groups = ["wheel", "two words"]
-        services = ["sshd"]
+        services = ["sshd", "OpenVPN"]
         keys = ["any", "certificate", "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
             "ca:SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"]
         enrolled_within = "2h"
@@ -240,7 +240,7 @@ def test_rules_are_numbered_in_their_order() -> None:
         None,
     )
     assert [str(network) for network in first.networks] == ["10.0.0.0/8", "fd00::/8", "192.0.2.7/32"]
-    assert (second.number, second.groups, second.services) == (2, ["wheel", "two words"], ["sshd"])
+    assert (second.number, second.groups, second.services) == (2, ["wheel", "two words"], ["sshd", "openvpn"])
     assert (second.enrolled_within, second.unenrolled, second.remember, second.mfa) == (
         7200,
         "enroll",

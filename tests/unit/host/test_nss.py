@@ -237,7 +237,10 @@ def test_the_services_are_those_of_nsswitch_conf(
 
 
 @EVERY
-@pytest.mark.parametrize("text", ["", "# group: files\n# passwd: files\n", "shadow: files\n"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "# group: files\n# passwd: files\n", "shadow: files\n", "passwd:\ngroup:\n", "passwd: [A=return]\ngroup: #x"],
+)
 def test_an_nsswitch_conf_that_does_not_say_whom_to_ask_is_an_error(here: Host, what: str, text: str) -> None:
     here.switch(text)
     with pytest.raises(NameServiceError, match="does not say which services know"):

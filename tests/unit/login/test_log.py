@@ -35,6 +35,12 @@ def test_no_value_forges_a_field_or_a_line(user: str, rhost: str, detail: str) -
 
 
 @given(VALUES)
+def test_no_service_forges_a_line(service: str) -> None:
+    assert re.fullmatch(r"pam_totp\([ -~]+:auth\)", log.prefix(service, "auth"))
+    assert re.fullmatch(r'pam_totp\("[ -~]+":auth\)', log.prefix(f"{service} x", "auth"))
+
+
+@given(VALUES)
 def test_a_value_of_ordinary_length_can_be_read_back(value: str) -> None:
     cut = value[:100]
     if cut:
