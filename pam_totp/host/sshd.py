@@ -71,11 +71,14 @@ def effective() -> dict[str, str]:
 def differences(variant: str) -> list[str]:
     """What sshd's effective settings lack of a variant, a sentence each. Raises ProgramError."""
     settings = effective()
-    return [
+    found = [
         f"sshd has {keyword} {settings.get(keyword.lower(), '-')} in force, not {value}"
         for keyword, value in SETTINGS[variant].items()
         if settings.get(keyword.lower()) != value
     ]
+    # From OpenSSH 9.8 on; before, it is the name of the program.
+    service = settings.get("pamservicename", "sshd")
+    return [*found, f"sshd asks PAM for the service {service}, not sshd"] if service != "sshd" else found
 
 
 def reload() -> str:

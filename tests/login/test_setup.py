@@ -277,6 +277,18 @@ def test_another_file_in_the_place_of_pams_is_an_alert_and_is_put_back_where_tha
     assert host.machine.read(STACK) == original
 
 
+def test_an_sshd_that_asks_pam_for_another_service_is_an_alert(host: Host) -> None:
+    run_setup(host, "--variant", "password", "--yes")
+    host.machine.sshd.drop_in("99-service", "PAMServiceName login")
+    mark = host.machine.mark()
+    assert run_setup(host, "--check", check=False).returncode == 1
+    [alert] = [record.message for record in host.machine.log(mark) if "enforcement-lost" in record.message]
+    # Debian 12's sshd does not know the setting, and so does not start.
+    assert "asks PAM for the service login" in alert or "Bad configuration option: PAMServiceName" in alert
+    host.machine.sshd.remove("99-service")
+    run_setup(host, "--undo", "--yes")
+
+
 def test_without_systemd_a_set_up_that_undoes_itself_is_refused(host: Host) -> None:
     before = state(host)
     done = run_setup(host, "--variant", "key", "--revert-after", "10m", "--yes", check=False)

@@ -60,6 +60,13 @@ def test_what_differs_is_said_setting_by_setting(monkeypatch: pytest.MonkeyPatch
     ]
 
 
+def test_another_pam_service_is_another_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings(monkeypatch, GOOD + "pamservicename sshd\n")
+    assert sshd.differences("key") == []
+    settings(monkeypatch, GOOD + "pamservicename login\n")
+    assert sshd.differences("key") == ["sshd asks PAM for the service login, not sshd"]
+
+
 def test_a_keyword_that_comes_twice_is_not_taken_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
     settings(monkeypatch, GOOD + "authenticationmethods any\n")
     assert len(sshd.differences("key")) == 1
