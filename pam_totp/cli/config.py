@@ -12,9 +12,9 @@ import sys
 
 from pam_totp.cache.accounts import Accounts
 from pam_totp.cli import common
-from pam_totp.errors import ConfigError, DamageError, PamTotpError, UsageError
+from pam_totp.errors import ConfigError, DamageError, NameServiceError, PamTotpError, UsageError
 from pam_totp.host import config as configuration
-from pam_totp.host import files, programs
+from pam_totp.host import files, programs, users
 from pam_totp.login import log, rules
 
 _EDITORS = ("/usr/bin/editor", "/usr/bin/vi")
@@ -163,6 +163,9 @@ def _report(config: Config, paths: Paths) -> int:
             if rules.overlap(other, rule) and _differ(other, rule):
                 first, second = other.number, rule.number
                 print(f"rules {first} and {second} overlap: where both match, rule {first} decides")
+    for rule in config.rules:
+        for name in rule.users:
+            _report_user(rule, name)
     named = [str(rule.number) for rule in config.rules if rule.networks]
     if named:
         print(
@@ -172,6 +175,19 @@ def _report(config: Config, paths: Paths) -> int:
         count = "1 rule" if len(config.rules) == 1 else f"{len(config.rules)} rules"
         print(f"{paths.config}: good ({count})")
     return code
+
+
+def _report_user(rule: Rule, name: str) -> None:
+    """Say where a rule names nobody: it is compared with the names that NSS itself gives."""
+    try:
+        user = users.find(name)
+    except NameServiceError as error:
+        print(f"rule {rule.number}: whether there is a user {name!r} is not known: {error}")
+        return
+    if user is None:
+        print(f"rule {rule.number} names the user {name!r}, whom this host does not know")
+    elif user.name != name:
+        print(f"rule {rule.number} names the user {name!r}, whom NSS spells {user.name!r}: write that")
 
 
 def _differ(one: Rule, other: Rule) -> bool:

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pam_totp.errors import NameServiceError
+from pam_totp.host import users
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -59,6 +62,27 @@ def test_rules_that_overlap_and_differ_are_told_but_good(command: Command, host:
     ran = command("config", "check")
     assert ran.code == 0
     assert "rules 1 and 2 overlap: where both match, rule 1 decides" in ran.out
+
+
+def test_a_user_whom_nss_does_not_know_or_spells_otherwise_is_told_but_good(
+    command: Command, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.configure('[[rule]]\nusers = ["alice", "carol", "ALICE", "dave"]\n')
+    real = users.find
+
+    def find(name: str) -> users.User | None:
+        if name == "dave":
+            raise NameServiceError("the name service 'sss' does not answer")
+        return real(name.lower())
+
+    monkeypatch.setattr(users, "find", find)
+    ran = command("config", "check")
+    assert ran.code == 0
+    assert ran.out.splitlines()[:-1] == [
+        "rule 1 names the user 'carol', whom this host does not know",
+        "rule 1 names the user 'ALICE', whom NSS spells 'alice': write that",
+        "rule 1: whether there is a user 'dave' is not known: the name service 'sss' does not answer",
+    ]
 
 
 def test_rules_that_need_addresses_are_told_and_good(command: Command, host: Host) -> None:

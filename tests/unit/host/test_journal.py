@@ -27,7 +27,7 @@ def test_a_name_forges_no_field() -> None:
 
 
 def test_only_decisions_are_found_in_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:
-    # What another module logs in a program that a user has named so.
+    # What another program logs behind words that a user has chosen.
     named = [f"{start}: pam_unix(su:auth): authentication failure" for start in (MESSAGE, f'{MESSAGE[:-1]} ', "pam_totp(su:auth): a=b")]
     others = [*named, MESSAGE + " ", MESSAGE + " x", MESSAGE.replace("alice", 'a"b'), "pam_totp(su:auth): ", "sshd: " + MESSAGE, "pam_totp: " + MESSAGE, [112, 97, 109], None]
     records = [record(each) for each in [*others, MESSAGE]] + ["no json\n"]
