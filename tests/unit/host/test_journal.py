@@ -28,8 +28,21 @@ def test_a_name_forges_no_field() -> None:
 
 def test_only_decisions_are_found_in_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:
     # What another program logs behind words that a user has chosen.
-    named = [f"{start}: pam_unix(su:auth): authentication failure" for start in (MESSAGE, f'{MESSAGE[:-1]} ', "pam_totp(su:auth): a=b")]
-    others = [*named, MESSAGE + " ", MESSAGE + " x", MESSAGE.replace("alice", 'a"b'), "pam_totp(su:auth): ", "sshd: " + MESSAGE, "pam_totp: " + MESSAGE, [112, 97, 109], None]
+    named = [
+        f"{start}: pam_unix(su:auth): authentication failure"
+        for start in (MESSAGE, f"{MESSAGE[:-1]} ", "pam_totp(su:auth): a=b")
+    ]
+    others = [
+        *named,
+        MESSAGE + " ",
+        MESSAGE + " x",
+        MESSAGE.replace("alice", 'a"b'),
+        "pam_totp(su:auth): ",
+        "sshd: " + MESSAGE,
+        "pam_totp: " + MESSAGE,
+        [112, 97, 109],
+        None,
+    ]
     records = [record(each) for each in [*others, MESSAGE]] + ["no json\n"]
     monkeypatch.setattr(programs, "lines", lambda *_: iter(records))
     assert list(journal.decisions(0)) == [(1_700_000_010, MESSAGE.partition(": ")[2])]
