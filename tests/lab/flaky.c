@@ -3,7 +3,8 @@
  *
  * It knows the user dora (6001) and two groups, and who is in them is in /etc/flaky.members, a name a line: of corpadmins
  * (5000) only initgroups tells, as with an LDAP server that lists no members; of corpstaff (5001) only the list of its
- * members. Where there is /etc/flaky, it has one line: which functions fail (passwd, group, initgroups), the status and
+ * members. It also knows the users of /etc/flaky.passwd, whatever the case of their names, and where there is
+ * /etc/flaky.bare without what follows the @, as sssd does with default_domain_suffix. Where there is /etc/flaky, it has one line: which functions fail (passwd, group, initgroups), the status and
  * the errno that they return, and how: always, every other time, at random, or by hanging.
  */
 #include <errno.h>
@@ -66,6 +67,22 @@ static int member(const char *user)
     return found;
 }
 
+static enum nss_status listed(const char *name, uid_t uid, struct passwd *entry, char *buffer, size_t size)
+{
+    FILE *file = fopen("/etc/flaky.passwd", "r");
+    int bare = !access("/etc/flaky.bare", F_OK), found = 0;
+    struct passwd *next;
+    while (file && !found && !fgetpwent_r(file, entry, buffer, size, &next)) {
+        size_t length = strcspn(next->pw_name, "@");
+        found = !name ? next->pw_uid == uid
+                      : !strcasecmp(name, next->pw_name)
+                            || (bare && strlen(name) == length && !strncasecmp(name, next->pw_name, length));
+    }
+    if (file)
+        fclose(file);
+    return found ? NSS_STATUS_SUCCESS : NSS_STATUS_NOTFOUND;
+}
+
 static enum nss_status dora(struct passwd *entry)
 {
     *entry = (struct passwd){"dora", "x", 6001, 100, "", "/", "/bin/sh"};
@@ -77,7 +94,7 @@ enum nss_status _nss_flaky_getpwnam_r(const char *name, struct passwd *entry, ch
     enum nss_status status;
     if (fails("passwd", &status, number))
         return status;
-    return strcmp(name, "dora") ? NSS_STATUS_NOTFOUND : dora(entry);
+    return strcmp(name, "dora") ? listed(name, 0, entry, buffer, size) : dora(entry);
 }
 
 enum nss_status _nss_flaky_getpwuid_r(uid_t uid, struct passwd *entry, char *buffer, size_t size, int *number)
@@ -85,7 +102,7 @@ enum nss_status _nss_flaky_getpwuid_r(uid_t uid, struct passwd *entry, char *buf
     enum nss_status status;
     if (fails("passwd", &status, number))
         return status;
-    return uid != 6001 ? NSS_STATUS_NOTFOUND : dora(entry);
+    return uid != 6001 ? listed(NULL, uid, entry, buffer, size) : dora(entry);
 }
 
 static enum nss_status group(int staff, struct group *entry, char *buffer, size_t size, int *number)

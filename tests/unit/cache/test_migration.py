@@ -139,6 +139,15 @@ def test_a_migrated_cache_has_the_form_of_a_new_one(old: Host) -> None:
     assert schema(old) == (2, store.APPLICATION_ID, True)
 
 
+def test_a_cache_that_is_made_to_look_older_un_enrols_nobody(old: Host) -> None:
+    migrate(old)
+    connection = sqlite3.connect(old.paths.cache)
+    connection.executescript("DROP TABLE fact; PRAGMA user_version = 1")
+    connection.close()
+    assert old.login("alice", None).reason == "no-answer"
+    assert old.login("alice", old.code(old.secret("alice"), 1)).reason == "code"
+
+
 def test_a_disk_without_room_leaves_the_cache_as_it_was_and_logins_go_on(
     old: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
