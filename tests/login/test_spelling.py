@@ -31,7 +31,7 @@ def alice(host: Host) -> Iterator[Person]:
     """Enrolled, and a user of the directory's: her name there is her own, for now."""
     alice = host.person()
     host.machine.sh("grep \"^$1:\" /etc/passwd | sed 's/:x:/:*:/' >/etc/flaky.passwd", alice.name)
-    host.machine.sh("sed -i \"/^$1:/d\" /etc/passwd /etc/shadow", alice.name)
+    host.machine.sh('sed -i "/^$1:/d" /etc/passwd /etc/shadow', alice.name)
     yield alice
     # Nobody else gets the uid.
     host.machine.sh("sed 's/@corp:/:/' /etc/flaky.passwd >>/etc/passwd && rm -f /etc/flaky.passwd /etc/flaky.bare")
@@ -59,9 +59,10 @@ def test_a_name_that_still_leads_to_the_user_finds_the_record_and_the_rules_abou
     with host.config(f'[[rule]]\nusers = ["{alice}"]\n[[rule]]\nmfa = "skip"'):
         for name in (alice.name, full):
             assert log_in(host, alice, name).asked_code
-        assert f"names the user {alice.name!r}, whom NSS spells {full!r}" in host.machine.run(
-            ["pam-totp", "config", "check"]
-        ).stdout
+        assert (
+            f"names the user {alice.name!r}, whom NSS spells {full!r}"
+            in host.machine.run(["pam-totp", "config", "check"]).stdout
+        )
     assert log_in(host, alice, alice.name, alice.code()).ok
     assert not log_in(host, alice, full, alice.code()).ok
 
