@@ -9,8 +9,8 @@ import re
 from pam_totp.host import programs
 
 DIRECTORIES = ("/run/log/journal", "/var/log/journal")
-# Only what root sent to authpriv: everybody may write lines that look like ours, and the journal notes who did. And only
-# whole lines of ours: a program of root's may log something that begins with what a user said.
+# Only what root sent to authpriv: everybody may write lines that look like ours, and the journal notes who did.
+# And only whole lines of ours: a program of root's may log something that begins with what a user said.
 _COMMAND = ("journalctl", "--no-pager", "--quiet", "--output=json", "SYSLOG_FACILITY=10", "_UID=0")
 _LINE = re.compile(
     r'pam_totp\([^\s:]+:(?:auth|account)\): (?P<fields>(?:[a-z]+=(?:"[ !#-~]*"|[!#-<>-~]+)(?: (?!$)|$))+)', re.ASCII

@@ -1,4 +1,4 @@
-"""Users of a directory whose names are spelled in another way from one day to the next, as an option of sssd does it."""
+"""Users of a directory that spells their names in another way from one day to the next, as an option of sssd does."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from copy import copy
 from base64 import b64decode, b64encode
+from copy import copy
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -296,8 +296,8 @@ def test_a_rule_about_one_name_of_somebody_who_is_enrolled_may_be_about_the_othe
     alias = facts(user="alicia", groups="staff")
     alias.record, alias.record_groups = "alice", frozenset(["sudo"])
     for condition in ('users = ["alice"]', 'users = ["alicia"]', 'groups = ["sudo"]', 'groups = ["staff"]'):
-        for settings in (rules(f'{condition}\nmfa = "skip"'), rules(condition, 'mfa = "skip"')):
-            decision = decide(account(ACTIVE), settings, alias, NOW)
+        for either in (rules(f'{condition}\nmfa = "skip"'), rules(condition, 'mfa = "skip"')):
+            decision = decide(account(ACTIVE), either, alias, NOW)
             assert decision.action == "ask"
             name = condition.partition(" ")[0]
             about = "the rule is about one of the names alicia and alice"
