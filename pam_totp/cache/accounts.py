@@ -101,7 +101,8 @@ class Account:
     def empty(self) -> bool:
         """Whether there is nothing to keep about this user."""
         ledger = self.ledger
-        return not (self.authenticators or ledger.exemption or ledger.grace or ledger.invitation)
+        granted = ledger.exemption or ledger.grace or ledger.deadline is not None or ledger.invitation
+        return not (self.authenticators or granted)
 
 
 class Accounts:
@@ -178,7 +179,7 @@ class Accounts:
         if account is not None and account.authenticators and account.uid != user.uid:
             raise CacheError(
                 f"{user.name} was enrolled with uid {account.uid} and now has {user.uid}: "
-                f"if this is the same person, run pam-totp reset {user.name} and enrol again",
+                f"if this is the same person, run pam-totp adopt {user.name}; if not, run pam-totp reset {user.name}",
                 "uid-changed",
             )
         if account is not None and account.active:
@@ -338,6 +339,22 @@ class Accounts:
         self._remember(user.name, sealed)
         self._remember(account.name, sealed_former)
         return moved
+
+    def adopt(self, account: Account, user: User) -> None:
+        """Give a record to the uid that its user has now. Call with the lock of its name held.
+
+        Raises UsageError where that uid is enrolled under another name.
+        """
+        with self._store.snapshot():
+            others = [self._open(row) for row in self._store.accounts_with(user.uid) if row[0] != account.name]
+        enrolled = [other.name for other in others if other.active]
+        if enrolled:
+            raise UsageError(
+                f"uid {user.uid} is enrolled as {enrolled[0]}: remove one of the two records first, "
+                f"with pam-totp reset {account.name} or pam-totp reset {enrolled[0]}"
+            )
+        account.uid = user.uid
+        self.save(account)
 
     def _write(self, account: Account) -> bytes:
         """Write a record, in a transaction; returns its sealed ledger."""

@@ -21,11 +21,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
+    from pam_totp.cache.accounts import Authenticator
     from pam_totp.host.paths import Paths
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """USER [--label L] [--qr STYLE] [--no-confirm] [--json]."""
+    """USER [--label L] [--qr STYLE] [--no-confirm] [--replace] [--json]."""
     common.user_argument(parser)
     parser.add_argument(
         "--label",
@@ -35,6 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--qr", choices=("utf8", "ascii", "none"), default="utf8", help="how to draw the QR code")
     parser.add_argument("--no-confirm", action="store_true", help="leave it pending: pam-totp confirm activates it")
+    parser.add_argument("--replace", action="store_true", help="void one that is pending already, without asking")
     parser.add_argument("--json", action="store_true", help="print one JSON document (needs --no-confirm)")
 
 
@@ -46,9 +48,17 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     config = configuration.load(paths.config, paths.owner)
     user = common.known_user(arguments.user)
     with Accounts(paths) as accounts:
-        name = accounts.find(user).name
-        with accounts.lock(name):
+        account = accounts.find(user)
+        pending = account.pending
+        if pending is not None and not arguments.replace and not _void(account.name, pending):
+            print("nothing changed")
+            return 1
+        with accounts.lock(account.name):
             account = accounts.find(user)
+            if _identifier(account.pending) not in (None, _identifier(pending)):
+                raise UsageError(
+                    f"{user.name} was enrolled by somebody else meanwhile: see pam-totp status {user.name}"
+                )
             if account.name != user.name:
                 raise UsageError(
                     f"{user.name} is another name of {account.name} (uid {user.uid}), whose codes count for both: "
@@ -77,6 +87,18 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     except KeyboardInterrupt:
         print(f"\nLeft pending: run pam-totp confirm {account.name} to finish.", file=sys.stderr)
         return 1
+
+
+def _void(name: str, pending: Authenticator) -> bool:
+    """Whether a pending authenticator is to make room for another. Raises UsageError where nobody can be asked."""
+    what = f"{name} has a pending authenticator already ({pending.label}, of {common.minute(pending.created)} UTC)"
+    if not sys.stdin.isatty():
+        raise UsageError(f"{what}: finish it with pam-totp confirm {name}, or void it with --replace")
+    return common.sure(f"{what}: pam-totp confirm {name} finishes it.\nVoid it, and make another one? [y/N] ")
+
+
+def _identifier(authenticator: Authenticator | None) -> str | None:
+    return None if authenticator is None else authenticator.identifier
 
 
 def _picture(uri: str, style: str) -> str:

@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     with Accounts(paths) as accounts:
         accounts.check_key()
         if arguments.users:
-            found = [_of(accounts, name) for name in arguments.users]
+            found = [common.account_of(accounts, name) for name in arguments.users]
             problems = []
         else:
             found = [each for each in accounts.all() if isinstance(each, Account)]
@@ -62,12 +62,6 @@ def _window(paths: Paths) -> int:
         return configuration.load(paths.config, paths.owner).window
     except ConfigError:
         return configuration.Config().window
-
-
-def _of(accounts: Accounts, name: str) -> Account:
-    recorded = common.recorded_name(accounts, name)
-    account = accounts.get(recorded)
-    return account if account is not None else accounts.find(common.known_user(name))
 
 
 def _table(found: list[Account], moment: Moment, window: int) -> None:

@@ -42,6 +42,8 @@ def fresh(label: str, now: int) -> Authenticator:
 def begin(account: Account, label: str, now: int) -> Authenticator:
     """Put an administrator's new pending authenticator into the account, in the place of an earlier pending one.
 
+    The caller has asked whether that one is to go.
+
     Active ones stay and keep working until the new one is confirmed. Raises UsageError when there are too many.
     """
     others = [each for each in account.active if each.label != label]
@@ -71,9 +73,22 @@ def confirm(account: Account, code: str, now_step: int, window: int) -> bool:
         return False
     account.ledger.enrolled = pending.created if account.enrolled is None else account.enrolled
     account.ledger.mark(pending.identifier).step = step
-    account.ledger.invitation = account.ledger.grace = account.ledger.issued = None
+    account.ledger.invitation = account.ledger.grace = account.ledger.deadline = account.ledger.issued = None
     pending.state = ACTIVE
     account.authenticators = [each for each in account.authenticators if each is pending or each.label != pending.label]
+    return True
+
+
+def cancel(account: Account, label: str | None) -> bool:
+    """Take out the pending authenticator, if it has this label (or any: None), and nothing else.
+
+    False where there is no such one.
+    """
+    pending = account.pending
+    if pending is None or label not in (None, pending.label):
+        return False
+    account.authenticators.remove(pending)
+    account.ledger.issued = None
     return True
 
 
