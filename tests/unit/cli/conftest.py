@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pam_totp import cli
-from pam_totp.host import clock
+from pam_totp.host import clock, sshd
 
 if TYPE_CHECKING:
     from tests.unit.pretend import Host
@@ -92,6 +92,8 @@ def command(host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         def clock_gettime(_: int) -> float:
             return host.uptime
 
+    # No sshd of this machine's is asked.
+    monkeypatch.setattr(sshd, "PROGRAM", "/nowhere/sshd")
     host.boot_id = clock.now().boot_id
     monkeypatch.setattr(clock, "time", Time)
     return Command(host, monkeypatch, capsys)

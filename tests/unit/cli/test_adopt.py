@@ -8,7 +8,7 @@ import pytest
 
 from pam_totp.host.users import User
 from tests.unit.cli.conftest import CTRL_C
-from tests.unit.pretend import ALICE, BOB
+from tests.unit.pretend import BOB
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Command

@@ -27,9 +27,9 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 FORMS = {
     "init": ["--anew"],
     "migrate": [],
-    "enroll": ["USER", "--label L", "--qr {utf8,ascii,none}", "--no-confirm", "--json"],
+    "enroll": ["USER", "--label L", "--qr {utf8,ascii,none}", "--no-confirm", "--replace", "--json"],
     "confirm": ["USER"],
-    "status": ["USER*", "--json"],
+    "status": ["USER*", "--all", "--missing", "--json"],
     "reset": ["USER", "--label L", "--yes"],
     "unlock": ["USER"],
     "check": ["USER"],
@@ -115,7 +115,7 @@ def test_who_is_not_root_gets_a_clear_error(verb: str, host: Host, capsys: pytes
         (
             lambda: UsageError("no such user"),
             2,
-            "usage: pam-totp status [-h] [--json] [USER ...]\npam-totp: no such user\n",
+            "usage: pam-totp status [-h] [--all] [--missing] [--json] [USER ...]\npam-totp: no such user\n",
         ),
         (lambda: CacheError("the cache is missing"), 3, "pam-totp: the cache is missing\n"),
         (lambda: HostKeyError("the key is missing"), 3, "pam-totp: the key is missing\n"),
