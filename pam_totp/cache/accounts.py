@@ -21,7 +21,7 @@ FALLBACK_CLOSED_SECONDS = 300
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
     from typing import Any
 
@@ -310,9 +310,14 @@ class Accounts:
 
         An account with nothing to keep is removed.
         """
+        self.save_all([account])
+
+    def save_all(self, accounts: Sequence[Account]) -> None:
+        """Write several whole records in one transaction: all of them or none. Call with the locks of all held."""
         with self._store.transaction():
-            sealed = self._write(account)
-        self._remember(account.name, sealed)
+            written = [(account.name, self._write(account)) for account in accounts]
+        for name, sealed in written:
+            self._remember(name, sealed)
 
     def rename(self, account: Account, user: User) -> Account:
         """Move a record to another name of the same uid, in one transaction, and return it as it is there.

@@ -1,7 +1,7 @@
-"""Give a user a new secret, shown as a QR code and as text.
+"""Give a user a new secret, shown as a QR code and as text; or many users, with a page for each.
 
 Asks for a code and activates the secret on the first right one. Breaking off leaves it pending, and an authenticator
-that was active before keeps working.
+that was active before keeps working. Those of many users are pending, too.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import shutil
 import sys
 
 from pam_totp.cache.accounts import Accounts
-from pam_totp.cli import common, confirm
+from pam_totp.cli import common, confirm, enroll_many, many
 from pam_totp.errors import UsageError
 from pam_totp.factors import enroll as enrolment
 from pam_totp.host import config as configuration
@@ -26,8 +26,12 @@ if TYPE_CHECKING:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """USER [--label L] [--qr STYLE] [--no-confirm] [--replace] [--json]."""
-    common.user_argument(parser)
+    """USER [--label L] [--qr STYLE] [--no-confirm] [--replace] [--json], or --from FILE and what goes with it."""
+    parser.add_argument("user", metavar="USER", nargs="?", help="login name, as getent passwd knows it")
+    many.arguments(parser, "a list of names, or CSV or JSON lines with user, label, secret")
+    parser.add_argument(
+        "--active", action="store_true", help="with many: secrets that the list brings count at once, without a code"
+    )
     parser.add_argument(
         "--label",
         default=enrolment.DEFAULT_LABEL,
@@ -42,6 +46,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, paths: Paths) -> int:
     """Enrol."""
+    if many.wanted(arguments):
+        return enroll_many.run(arguments, paths)
+    if arguments.user is None:
+        raise UsageError("say who: give a USER, --from FILE or --group G")
+    if arguments.active:
+        raise UsageError("--active goes with --from: leave it out")
+    return _one(arguments, paths)
+
+
+def _one(arguments: argparse.Namespace, paths: Paths) -> int:
     if arguments.json and not arguments.no_confirm:
         raise UsageError("--json needs --no-confirm: a program confirms with pam-totp confirm afterwards")
     label = enrolment.check_label(arguments.label)

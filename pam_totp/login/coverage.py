@@ -44,6 +44,11 @@ class Standing:
         self.robot = False
 
     @property
+    def action(self) -> str:
+        """What a login would come to: the word of the decision, or "refuse"."""
+        return "refuse" if self.decision is None else self.decision.action
+
+    @property
     def missing(self) -> bool:
         """Whether no code is asked for because nothing is enrolled."""
         return not (self.account.active or self.robot or self.error)
@@ -56,8 +61,7 @@ class Standing:
         """
         if self.robot:
             return False
-        refuses = self.decision is not None and self.decision.action == "refuse"
-        return self.error is not None or (refuses and not self.account.active)
+        return self.action == "refuse" and not self.account.active
 
     @property
     def why(self) -> str:

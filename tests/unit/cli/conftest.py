@@ -35,6 +35,11 @@ class Terminal:
         return line
 
 
+def pipe(text: str) -> io.TextIOWrapper:
+    """Standard input that is no terminal; also bytes can be read from it."""
+    return io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8")
+
+
 class Ran:
     """How a command ended."""
 
@@ -64,7 +69,7 @@ class Command:
     ) -> Ran:
         """Run it with somebody who types, or with a pipe, or with a terminal at which nothing may be asked."""
         terminal = Terminal(*(typed or ()))
-        self._monkeypatch.setattr(sys, "stdin", terminal if piped is None else io.StringIO(piped))
+        self._monkeypatch.setattr(sys, "stdin", terminal if piped is None else pipe(piped))
         self._capsys.readouterr()
         try:
             code = cli.main(list(argv), self._host.paths)
