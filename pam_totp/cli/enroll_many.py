@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from contextlib import ExitStack
 
 from pam_totp.cache.accounts import ACTIVE, PENDING, Accounts
@@ -14,7 +13,6 @@ from pam_totp.factors import enroll as enrolment
 from pam_totp.factors import handout, otp
 from pam_totp.host import config as configuration
 from pam_totp.host.clock import now
-from pam_totp.login import coverage
 
 _COLUMNS = ("user", "label", "secret")
 _ENROLLED, _WAITING = "enrolled already", "pending already"
@@ -55,16 +53,11 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
             raise UsageError("somebody was enrolled or removed meanwhile, and nothing was changed: start again")
         new = [each for each in done if each[2] in (PENDING, ACTIVE)]
         many.save(accounts, [account for _, account, _ in new], pages)
-        unasked = [each for each in new if not _asked(accounts, config, each)]
+        pending = [each for each in new if each[2] == PENDING]
+        many.note_unasked(accounts, config, pending, "the first code", ("enroll", "invite"))
     for row, account, how in new:
         common.record("enroll", account, f"label {enrol.label(row)}, {how}")
     _show(done, enrol, pages, as_json=arguments.json)
-    if unasked:
-        print(
-            f"pam-totp: {len(unasked)} of them are not asked for the first code at a login, as it is configured here: "
-            'set unenrolled = "enroll" (see pam-totp.toml(5)), or run pam-totp confirm for each',
-            file=sys.stderr,
-        )
     return 0
 
 
@@ -119,12 +112,6 @@ def _results(done: list[Done]) -> list[tuple[str, str, set[str]]]:
         kept = account.authenticators[:-1] if how in (PENDING, ACTIVE) else account.authenticators
         found.append((account.name, how, {each.identifier for each in kept}))
     return found
-
-
-def _asked(accounts: Accounts, config: Config, one: Done) -> bool:
-    """Whether a login asks for the first code of what is pending."""
-    row, _, how = one
-    return how != PENDING or coverage.of(accounts, config, row.user, now()).action in ("enroll", "invite")
 
 
 def _show(done: list[Done], enrol: _Enrol, pages: Handout | None, *, as_json: bool) -> None:

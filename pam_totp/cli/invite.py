@@ -14,6 +14,7 @@ from pam_totp.cache.accounts import Account, Accounts
 from pam_totp.cli import common, many
 from pam_totp.errors import UsageError
 from pam_totp.factors import handout, invitation
+from pam_totp.host import config as configuration
 from pam_totp.host.clock import now
 from pam_totp.login.attempt import duration
 
@@ -65,6 +66,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
 
 def _many(arguments: argparse.Namespace, paths: Paths, until: int) -> int:
     """Invite many; what cannot be done for one is done for nobody."""
+    config = configuration.load(paths.config, paths.owner)
     found = many.rows(arguments, ("user",))
     moment = now()
     codes: dict[str, str] = {}
@@ -89,6 +91,7 @@ def _many(arguments: argparse.Namespace, paths: Paths, until: int) -> int:
             pages.sync()
         invited = [account for _, account, how in done if how == _NEW]
         many.save(accounts, invited, pages)
+        many.note_unasked(accounts, config, [each for each in done if each[2] == _NEW], "an invitation", ("invite",))
     for account in invited:
         _record(account, until)
     if arguments.json:

@@ -21,6 +21,8 @@ from contextlib import ExitStack, contextmanager
 from pam_totp.errors import PamTotpError, UsageError
 from pam_totp.factors import enroll as enrolment
 from pam_totp.host import arrange, files, users
+from pam_totp.host.clock import now
+from pam_totp.login import coverage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from pam_totp.cache.accounts import Account, Accounts
+    from pam_totp.host.config import Config
     from pam_totp.host.users import User
+    from pam_totp.login.policy import Action
 
     T = TypeVar("T")
     Done = tuple["Row", Account, str]  # and how it went
@@ -291,6 +295,20 @@ def tell(done: Sequence[Done], words: dict[str, str], pages: Handout | None) -> 
             print(f"{count} {text}: {', '.join(names[:_NAMED])}{more}")
     if pages is not None:
         print(f"pages: {pages.path('USER')}, for root only")
+
+
+def note_unasked(
+    accounts: Accounts, config: Config, done: Sequence[Done], what: str, actions: tuple[Action, ...]
+) -> None:
+    """Say where logins do not ask for what was made, because policy takes none of these actions first."""
+    moment = now()
+    unasked = [row for row, _, _ in done if coverage.of(accounts, config, row.user, moment).action not in actions]
+    if unasked:
+        print(
+            f"pam-totp: logins of {len(unasked)} of them do not ask for {what}, as it is configured here: "
+            f'set unenrolled = "{actions[0]}", see pam-totp.toml(5)',
+            file=sys.stderr,
+        )
 
 
 # -- pages

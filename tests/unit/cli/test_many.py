@@ -119,7 +119,7 @@ def test_where_no_login_asks_for_the_first_code_that_is_told(
     host.configure(policy)
     ran = command("enroll", "--from", a_list("alice\nbob"), "--json")
     assert ran.code == 0
-    assert ran.err.startswith("pam-totp: 2 of them are not asked for the first code at a login")
+    assert ran.err.startswith("pam-totp: logins of 2 of them do not ask for the first code, as it is configured here")
     assert 'unenrolled = "enroll"' in ran.err
 
 
@@ -381,6 +381,7 @@ def test_a_group_is_invited_with_a_page_for_each(
     passwd.add("carol", 1003)  # of the primary group 1003
     monkeypatch.setattr(nss, "group", lambda name: [(1003, frozenset({b"alice", b"bob"}))] if name == b"staff" else [])
     host.enroll(BOB)
+    host.configure('unenrolled = "invite"\n')
     ran = command("invite", "--group", "staff", "--valid", "7d", "--handout", str(pages))
     assert (ran.code, ran.err) == (0, "")
     assert ran.out == (
@@ -403,6 +404,8 @@ def test_codes_are_printed_where_there_are_no_pages_and_invitations_that_hold_ar
     kept = command("invite", "alice").out.strip()
     ran = command("invite", "--from", a_list("alice\nbob\n"))
     assert ran.code == 0
+    assert ran.err.startswith("pam-totp: logins of 1 of them do not ask for an invitation")
+    assert 'unenrolled = "invite"' in ran.err
     table, _, told = ran.out.partition("\n1 user invited")
     assert table.split()[:3] == ["USER", "INVITATION", "bob"]
     assert "invited already (--replace voids that): alice" in told
