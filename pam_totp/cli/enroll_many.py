@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
         leave.enter_context(many.locked(accounts, (row.user.name for row in found)))
         done = many.each(accounts, found, enrol)
         if _results(done) != _results(draft):
-            raise UsageError("somebody was enrolled or removed meanwhile, and nothing was changed: start again")
+            raise UsageError(many.MEANWHILE)
         new = [each for each in done if each[2] in (PENDING, ACTIVE)]
         many.save(accounts, [account for _, account, _ in new], pages)
         pending = [each for each in new if each[2] == PENDING]

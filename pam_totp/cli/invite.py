@@ -22,6 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
+    from pam_totp.cli.many import Done, Handout
     from pam_totp.host.clock import Moment
     from pam_totp.host.paths import Paths
 
@@ -73,40 +74,51 @@ def _many(arguments: argparse.Namespace, paths: Paths, until: int) -> int:
     with ExitStack() as leave:
         pages = leave.enter_context(many.Handout(arguments.handout, paths.owner)) if arguments.handout else None
         accounts = leave.enter_context(Accounts(paths))
-        leave.enter_context(many.locked(accounts, (row.user.name for row in found)))
 
         def invite(_: many.Row, account: Account) -> str:
             if account.active:
                 return _ENROLLED
             if _outstanding(account, moment) and not arguments.replace:
                 return _INVITED
-            codes[account.name] = invitation.issue(account, until, accounts.sealer)
+            codes[account.name] = invitation.issue(account, until, accounts.sealer, codes.get(account.name))
             return _NEW
 
-        done = many.each(accounts, many.progress("invitations", found), invite)
+        # First without locks: no login is to wait until the pages are on the disk.
+        draft = many.each(accounts, many.progress("invitations", found), invite)
         if pages is not None:
             host, end = many.host_name(), f"{common.minute(until)} UTC"
             for name, code in codes.items():
                 pages.write(name, handout.of_invitation(name, host, code, end))
             pages.sync()
+        leave.enter_context(many.locked(accounts, (row.user.name for row in found)))
+        done = many.each(accounts, found, invite)
+        if [how for *_, how in done] != [how for *_, how in draft]:
+            raise UsageError(many.MEANWHILE)
         invited = [account for _, account, how in done if how == _NEW]
         many.save(accounts, invited, pages)
         many.note_unasked(accounts, config, [each for each in done if each[2] == _NEW], "an invitation", ("invite",))
     for account in invited:
         _record(account, until)
-    if arguments.json:
+    _show(done, codes, until, pages, as_json=arguments.json)
+    return 0
+
+
+def _show(done: list[Done], codes: dict[str, str], until: int, pages: Handout | None, *, as_json: bool) -> None:
+    """Print the codes, unless they are on pages, and how it went."""
+    if as_json:
         for _, account, how in done:
             of_new = {"code": codes[account.name], "until": common.rfc3339(until)} if how == _NEW else {}
             page = {"page": pages.path(account.name)} if pages is not None and how == _NEW else {}
             print(json.dumps({"user": account.name, "result": how, **of_new, **page}))
-        return 0
+        return
     if pages is None and codes:
         common.table(("USER", "INVITATION"), list(codes.items()))
-    end = f", valid until {common.minute(until)} UTC" if invited else ""
-    many.tell(
-        done, {_NEW: f"invited{end}", _ENROLLED: _ENROLLED, _INVITED: f"{_INVITED} (--replace voids that)"}, pages
-    )
-    return 0
+    words = {
+        _NEW: f"invited, valid until {common.minute(until)} UTC",
+        _ENROLLED: _ENROLLED,
+        _INVITED: f"{_INVITED} (--replace voids that)",
+    }
+    many.tell(done, words, pages)
 
 
 def _record(account: Account, until: int) -> None:

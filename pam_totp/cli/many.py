@@ -45,6 +45,7 @@ _MOST_PROBLEMS = 20
 _SHORTEST_SECRET, _LONGEST_SECRET = 10, 64
 _SPARE_FILES = 64  # beside one for the lock of each user
 _EVERY = 25
+MEANWHILE = "somebody was enrolled, invited or removed meanwhile, and nothing was changed: start again"
 _NAMED = 5
 
 

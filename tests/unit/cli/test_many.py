@@ -322,8 +322,9 @@ def test_where_the_second_of_two_cannot_be_written_the_first_is_not_either(
     assert host.snapshot() == before
 
 
+@pytest.mark.parametrize("verb", ["enroll", "invite"])
 def test_who_enrols_while_the_pages_are_drawn_is_seen(
-    command: Command, host: Host, a_list: Write, pages: Path, monkeypatch: pytest.MonkeyPatch
+    verb: str, command: Command, host: Host, a_list: Write, pages: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock = Accounts.lock
 
@@ -333,7 +334,7 @@ def test_who_enrols_while_the_pages_are_drawn_is_seen(
         return lock(this, name)
 
     monkeypatch.setattr(Accounts, "lock", first)
-    ran = command("enroll", "--from", a_list("alice\nbob\n"), "--handout", str(pages))
+    ran = command(verb, "--from", a_list("alice\nbob\n"), "--handout", str(pages))
     assert (ran.code, "meanwhile, and nothing was changed" in ran.err) == (2, True)
     assert host.account(ALICE).active
     assert host.account(BOB).empty
