@@ -21,7 +21,7 @@ FALLBACK_CLOSED_SECONDS = 300
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
     from typing import Any
 
@@ -101,7 +101,8 @@ class Account:
     def empty(self) -> bool:
         """Whether there is nothing to keep about this user."""
         ledger = self.ledger
-        return not (self.authenticators or ledger.exemption or ledger.grace or ledger.invitation)
+        granted = ledger.exemption or ledger.grace or ledger.deadline is not None or ledger.invitation
+        return not (self.authenticators or granted)
 
 
 class Accounts:
@@ -178,7 +179,7 @@ class Accounts:
         if account is not None and account.authenticators and account.uid != user.uid:
             raise CacheError(
                 f"{user.name} was enrolled with uid {account.uid} and now has {user.uid}: "
-                f"if this is the same person, run pam-totp reset {user.name} and enrol again",
+                f"if this is the same person, run pam-totp adopt {user.name}; if not, run pam-totp reset {user.name}",
                 "uid-changed",
             )
         if account is not None and account.active:
@@ -309,9 +310,14 @@ class Accounts:
 
         An account with nothing to keep is removed.
         """
+        self.save_all([account])
+
+    def save_all(self, accounts: Sequence[Account]) -> None:
+        """Write several whole records in one transaction: all of them or none. Call with the locks of all held."""
         with self._store.transaction():
-            sealed = self._write(account)
-        self._remember(account.name, sealed)
+            written = [(account.name, self._write(account)) for account in accounts]
+        for name, sealed in written:
+            self._remember(name, sealed)
 
     def rename(self, account: Account, user: User) -> Account:
         """Move a record to another name of the same uid, in one transaction, and return it as it is there.
@@ -338,6 +344,22 @@ class Accounts:
         self._remember(user.name, sealed)
         self._remember(account.name, sealed_former)
         return moved
+
+    def adopt(self, account: Account, user: User) -> None:
+        """Give a record to the uid that its user has now. Call with the lock of its name held.
+
+        Raises UsageError where that uid is enrolled under another name.
+        """
+        with self._store.snapshot():
+            others = [self._open(row) for row in self._store.accounts_with(user.uid) if row[0] != account.name]
+        enrolled = [other.name for other in others if other.active]
+        if enrolled:
+            raise UsageError(
+                f"uid {user.uid} is enrolled as {enrolled[0]}: remove one of the two records first, "
+                f"with pam-totp reset {account.name} or pam-totp reset {enrolled[0]}"
+            )
+        account.uid = user.uid
+        self.save(account)
 
     def _write(self, account: Account) -> bytes:
         """Write a record, in a transaction; returns its sealed ledger."""

@@ -100,6 +100,7 @@ class Ledger:
         self.recovery: dict[str, Any] | None = None  # the salt, the hashes still good, and whether they were shown
         self.exemption: Stamp | None = None  # [end in seconds since the epoch, reason]
         self.grace: Stamp | None = None  # [stamp of the first login that policy applied to, extra seconds]
+        self.deadline: int | None = None  # the user's own date, since the epoch; 0: over
         self.invitation: Stamp | None = None  # [token of the code, end in seconds since the epoch]
         self.issued: str | None = None  # the pending authenticator that an administrator made, never shown at a login
         self.remembered: dict[str, Stamp] = {}  # token of a client -> [stamp of its login, seconds]
@@ -180,6 +181,7 @@ class Ledger:
         ledger = self.heir()
         ledger.exemption = self.exemption
         ledger.grace = self.grace
+        ledger.deadline = self.deadline
         return ledger
 
     def fail(self, source: str, address: str, now: Moment, lock_after: int, note: bool = True) -> None:
@@ -232,8 +234,15 @@ class Ledger:
         """Whether an exemption holds now."""
         return self.exemption is not None and now.wall < self.exemption[0]
 
-    def grace_left(self, now: Moment, period: int) -> int:
-        """Whole seconds until the deadline for enrolling, for a period in seconds; 0 when it is over."""
+    def grace_left(self, now: Moment, period: int, until: int | None = None) -> int:
+        """Whole seconds until the deadline for enrolling; 0 when it is over.
+
+        That is the user's own date; else ``until``, the date for everybody, since the epoch; else the end of a period
+        in seconds, which begins with the user's first login.
+        """
+        date = until if self.deadline is None else self.deadline
+        if date is not None:
+            return max(0, _ceil(date - now.wall))
         if self.grace is None:
             return period
         start, extra = self.grace
@@ -380,6 +389,7 @@ _OPTIONAL: dict[str, Check] = {
     "recovery": _recovery,
     "exemption": _row(_number, _text),
     "grace": _row(_stamp, _number),
+    "deadline": _number,
     "invitation": _row(_token, _number),
     "issued": _text,
     "remembered": _table(_row(_stamp, _number)),

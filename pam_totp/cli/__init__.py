@@ -12,6 +12,7 @@ import sys
 
 from pam_totp import __version__
 from pam_totp.cli import (
+    adopt,
     check,
     config,
     confirm,
@@ -45,6 +46,7 @@ VERBS = (
     status,
     reset,
     rename,
+    adopt,
     unlock,
     check,
     invite,

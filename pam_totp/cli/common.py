@@ -10,7 +10,7 @@ from pam_totp.cache import summary
 from pam_totp.cache.accounts import Accounts
 from pam_totp.errors import UsageError
 from pam_totp.host import users
-from pam_totp.host.config import duration
+from pam_totp.host.config import date, duration
 from pam_totp.login import log
 
 TYPE_CHECKING = False
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pam_totp.cache.accounts import Account
+    from pam_totp.host.clock import Moment
     from pam_totp.host.paths import Paths
 
+WHEN = "a time from now (7d), a day (2027-01-31, its end in UTC), or a time (2027-01-31T18:00:00Z)"
 rfc3339 = summary.rfc3339
 minute = summary.minute
 
@@ -49,6 +51,13 @@ def recorded_name(accounts: Accounts, name: str) -> str:
     if user is None:
         raise UsageError(f"no such user and no such record: {name!r}; see getent passwd and pam-totp status")
     return accounts.find(user).name
+
+
+def account_of(accounts: Accounts, name: str) -> Account:
+    """The account of a user, or of a record that NSS no longer knows. Raises UsageError for an unknown name."""
+    recorded = recorded_name(accounts, name)
+    account = accounts.get(recorded)
+    return account if account is not None else accounts.find(known_user(name))
 
 
 @contextmanager
@@ -101,6 +110,19 @@ def duration_argument(text: str) -> int:
     if seconds is None:
         raise UsageError(f"{text!r} is not a duration: write minutes, hours or days, like 30m, 72h or 7d, up to 365d")
     return seconds
+
+
+def when_argument(text: str, moment: Moment) -> int:
+    """Seconds since the epoch in an argument like "7d", "2027-01-31" or "2027-01-31T18:00:00Z". Raises UsageError."""
+    seconds = duration(text)
+    until = date(text) if seconds is None else int(moment.wall) + seconds
+    if until is None:
+        raise UsageError(
+            f"{text!r} is neither a time from now nor a date: write 7d, 2027-01-31 or 2027-01-31T18:00:00Z"
+        )
+    if until <= moment.wall:
+        raise UsageError(f"{text} is over: give a date in the future")
+    return until
 
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

@@ -1,7 +1,8 @@
 """Check or edit the configuration file, or say that there is to be none.
 
-check: whether the file is understood, and whether every rule can be reached. edit: change it in an editor; only what is
-understood is put in force, in one step. reset: the defaults are to hold from now on; asks, and removes no file.
+check: whether the file is understood, whether every rule can be reached, and who would be refused. edit: change it in
+an editor; only what is understood is put in force, in one step. reset: the defaults are to hold from now on; asks, and
+removes no file.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from pam_totp.cli import common
 from pam_totp.errors import ConfigError, DamageError, NameServiceError, PamTotpError, UsageError
 from pam_totp.host import config as configuration
 from pam_totp.host import files, programs, users
-from pam_totp.login import log, rules
+from pam_totp.host.clock import now
+from pam_totp.login import coverage, log, rules
 
 _EDITORS = ("/usr/bin/editor", "/usr/bin/vi")
 _LIMIT = 1 << 20
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from pam_totp.host.config import Config, Rule
     from pam_totp.host.paths import Paths
+    from pam_totp.login.coverage import Standing
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,14 +36,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what", metavar="check|edit|reset", choices=("check", "edit", "reset"), help="what to do, see above"
     )
-    parser.add_argument("--yes", action="store_true", help="with reset: do not ask")
+    parser.add_argument("--yes", action="store_true", help="with edit and reset: do not ask")
 
 
 def run(arguments: argparse.Namespace, paths: Paths) -> int:
     """Check, edit or reset; 1 where a rule can never be reached, or nothing was changed."""
     if arguments.what == "check":
         return _check(paths)
-    return _edit(paths) if arguments.what == "edit" else _reset(paths, arguments.yes)
+    return _edit(paths, arguments.yes) if arguments.what == "edit" else _reset(paths, arguments.yes)
 
 
 def _check(paths: Paths) -> int:
@@ -57,7 +60,7 @@ def _check(paths: Paths) -> int:
     return _report(config, paths)
 
 
-def _edit(paths: Paths) -> int:
+def _edit(paths: Paths, yes: bool) -> int:
     before = _content(paths.config, paths.owner)
     mode = 0o644 if before is None else os.stat(paths.config).st_mode & 0o777
     copy = f"{paths.config}.edit"
@@ -67,7 +70,7 @@ def _edit(paths: Paths) -> int:
         raise UsageError(f"{copy} is there: somebody else is editing, or broke off; remove it if nobody is") from None
     try:
         config = _edited(copy, before, paths)
-        if config is None:
+        if config is None or not (yes or _meant(config, paths)):
             print("nothing changed")
             return 1
         if _content(paths.config, paths.owner) != before:
@@ -101,6 +104,32 @@ def _edited(copy: str, before: bytes | None, paths: Paths) -> Config | None:
             print(f"pam-totp: {str(error).replace(copy, paths.config)}", file=sys.stderr)
         if not sys.stdin.isatty() or not common.sure("Edit again? [y/N] "):
             return None
+
+
+def _meant(config: Config, paths: Paths) -> bool:
+    """Whether these settings are to hold, though they refuse somebody whom those before do not."""
+    try:
+        before = {
+            each.name for each in _standings(configuration.load(paths.config, paths.owner), paths) if each.refused
+        }
+    except ConfigError:
+        before = set()  # nobody was let in
+    after = _standings(config, paths)
+    newly = coverage.named(after, lambda each: each.refused and each.name not in before)
+    if newly == "nobody":
+        return True
+    print(f"These settings refuse, of {len(after)} users who can log in over SSH: {newly}")
+    return common.sure("Put them in force all the same? [y/N] ")
+
+
+def _standings(config: Config, paths: Paths) -> list[Standing]:
+    """Everybody who can log in; nobody where key, cache or a name service are broken, which is told elsewhere."""
+    try:
+        with Accounts(paths) as accounts:
+            return coverage.everybody(accounts, config, paths, now())
+    except PamTotpError as error:
+        print(f"pam-totp: who would be refused cannot be told: {error}", file=sys.stderr)
+        return []
 
 
 def _reset(paths: Paths, yes: bool) -> int:
@@ -147,7 +176,7 @@ def _content(path: str, owner: int) -> bytes | None:
 
 
 def _report(config: Config, paths: Paths) -> int:
-    """Say what there is to say about the rules; 1 where one can never be reached."""
+    """Say what there is to say about the rules, and who would be refused; 1 where a rule can never be reached."""
     for key in config.obsolete:
         print(f"{key} means nothing any more: remove it; a key is kept only once it is confirmed")
     code = 0
@@ -171,6 +200,8 @@ def _report(config: Config, paths: Paths) -> int:
         print(
             f"rules that name networks ({', '.join(named)}) need addresses: keep UseDNS no, the default, in sshd_config"
         )
+    for line in coverage.told(_standings(config, paths)):
+        print(line)
     if not code:
         count = "1 rule" if len(config.rules) == 1 else f"{len(config.rules)} rules"
         print(f"{paths.config}: good ({count})")

@@ -1,4 +1,4 @@
-"""Let a user in without a code until a date, with a reason; or end that; or list who is exempt.
+"""Let a user in without a code until a date, with a reason; or end that, or show it, or list who is exempt.
 
 Each use is logged. There is no exemption without an end.
 """
@@ -6,7 +6,6 @@ Each use is logged. There is no exemption without an end.
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
 
 from pam_totp.cache.accounts import Account, Accounts
 from pam_totp.cli import common
@@ -23,21 +22,24 @@ LONGEST_REASON = 100
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """[USER (--until DATE --reason TEXT | --end)]."""
+    """[USER [--until WHEN --reason TEXT | --end]]."""
     parser.add_argument("user", metavar="USER", nargs="?", help="without: list who is exempt")
-    parser.add_argument(
-        "--until", metavar="DATE", help="day (2027-01-31, its end in UTC) or time (2027-01-31T18:00:00Z)"
-    )
+    parser.add_argument("--until", metavar="WHEN", help=common.WHEN)
     parser.add_argument("--reason", metavar="TEXT", help="why, for the log and the list")
     parser.add_argument("--end", action="store_true", help="end the exemption now")
 
 
 def run(arguments: argparse.Namespace, paths: Paths) -> int:
-    """Exempt, end, or list."""
+    """Exempt, end, show, or list."""
+    given = [arguments.until is not None, arguments.reason is not None]
+    if any(given) and (arguments.end or not (arguments.until and arguments.reason)):
+        raise UsageError("give both --until WHEN and --reason TEXT, or --end")
     if arguments.user is None:
+        if any(given) or arguments.end:
+            raise UsageError("say who: give a USER")
         return _list(paths)
-    if arguments.end == bool(arguments.until) or bool(arguments.until) != bool(arguments.reason):
-        raise UsageError("give both --until DATE and --reason TEXT, or --end")
+    if not (any(given) or arguments.end):
+        return _show(paths, arguments.user)
     if arguments.end:
         with common.changing(paths, arguments.user) as (_, account):
             if not account.ledger.exempt(now()):
@@ -47,9 +49,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
         common.record("exempt", account, "ended")
         print(f"{account.name} is no longer exempt")
         return 0
-    until = _end_of(arguments.until)
-    if until <= now().wall:
-        raise UsageError(f"{arguments.until} is over: give a date in the future")
+    until = common.when_argument(arguments.until, now())
     if len(arguments.reason) > LONGEST_REASON or not arguments.reason.isprintable():
         raise UsageError(f"a reason has up to {LONGEST_REASON} printable characters: shorten it")
     with common.changing(paths, arguments.user) as (_, account):
@@ -59,14 +59,15 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     return 0
 
 
-def _end_of(text: str) -> int:
-    try:
-        if len(text) == len("2027-01-31"):
-            return int(datetime.strptime(f"{text} 23:59:59", "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC).timestamp())
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"{text!r} is not a date: write 2027-01-31 or 2027-01-31T18:00:00Z") from None
-    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
+def _show(paths: Paths, name: str) -> int:
+    """Show one user's; 1 where there is none."""
+    with Accounts(paths) as accounts:
+        account = common.account_of(accounts, name)
+    if not account.ledger.exempt(now()):
+        print(f"{account.name} is not exempt")
+        return 1
+    _table([account])
+    return 0
 
 
 def _list(paths: Paths) -> int:
@@ -76,10 +77,14 @@ def _list(paths: Paths) -> int:
     if not found:
         print("nobody is exempt")
         return 0
+    _table(found)
+    return 0
+
+
+def _table(found: list[Account]) -> None:
     rows = [
         (each.name, common.minute(each.ledger.exemption[0]), each.ledger.exemption[1])
         for each in found
         if each.ledger.exemption
     ]
     common.table(("USER", "UNTIL (UTC)", "REASON"), rows)
-    return 0

@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
         if account.uid != user.uid:
             raise UsageError(
                 f"the record of {old} is for uid {account.uid}, and {user.name} has {user.uid}: "
-                f"run pam-totp reset {old}, and enrol {user.name}"
+                f"if both have changed for the same person, run pam-totp reset {old} and enrol {user.name}"
             )
         question = (
             f"Move the record of {old} (uid {account.uid}) to {user.name}? Say yes only for the same person [y/N] "

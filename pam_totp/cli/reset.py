@@ -1,6 +1,7 @@
 """Remove a user's authenticators, or the one with a label.
 
-The user is not asked for a code afterwards, until a new enrolment is confirmed.
+The user is not asked for a code afterwards, until a new enrolment is confirmed. Where a pending authenticator has the
+label, only that one goes: an enrolment is cancelled, and what is active stays.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import sys
 
 from pam_totp.cache.accounts import Account, Accounts
 from pam_totp.cli import common
-from pam_totp.errors import CacheError
+from pam_totp.errors import CacheError, UsageError
 from pam_totp.factors import enroll
 
 TYPE_CHECKING = False
@@ -30,19 +31,25 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     """Reset."""
     with Accounts(paths) as accounts:
         name = common.recorded_name(accounts, arguments.user)
+        pending = _pending(accounts, name, arguments.label)
         what = f"the authenticator {arguments.label!r}" if arguments.label else "all authenticators"
+        if pending:
+            what = f"the pending {what.removeprefix('the ')}"
         if not arguments.yes and not common.sure(f"Remove {what} of {name}? [y/N] "):
             print("nothing changed")
             return 1
         with accounts.lock(name):
+            if _pending(accounts, name, arguments.label) != pending:
+                raise UsageError(f"the record of {name} was changed meanwhile: see pam-totp status {name}")
             account = _removed(accounts, name, arguments.label)
             if account is None:
                 print(f"pam-totp: {name} has no such authenticator: see pam-totp status {name}", file=sys.stderr)
                 return 1
             accounts.save(account)
-    common.record("reset", account, f"label {arguments.label}" if arguments.label else "all")
+    which = f"label {arguments.label}" if arguments.label else "all"
+    common.record("reset", account, f"{which}, pending" if pending else which)
     left = ", ".join(each.label for each in account.authenticators)
-    unasked = "" if account.active else "; the next login asks for no code"
+    unasked = "" if account.active or pending else "; the next login asks for no code"
     print(f"{name}: removed {what}{f'; left: {left}' if left else ''}{unasked}")
     return 0
 
@@ -56,4 +63,13 @@ def _removed(accounts: Accounts, name: str, label: str | None) -> Account | None
             raise
         # A record that no longer opens is removed as a whole; that is what a full reset is for.
         return accounts.unreadable(name)
-    return account if account is not None and enroll.remove(account, label) else None
+    if account is None or not ((label is not None and enroll.cancel(account, label)) or enroll.remove(account, label)):
+        return None
+    return account
+
+
+def _pending(accounts: Accounts, name: str, label: str | None) -> str | None:
+    """The pending authenticator that a label stands for; None where it stands for what is active, or for nothing."""
+    account = None if label is None else accounts.get(name)
+    pending = None if account is None else account.pending
+    return pending.identifier if pending is not None and pending.label == label else None

@@ -13,7 +13,7 @@ import re
 import sys
 from contextlib import contextmanager
 
-from pam_totp.cache.accounts import Account, Accounts
+from pam_totp.cache.accounts import Accounts
 from pam_totp.cache.volatile import Volatile
 from pam_totp.cli import common
 from pam_totp.errors import LockTimeoutError, PamTotpError, UsageError
@@ -21,7 +21,7 @@ from pam_totp.host import arrange, files, logins, pamfile, pinned, sshd, users
 from pam_totp.host import config as configuration
 from pam_totp.host.clock import now
 from pam_totp.host.pinned import Pin, SetupError
-from pam_totp.login import log
+from pam_totp.login import coverage, log
 from pam_totp.login.attempt import duration
 
 TYPE_CHECKING = False
@@ -103,18 +103,14 @@ def _set_up(arguments: argparse.Namespace, paths: Paths) -> int:
     # With a key, a cache or a configuration that is broken everybody would be refused.
     with Accounts(paths) as accounts:
         accounts.check_key()
-        enrolled = {each.name for each in accounts.all() if isinstance(each, Account) and each.active}
-    unenrolled = configuration.load(paths.config, paths.owner).unenrolled
+        config = configuration.load(paths.config, paths.owner)
+        standings = coverage.everybody(accounts, config, paths, now()) if pin.service == pinned.SSHD else []
     changes = arrange.changes(paths, pin)
     settings = sshd.effective() if pin.service == pinned.SSHD else {}
     kept_out = logins.shut_out(pin.variant, pin.robots, settings) if settings else []
-    if unenrolled == "deny" and settings:
-        everybody = logins.all_of_them([])
-        kept_out += [
-            (each.name, 'is not enrolled, and the configuration says unenrolled = "deny"')
-            for each in everybody
-            if each.name not in enrolled and each.name not in dict(kept_out) and each.password is not False
-        ]
+    robots = {robot.partition("@")[0] for robot in pin.robots}
+    known = {*dict(kept_out), *robots}
+    kept_out += [(each.name, each.why) for each in standings if each.refused and each.name not in known]
     report = _Report(arguments, pin, changes, kept_out)
     changed = bool(changes) or former is None or _differ(former, pin)
     if not changes and not changed:
@@ -225,7 +221,7 @@ class _Report:
         if self._pin is None or self._pin.service != pinned.SSHD:
             return
         if self._kept_out:
-            print("\nThis keeps out of SSH:")
+            print(f"\nThis keeps out of SSH ({len(self._kept_out)}):")
             for name, reason in self._kept_out[:_SHOWN]:
                 print(f"  {name}: {reason}")
             if len(self._kept_out) > _SHOWN:

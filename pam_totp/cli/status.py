@@ -1,6 +1,6 @@
 """Show who is enrolled, in which state, and what is wrong with the cache.
 
-Without users: everybody who has a record.
+Without users: everybody who has a record; with --all, everybody who can log in over SSH, too.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import sys
 from pam_totp.cache import summary
 from pam_totp.cache.accounts import Account, Accounts
 from pam_totp.cli import common
-from pam_totp.errors import CacheError, ConfigError, NameServiceError
+from pam_totp.errors import CacheError, ConfigError, NameServiceError, UsageError
 from pam_totp.host import config as configuration
 from pam_totp.host import users
 from pam_totp.host.clock import now
+from pam_totp.login import coverage
 from pam_totp.login.attempt import duration
 
 TYPE_CHECKING = False
@@ -23,24 +24,39 @@ if TYPE_CHECKING:
 
     from pam_totp.host.clock import Moment
     from pam_totp.host.paths import Paths
+    from pam_totp.login.coverage import Standing
 
 _REFUSALS = 5
+_LOGINS = {
+    "ask": "code",
+    "ask-recovery": "recovery code",
+    "skip": "no code ({reason})",
+    "enroll": "enrols",
+    "invite": "enrols, invited",
+    "refuse": "refused ({reason})",
+}
 _HEAD = ("USER", "STATE", "AUTHENTICATORS", "ENROLLED", "LAST LOGIN", "FAILURES", "WAIT")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """[USER ...] [--json]."""
+    """[USER ...] [--all | --missing] [--json]."""
     parser.add_argument("users", metavar="USER", nargs="*", help="only these, with their latest refusals")
+    parser.add_argument("--all", action="store_true", help="also who can log in over SSH and has no record")
+    parser.add_argument("--missing", action="store_true", help="only who can log in over SSH and is not enrolled")
     parser.add_argument("--json", action="store_true", help="print one JSON document: a list of objects")
 
 
 def run(arguments: argparse.Namespace, paths: Paths) -> int:
     """Show; 3 where the cache is damaged."""
+    if arguments.all + arguments.missing + bool(arguments.users) > 1:
+        raise UsageError("give USERs, or --all, or --missing")
+    if arguments.all or arguments.missing:
+        return _everybody(arguments, paths)
     moment, window = now(), _window(paths)
     with Accounts(paths) as accounts:
         accounts.check_key()
         if arguments.users:
-            found = [_of(accounts, name) for name in arguments.users]
+            found = [common.account_of(accounts, name) for name in arguments.users]
             problems = []
         else:
             found = [each for each in accounts.all() if isinstance(each, Account)]
@@ -56,18 +72,60 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     return 3 if problems else 0
 
 
+def _everybody(arguments: argparse.Namespace, paths: Paths) -> int:
+    """Show everybody who can log in over SSH, or who of them is not enrolled; and all records, or none."""
+    moment, config = now(), configuration.load(paths.config, paths.owner)
+    with Accounts(paths) as accounts:
+        accounts.check_key()
+        accounts.configured.require(config.found, paths.config)
+        able = coverage.everybody(accounts, config, paths, moment)
+        shown: list[tuple[Account, Standing | None]]
+        shown = [(each.account, each) for each in able if each.missing or arguments.all]
+        if arguments.all:
+            names = {each.account.name for each in able}
+            others = [each for each in accounts.all() if isinstance(each, Account) and each.name not in names]
+            shown = sorted([*shown, *((each, None) for each in others)], key=lambda each: each[0].name)
+        problems = accounts.damage()
+    if arguments.json:
+        objects = [
+            summary.fields(account, moment, config.window) | _outlook(account, standing, moment)
+            for account, standing in shown
+        ]
+        print(json.dumps(objects, indent=2))
+    else:
+        if shown:
+            rows = []
+            for account, standing in shown:
+                name, _, *more = _row(account, moment, config.window)
+                outlook = _outlook(account, standing, moment)
+                rows.append((name, outlook["state"], *more, outlook["login"]))
+            common.table((*_HEAD, "LOGIN"), rows)
+            print()
+        print("\n".join(coverage.told(able)) or "nobody can log in over SSH, as far as name services list their users")
+    for problem in problems:
+        print(f"pam-totp: damaged: {problem}", file=sys.stderr)
+    return 3 if problems else 0
+
+
+def _outlook(account: Account, standing: Standing | None, moment: Moment) -> dict[str, str]:
+    """The state, and what a login over SSH would come to now."""
+    state = summary.state(account, moment)
+    if standing is None:
+        return {"state": state, "login": "-"}
+    if standing.robot:
+        return {"state": state, "login": "key alone"}
+    if standing.error is not None or standing.decision is None:
+        return {"state": "unusable", "login": f"refused ({standing.error and standing.error.reason})"}
+    decision = standing.decision
+    return {"state": state, "login": _LOGINS[decision.action].format(reason=decision.reason)}
+
+
 def _window(paths: Paths) -> int:
     # A configuration that is not understood lets nobody in; what is kept can be shown all the same.
     try:
         return configuration.load(paths.config, paths.owner).window
     except ConfigError:
         return configuration.Config().window
-
-
-def _of(accounts: Accounts, name: str) -> Account:
-    recorded = common.recorded_name(accounts, name)
-    account = accounts.get(recorded)
-    return account if account is not None else accounts.find(common.known_user(name))
 
 
 def _table(found: list[Account], moment: Moment, window: int) -> None:

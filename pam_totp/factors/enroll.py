@@ -21,6 +21,8 @@ LONGEST_LABEL = 32
 QUIET_ZONE = 2
 # Plain characters take twice the width, and this is what lets a usual URI fit 80 columns.
 NARROW_QUIET_ZONE = 1
+_PAPER_QUIET_ZONE = 4
+_MASK = 2
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,13 +36,15 @@ def check_label(label: str) -> str:
     return label
 
 
-def fresh(label: str, now: int) -> Authenticator:
-    """A pending authenticator with a fresh secret of 160 bits."""
-    return Authenticator(os.urandom(8).hex(), PENDING, label, "local", now, os.urandom(otp.SECRET_BYTES))
+def fresh(label: str, now: int, secret: bytes | None = None) -> Authenticator:
+    """A pending authenticator with a fresh secret of 160 bits, or with one that the user brings along."""
+    return Authenticator(os.urandom(8).hex(), PENDING, label, "local", now, secret or os.urandom(otp.SECRET_BYTES))
 
 
-def begin(account: Account, label: str, now: int) -> Authenticator:
+def begin(account: Account, label: str, now: int, secret: bytes | None = None) -> Authenticator:
     """Put an administrator's new pending authenticator into the account, in the place of an earlier pending one.
+
+    The caller has asked whether that one is to go.
 
     Active ones stay and keep working until the new one is confirmed. Raises UsageError when there are too many.
     """
@@ -50,7 +54,7 @@ def begin(account: Account, label: str, now: int) -> Authenticator:
             f"{account.name} has {len(account.active)} authenticators, which is the most: "
             f"remove one with pam-totp reset {account.name} --label LABEL"
         )
-    authenticator = fresh(label, now)
+    authenticator = fresh(label, now, secret)
     account.authenticators = [*account.active, authenticator]
     account.ledger.issued = authenticator.identifier
     return authenticator
@@ -69,11 +73,32 @@ def confirm(account: Account, code: str, now_step: int, window: int) -> bool:
     step = otp.matching_step(pending.secret, code, steps)
     if step is None:
         return False
-    account.ledger.enrolled = pending.created if account.enrolled is None else account.enrolled
     account.ledger.mark(pending.identifier).step = step
-    account.ledger.invitation = account.ledger.grace = account.ledger.issued = None
+    activate(account, pending)
+    return True
+
+
+def activate(account: Account, pending: Authenticator) -> None:
+    """Activate a pending authenticator without a code: the user is known to have the secret.
+
+    An active one with the same label is replaced.
+    """
+    account.ledger.enrolled = pending.created if account.enrolled is None else account.enrolled
+    account.ledger.invitation = account.ledger.grace = account.ledger.deadline = account.ledger.issued = None
     pending.state = ACTIVE
     account.authenticators = [each for each in account.authenticators if each is pending or each.label != pending.label]
+
+
+def cancel(account: Account, label: str | None) -> bool:
+    """Take out the pending authenticator, if it has this label (or any: None), and nothing else.
+
+    False where there is no such one.
+    """
+    pending = account.pending
+    if pending is None or label not in (None, pending.label):
+        return False
+    account.authenticators.remove(pending)
+    account.ledger.issued = None
     return True
 
 
@@ -139,3 +164,10 @@ def qr(text: str, style: str) -> str:
     return "\n".join(
         "".join(blocks[bool(top), bool(bottom)] for top, bottom in zip(*pair, strict=True)) for pair in pairs
     )
+
+
+def modules(text: str) -> list[list[bool]]:
+    """A QR code for paper: rows of modules, True where one is dark, with the quiet zone of 4 (ISO/IEC 18004)."""
+    # A fixed mask is as valid as the best of the eight, and spares most of the time for hundreds of pages.
+    rows = segno.make(text, error="m", micro=False, mask=_MASK).matrix_iter(border=_PAPER_QUIET_ZONE)
+    return [[bool(dark) for dark in row] for row in rows]

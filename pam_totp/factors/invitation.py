@@ -15,11 +15,15 @@ if TYPE_CHECKING:
     from pam_totp.cache.seal import Sealer
 
 
-def issue(account: Account, until: int, sealer: Sealer) -> str:
-    """Put a new invitation into the account, which must be saved; returns its code. ``until`` since the epoch."""
-    code = recovery.random_code()
-    account.ledger.invitation = [_token(account, code, sealer), until]
-    return recovery.shown(code)
+def issue(account: Account, until: int, sealer: Sealer, code: str | None = None) -> str:
+    """Put a new invitation into the account, which must be saved; returns its code. ``until`` since the epoch.
+
+    ``code`` is what an earlier call has returned, where that account was not saved.
+    """
+    plain = None if code is None else recovery.parse(code)
+    plain = plain or recovery.random_code()
+    account.ledger.invitation = [_token(account, plain, sealer), until]
+    return recovery.shown(plain)
 
 
 def matches(account: Account, answer: str, sealer: Sealer) -> bool:

@@ -76,15 +76,18 @@ class Config:
 class Enrollment:
     """The table [enrollment].
 
-    period   seconds a user has from the first login that policy applies to, 1 to 365 days; where it is given,
-             "deadline" is the default of ``unenrolled``
+    period   seconds a user has from the first login that policy applies to, 1 to 365 days
+    until    the date by which everybody has to enrol, in seconds since the epoch, in the place of a period; or None
     after    what then applies: "enroll", "invite" or "deny"
+
+    Where ``period`` or ``until`` is given, "deadline" is the default of ``unenrolled``.
     """
 
-    __slots__ = ("after", "period")
+    __slots__ = ("after", "period", "until")
 
     def __init__(self) -> None:
         self.period = 7 * DAY
+        self.until: int | None = None
         self.after = "deny"
 
 
@@ -144,7 +147,9 @@ def load(path: str, owner: int) -> Config:
     # Written for 0.1.0, where a key that was not confirmed was shown again. To refuse it would lock users out at the
     # upgrade; to pass over it is safe, because the key is now void as soon as the login ends.
     config.obsolete = [f"[enrollment] {key}" for key in enrollment if key in _OBSOLETE]
-    if "period" in enrollment and "unenrolled" not in table:
+    if "period" in enrollment and "until" in enrollment:
+        raise ConfigError(f"{path}: [enrollment]: period and until are two deadlines: remove one of them")
+    if enrollment.keys() & {"period", "until"} and "unenrolled" not in table:
         config.unenrolled = "deadline"
     for number, fields in enumerate(rules, 1):
         rule = Rule(number)
@@ -193,6 +198,23 @@ def duration(text: object) -> int | None:
     return seconds if 0 < seconds <= 365 * DAY else None
 
 
+def date(value: object) -> int | None:
+    """Seconds since the epoch of a day like 2027-01-31, its end in UTC, or a time like 2027-01-31T18:00:00Z.
+
+    None where it is none. A time without an offset is in UTC.
+    """
+    from datetime import UTC, datetime  # only hosts where a date is given pay for it
+
+    try:
+        text = str(value)
+        if len(text) == len("2027-01-31"):
+            return int(datetime.strptime(f"{text} 23:59:59", "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC).timestamp())
+        time = datetime.fromisoformat(text)
+        return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError):
+        return None
+
+
 def _read(path: str, owner: int) -> dict[str, Any] | None:
     try:
         content = files.read(path, owner, _LIMIT, private=False)
@@ -239,6 +261,8 @@ def _fill(target: Config | Enrollment | Rule, table: dict[str, Any], checks: dic
             value = duration(value) or 0  # noqa: PLW2901  # what was checked, as seconds; "never" is none
         elif key == "services":
             value = [each.lower() for each in value]  # noqa: PLW2901  # as PAM itself spells them
+        elif key == "until":
+            value = date(value)  # noqa: PLW2901  # the same
         elif key == "networks":
             value = [_network(each) for each in value]  # noqa: PLW2901  # what was checked, as networks
         elif key in ("enrollment", "rule"):
@@ -338,6 +362,10 @@ _GENERAL: dict[str, Check] = {
 }
 _ENROLLMENT: dict[str, Check] = {
     "period": _PERIOD,
+    "until": (
+        'a day like 2027-01-31, its end in UTC, or a time like "2027-01-31T18:00:00Z"',
+        lambda value: not isinstance(value, int | float) and date(value) is not None,
+    ),
     "after": _choice("enroll", "invite", "deny"),
     "pending": _PENDING,
 }

@@ -1,7 +1,8 @@
-"""Who can log in to this host over SSH, and with what: as far as its own files say, for the warnings of ``setup``."""
+"""Who can log in to this host over SSH, and with what: as far as its own files and its name services say."""
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import stat
 
@@ -51,6 +52,54 @@ def all_of_them(key_files: Sequence[str]) -> list[Login]:
     return sorted(found, key=lambda each: each.name)
 
 
+def able(settings: Mapping[str, str]) -> list[Login]:
+    """Everybody who can log in over SSH, by name: who has a login shell, and a password or a key that sshd may take.
+
+    ``settings`` are sshd's outside of its Match blocks; a user of whom they do not say for sure is named.
+
+    Raises NameServiceError where AllowGroups or DenyGroups count, and NSS does not say who is in them.
+    """
+    keys = settings.get("pubkeyauthentication", "yes") == "yes"
+    files_of_keys = settings.get("authorizedkeysfile", ".ssh/authorized_keys").split() if keys else []
+    elsewhere = keys and _other_keys(settings)
+    root = settings.get("permitrootlogin", "prohibit-password")
+    found = []
+    for login in all_of_them(files_of_keys):
+        by_key = login.keys or elsewhere
+        if login.uid == 0 and (root == "no" or (root != "yes" and not by_key)):
+            continue
+        if (by_key or login.password is not False) and _allowed(login, settings):
+            found.append(login)
+    return found
+
+
+def _other_keys(settings: Mapping[str, str]) -> bool:
+    """Whether sshd takes keys that are in no file of the user's."""
+    return any(settings.get(each, "none") != "none" for each in ("authorizedkeyscommand", "trustedusercakeys"))
+
+
+def _allowed(login: Login, settings: Mapping[str, str]) -> bool:
+    """Whether DenyUsers and its like let a user in, from somewhere at least (sshd_config(5))."""
+    denied, allowed, no_groups, groups = (
+        settings.get(each, "").split() for each in ("denyusers", "allowusers", "denygroups", "allowgroups")
+    )
+    if any(_is_like(login.name, each) for each in denied if "@" not in each):
+        return False
+    if allowed and not any(_is_like(login.name, each.partition("@")[0]) for each in allowed):
+        return False
+    plain = {each for each in (*no_groups, *groups) if not set(each) & set("*?!")}
+    member = users.groups(users.User(login.name, login.uid), plain) if plain else frozenset()
+    if member.intersection(no_groups):
+        return False
+    # With a pattern among them it is not known.
+    return not groups or not plain.issuperset(groups) or bool(member.intersection(groups))
+
+
+def _is_like(name: str, pattern: str) -> bool:
+    # ssh knows * and ?, and no brackets.
+    return fnmatch.fnmatchcase(name, pattern.replace("[", "[[]"))
+
+
 def shut_out(variant: str, robots: Sequence[str], settings: Mapping[str, str]) -> list[tuple[str, str]]:
     """Users whom a variant would keep out over SSH, each with the reason; ``settings`` are sshd's before the change.
 
@@ -59,7 +108,7 @@ def shut_out(variant: str, robots: Sequence[str], settings: Mapping[str, str]) -
     """
     named = {robot.partition("@")[0] for robot in robots}
     root = settings.get("permitrootlogin", "")
-    more_keys = any(settings.get(each, "none") != "none" for each in ("authorizedkeyscommand", "trustedusercakeys"))
+    more_keys = _other_keys(settings)
     found = []
     for login in all_of_them(settings.get("authorizedkeysfile", ".ssh/authorized_keys").split()):
         if login.name in named:

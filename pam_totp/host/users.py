@@ -70,6 +70,20 @@ def everybody() -> list[tuple[str, int, str, str]]:
     ]
 
 
+def members(group: str) -> list[str]:
+    """The names of all users in a group, in order: by its list of members, or because it is their primary one.
+
+    Raises NameServiceError where NSS cannot say.
+    """
+    from pam_totp.host import nss
+
+    entries = nss.group(group.encode("utf-8"))
+    numbers = {number for number, _ in entries}
+    listed = {name.decode("utf-8", "surrogateescape") for _, names in entries for name in names}
+    primary = {_from_file_system(each.pw_name) for each in pwd.getpwall() if each.pw_gid in numbers}
+    return sorted(listed | primary)
+
+
 def groups(user: User, wanted: Iterable[str]) -> frozenset[str]:
     """The ``wanted`` groups that the user is in.
 

@@ -289,7 +289,8 @@ def _skipped(attempt: Attempt, decision: Decision, account: Account) -> Outcome:
     elif decision.reason == "rule" and decision.rule is not None:
         outcome.add_detail(f"rule {decision.rule.number}")
     elif decision.reason == "grace":
-        if account.ledger.grace is None:
+        if not (account.ledger.grace or account.ledger.deadline or attempt.config.enrollment.until):
+            # No date: the time begins now.
             _start_grace(attempt)
         left = duration(decision.seconds)
         outcome.add_detail(f"{left} left")

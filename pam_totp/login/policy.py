@@ -184,7 +184,7 @@ def _unenrolled(account: Account, config: Config, unenrolled: str, facts: Facts,
     seconds = 0
     state = "pending" if account.pending else "not-enrolled"
     if unenrolled == "deadline":
-        seconds = account.ledger.grace_left(now, config.enrollment.period)
+        seconds = account.ledger.grace_left(now, config.enrollment.period, config.enrollment.until)
         if seconds:
             return Decision("skip", "grace", seconds)
         unenrolled = config.enrollment.after

@@ -121,6 +121,20 @@ def test_a_deadline_can_be_longer_for_somebody_who_has_not_logged_in_yet(host: H
     assert log_in(alice)[1]["detail"] == "9 days left"
 
 
+def test_a_deadline_may_be_a_date_for_everybody_or_for_one(host: Host) -> None:
+    alice = host.person(enrolled=False)
+    friday = host.machine.sh("date -u -d '5 days' +%FT%TZ").stdout.strip()
+    host.machine.write("/etc/pam-totp/config.toml", f'[enrollment]\nuntil = {friday}\nafter = "deny"\n')
+    result, line = log_in(alice)
+    assert (result.ok, line["detail"]) == (True, "5 days left")
+    host.machine.write("/etc/pam-totp/config.toml", '[enrollment]\nuntil = 2020-01-31\nafter = "deny"\n')
+    assert not log_in(alice)[0].ok
+    assert deadline(host, alice.name, "--until", "2d").endswith(" UTC, 2 days left\n")
+    result, line = log_in(alice)
+    assert result.ok
+    assert line["detail"] in ("47 h 59 min left", "2 days left")
+
+
 def test_who_is_enrolled_has_no_deadline_and_after_a_reset_a_new_one(host: Host) -> None:
     alice = host.person(enrolled=False)
     assert log_in(alice)[0].ok

@@ -68,7 +68,6 @@ def test_an_exemption_needs_no_less_of_a_first_factor(host: Host) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        (),
         ("--until", "2099-12-31"),
         ("--reason", REASON),
         ("--until", "2020-01-01", "--reason", REASON),

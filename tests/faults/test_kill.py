@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.row("kill")
 
-COMMANDS = ("enroll", "enroll again", "confirm", "confirm again", "reset", "recovery", "unlock")
+COMMANDS = (
+    "enroll",
+    pytest.param("enroll a list", marks=pytest.mark.full),
+    "enroll again",
+    *("confirm", "confirm again", "reset", "recovery", "unlock"),
+)
 
 
 def test_a_killed_login_is_charged_or_not_and_never_a_success(rig: Rig, full: bool, tally: Callable[..., None]) -> None:

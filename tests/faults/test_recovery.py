@@ -132,6 +132,14 @@ def test_a_lost_phone_is_replaced_and_bridged(scene: Scene) -> None:
     assert scene.machine.login(scene.alice, key=True).asked_code
 
 
+@pytest.mark.section("Another uid")
+def test_a_user_whose_uid_was_changed_keeps_the_enrolment(scene: Scene) -> None:
+    scene.machine.run(["usermod", "--uid", "5001", scene.alice.name])
+    assert "uid-changed" in scene.refused()
+    assert "for uid 5001 now" in scene.run()
+    scene.works(1)
+
+
 @pytest.mark.section("Renamed user")
 def test_a_renamed_user_keeps_the_enrolment_and_a_successor_gets_rid_of_it(scene: Scene) -> None:
     machine, alice = scene.machine, scene.alice

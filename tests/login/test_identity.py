@@ -99,6 +99,21 @@ def test_a_user_whose_uid_changed_is_refused_until_it_is_put_back(host: Host) ->
     assert alice.log_in(alice.code()).ok
 
 
+def test_a_user_whose_uid_changed_gets_in_again_once_the_record_is_adopted(host: Host) -> None:
+    alice = host.person()
+    spent = alice.code()
+    assert alice.log_in(spent).ok
+    host.machine.run(["usermod", "--uid", "5003", alice.name])
+    mark = host.machine.mark()
+    assert kinds(alice.log_in()) == ["Password:"]
+    (line,) = host.decisions(mark)
+    assert f"pam-totp adopt {alice}" in line["detail"]
+    host.machine.run(["pam-totp", "adopt", "--yes", alice.name])
+    again = alice.log_in(spent)
+    assert (again.ok, again.asked_code) == (False, True)
+    assert alice.log_in(alice.code(1)).ok
+
+
 def test_a_user_whose_uid_changed_gets_in_again_after_a_reset_and_a_new_enrolment(host: Host) -> None:
     alice = host.person()
     host.machine.run(["usermod", "--uid", "5002", alice.name])

@@ -15,7 +15,7 @@ import pytest
 from pam_totp.cache.seal import Sealer
 from pam_totp.cache.store import Store
 from pam_totp.errors import CacheReadOnlyError
-from pam_totp.host import nss
+from pam_totp.host import logins, nss
 from tests.unit.pretend import ALICE, BOB, MEMORY, Host
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def passwd(monkeypatch: pytest.MonkeyPatch) -> Passwd:
     users.add(ALICE.name, ALICE.uid)
     users.add(BOB.name, BOB.uid)
     monkeypatch.setattr(pwd, "getpwnam", users.__getitem__)
+    monkeypatch.setattr(pwd, "getpwall", lambda: list(users.values()))
+    monkeypatch.setattr(logins, "SHADOW", "/nowhere/shadow")
     monkeypatch.setattr(nss, "require_no_user", lambda _: None)
     return users
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import email
 import json
 import os
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pam_totp.cli import metrics
+from pam_totp.factors import handout
 from pam_totp.host.config import Arguments, Config, Enrollment, load
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "config"
@@ -55,7 +58,7 @@ def test_the_configuration_shows_every_default(tmp_path: Path) -> None:
         "self_enroll",
         "obsolete",
     }  # these have none
-    assert set(shown["enrollment"]) == set(Enrollment.__slots__)
+    assert set(shown["enrollment"]) == set(Enrollment.__slots__) - {"until"}
 
 
 def test_the_examples_in_the_configuration_are_accepted(tmp_path: Path) -> None:
@@ -153,3 +156,36 @@ def test_the_job_for_metrics_follows_no_link_that_the_user_prometheus_has_put_th
     assert not written.is_symlink()
     assert (written.read_text(), written.stat().st_mode & 0o777) == ("figures\n", 0o644)
     assert list(target.iterdir()) == [] if place == "directory" else target.read_text() == "precious"
+
+
+@pytest.mark.parametrize("as_pdf", [True, False])
+def test_each_page_is_mailed_to_its_user(as_pdf: bool, tmp_path: Path) -> None:
+    pages, programs, mails = (tmp_path / name for name in ("pages", "programs", "mails"))
+    for directory in (pages, programs, mails):
+        directory.mkdir()
+    for name in ("alice", "bob"):
+        page = handout.of_invitation(name, "host", "abcde-fghij", "2027-01-31 18:00 UTC")
+        (pages / f"{name}.svg").write_text(page, encoding="utf-8")
+    sendmail = programs / "sendmail"
+    sendmail.write_text(f"#!/bin/sh\n[ \"$*\" = '-t -i' ] && cat >{mails}/$(ls {mails} | wc -l)\n")
+    sendmail.chmod(0o755)
+    script = (EXAMPLES / "handout/mail-pages").read_text(encoding="utf-8")
+    assert script.count("/usr/sbin/sendmail") == 1
+    (programs / "mail-pages").write_text(script.replace("/usr/sbin/sendmail", str(sendmail)))
+    for program in ("basename", "mktemp", "rm", "hostname", "base64", "cat", "ls", "wc", *(["rsvg-convert"] * as_pdf)):
+        (programs / program).symlink_to(str(shutil.which(program)))
+    command = ["/bin/sh", str(programs / "mail-pages"), str(pages), "example.org"]
+    done = subprocess.run(command, env={"PATH": str(programs)}, capture_output=True, text=True, check=True)
+    assert done.stdout == "mailed: alice@example.org\nmailed: bob@example.org\n"
+    for number, name in enumerate(("alice", "bob")):
+        mail = email.message_from_bytes((mails / str(number)).read_bytes())
+        assert mail["To"] == f"{name}@example.org"
+        _, text, attached = mail.walk()
+        assert "a code from your phone" in str(text)
+        content = attached.get_payload(decode=True)
+        assert isinstance(content, bytes)
+        if as_pdf:
+            assert content.startswith(b"%PDF-")
+        else:
+            assert content == (pages / f"{name}.svg").read_bytes()
+    assert subprocess.run(command[:-1], env={"PATH": str(programs)}, capture_output=True, check=False).returncode == 2

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 # How often a command is started until it comes to a write that not each of its runs has.
 ATTEMPTS = 20
+LIST = "/root/list"
 
 
 def login(every: int) -> Result:
@@ -188,6 +189,18 @@ def _failed() -> list[bytes]:
     return [secret]
 
 
+def _a_list() -> list[bytes]:
+    host.removed("bob")
+    with open(LIST, "w", encoding="ascii") as file:
+        file.write("alice\nbob\n")
+    return _nobody()
+
+
+def _both_are(pending: int) -> Callable[[View], bool]:
+    # Of the two, never one alone.
+    return lambda view: all(_is(0, pending)(each) and not each.damage for each in (view, host.View("bob")))
+
+
 def _nothing(_: bytes) -> str:
     return ""
 
@@ -208,6 +221,7 @@ def _has_codes(count: int) -> Callable[[View], bool]:
 # Arguments; what it starts from; what is typed; how alice is before and behind it.
 COMMANDS: dict[str, Command] = {
     "enroll": (["enroll", "alice", "--no-confirm"], _nobody, _nothing, _is(0, 0), _is(0, 1)),
+    "enroll a list": (["enroll", "--from", LIST, "--json"], _a_list, _nothing, _both_are(0), _both_are(1)),
     "enroll again": (["enroll", "alice", "--no-confirm"], _active, _nothing, _is(1, 0), _is(1, 1)),
     "confirm": (["confirm", "alice"], _pending, _code, _is(0, 1), _is(1, 0)),
     "confirm again": (["confirm", "alice"], _both, _code, _is(1, 1), _is(1, 0)),

@@ -1008,3 +1008,29 @@ def test_a_roster_that_does_not_list_a_uid_is_damage(host: Host) -> None:
     with host.accounts() as accounts:
         accounts._roster._change("u:1001", lambda _: None)
         assert accounts.damage() == ["the roster does not list alice under uid 1001"]
+
+
+# Several records
+
+
+def test_several_records_are_written_together_or_not_at_all(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    with host.accounts() as accounts:
+        both = [accounts.find(user) for user in (ALICE, BOB)]
+        for each in both:
+            each.ledger.deadline = 7
+        put = Store.put_account
+
+        def fail(this: Store, name: str, uid: int, ledger: bytes) -> None:
+            if name == "bob":
+                raise CacheReadOnlyError("full")
+            put(this, name, uid, ledger)
+
+        monkeypatch.setattr(Store, "put_account", fail)
+        with pytest.raises(CacheReadOnlyError):
+            accounts.save_all(both)
+        assert accounts.names() == []
+        assert host.in_run() == []
+        monkeypatch.setattr(Store, "put_account", put)
+        accounts.save_all(both)
+        assert accounts.names() == ["alice", "bob"]
+        assert len(host.in_run()) == 2

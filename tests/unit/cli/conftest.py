@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pam_totp import cli
-from pam_totp.host import clock
+from pam_totp.host import clock, sshd
 
 if TYPE_CHECKING:
     from tests.unit.pretend import Host
@@ -33,6 +33,11 @@ class Terminal:
         if not isinstance(line, str):
             raise line
         return line
+
+
+def pipe(text: str) -> io.TextIOWrapper:
+    """Standard input that is no terminal; also bytes can be read from it."""
+    return io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8")
 
 
 class Ran:
@@ -64,7 +69,7 @@ class Command:
     ) -> Ran:
         """Run it with somebody who types, or with a pipe, or with a terminal at which nothing may be asked."""
         terminal = Terminal(*(typed or ()))
-        self._monkeypatch.setattr(sys, "stdin", terminal if piped is None else io.StringIO(piped))
+        self._monkeypatch.setattr(sys, "stdin", terminal if piped is None else pipe(piped))
         self._capsys.readouterr()
         try:
             code = cli.main(list(argv), self._host.paths)
@@ -92,6 +97,8 @@ def command(host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         def clock_gettime(_: int) -> float:
             return host.uptime
 
+    # No sshd of this machine's is asked.
+    monkeypatch.setattr(sshd, "PROGRAM", "/nowhere/sshd")
     host.boot_id = clock.now().boot_id
     monkeypatch.setattr(clock, "time", Time)
     return Command(host, monkeypatch, capsys)

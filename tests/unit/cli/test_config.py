@@ -11,6 +11,7 @@ import pytest
 
 from pam_totp.errors import NameServiceError
 from pam_totp.host import users
+from tests.unit.pretend import BOB
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def test_a_good_file_is_good(command: Command, host: Host) -> None:
-    assert command("config", "check").out == f"{host.paths.config}: good (0 rules)\n"
+    assert command("config", "check").out.splitlines()[-1] == f"{host.paths.config}: good (0 rules)"
     host.configure('[[rule]]\nusers = ["alice"]\n')
     ran = command("config", "check")
-    assert (ran.code, ran.out) == (0, f"{host.paths.config}: good (1 rule)\n")
+    assert (ran.code, ran.out.splitlines()[-1]) == (0, f"{host.paths.config}: good (1 rule)")
 
 
 def test_a_file_that_is_not_understood_is_told_with_the_reason(command: Command, host: Host) -> None:
@@ -88,7 +89,7 @@ def test_a_user_whom_nss_does_not_know_or_spells_otherwise_is_told_but_good(
 def test_rules_that_need_addresses_are_told_and_good(command: Command, host: Host) -> None:
     host.configure('[[rule]]\nusers = ["alice"]\n[[rule]]\nusers = ["bob"]\nnetworks = ["192.0.2.0/24"]\n')
     ran = command("config", "check")
-    assert (ran.code, len(ran.out.splitlines())) == (0, 2)
+    assert (ran.code, len(ran.out.splitlines())) == (0, 4)
     assert "rules that name networks (2) need addresses: keep UseDNS no" in ran.out
 
 
@@ -111,6 +112,44 @@ def test_a_word_is_needed(command: Command) -> None:
 def test_the_check_needs_no_cache(command: Command, host: Host) -> None:
     os.unlink(host.paths.cache)
     assert command("config", "check").code == 0
+
+
+# Who would be refused
+
+
+def test_it_says_how_many_are_not_enrolled_and_how_many_would_be_refused(command: Command, host: Host) -> None:
+    host.enroll(BOB)
+    assert command("config", "check").out.splitlines()[:2] == [
+        "2 users can log in over SSH; not enrolled: 1 (alice)",
+        "would be refused: nobody",
+    ]
+    host.configure('unenrolled = "deny"\n')
+    assert "\nwould be refused: 1 (alice)\n" in command("config", "check").out
+    host.configure('unenrolled = "deny"\n[[rule]]\nusers = ["alice"]\nunenrolled = "enroll"\n')
+    assert "\nwould be refused: nobody\n" in command("config", "check").out
+
+
+def test_an_edit_that_refuses_somebody_asks_before_it_is_in_force(
+    command: Command, host: Host, editor: Callable[[str], None]
+) -> None:
+    host.enroll(BOB)
+    host.configure("window = 2\n")
+    editor("""echo 'unenrolled = "deny"' >"$2" """)
+    ran = command("config", "edit", typed=("n\n",))
+    assert (ran.code, ran.out.endswith("nothing changed\n")) == (1, True)
+    assert "These settings refuse, of 2 users who can log in over SSH: 1 (alice)\n" in ran.out
+    assert text(host) == "window = 2\n"
+    ran = command("config", "edit", piped="")
+    assert (ran.code, "add --yes" in ran.err) == (2, True)
+    assert text(host) == "window = 2\n"
+    assert command("config", "edit", typed=("y\n",)).code == 0
+    # Who was refused before is nothing new.
+    editor("""echo 'window = 3' >>"$2" """)
+    assert command("config", "edit").code == 0
+    editor("""echo 'window = 2' >"$2" """)
+    assert command("config", "edit").code == 0
+    editor("""echo 'unenrolled = "deny"' >"$2" """)
+    assert command("config", "edit", "--yes").code == 0
 
 
 # A file that vanishes
@@ -226,7 +265,7 @@ def test_a_first_file_is_made_and_missed_when_it_goes(
     command: Command, host: Host, editor: Callable[[str], None]
 ) -> None:
     editor("""echo 'unenrolled = "deny"' >"$2" """)
-    assert command("config", "edit").code == 0
+    assert command("config", "edit", "--yes").code == 0
     assert os.stat(host.paths.config).st_mode & 0o777 == 0o644
     os.unlink(host.paths.config)
     assert missed(host)

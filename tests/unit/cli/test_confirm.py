@@ -88,7 +88,7 @@ def test_where_nothing_is_pending_the_answer_is_no(enrolled: bool, command: Comm
     assert "nothing is pending for alice: run pam-totp enroll alice" in ran.err
 
 
-@pytest.mark.parametrize("verb", ["confirm", "enroll"])
+@pytest.mark.parametrize("verb", ["confirm", "enroll --replace"])
 @pytest.mark.parametrize("state", ["none", "active"])
 def test_what_is_confirmed_or_reset_while_the_code_is_typed_ends_the_questions(
     state: str, verb: str, command: Command, host: Host, secret: bytes, monkeypatch: pytest.MonkeyPatch
@@ -105,7 +105,7 @@ def test_what_is_confirmed_or_reset_while_the_code_is_typed_ends_the_questions(
         return host.code(secret)
 
     monkeypatch.setattr("pam_totp.cli.common.read_code", type_slowly)
-    ran = command(verb, "alice")
+    ran = command(*verb.split(), "alice")
     gone = "nothing is pending any more: it was confirmed or removed meanwhile, see pam-totp status"
     assert (ran.code, ran.err) == (1, f"pam-totp: {gone}\n")
     assert host.account().state == state

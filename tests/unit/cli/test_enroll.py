@@ -94,7 +94,7 @@ def test_the_qr_code_scans_and_holds_the_secret(style: str, command: Command, ho
 
 def test_blocks_are_the_default_and_none_draws_nothing(command: Command) -> None:
     assert "█" in command("enroll", "alice", "--no-confirm").out
-    ran = command("enroll", "alice", "--no-confirm", "--qr", "none")
+    ran = command("enroll", "alice", "--no-confirm", "--qr", "none", "--replace")
     assert picture_of(ran) == ""
     assert uri_of(ran)
 
@@ -204,7 +204,7 @@ def test_an_enrolment_anew_keeps_the_old_one_until_it_is_confirmed(
     command("enroll", "alice", typed=(CTRL_C,))
     assert sorted(labels(host.account())) == [("phone", ACTIVE), ("phone", PENDING)]
     assert host.login("alice", host.code(old)).reason == "code"
-    code, *_ = enroll(host, capsys, steps=(0,))
+    code, *_ = enroll(host, capsys, "--replace", steps=(0,))
     assert (code, labels(host.account())) == (0, [("phone", ACTIVE)])
     host.later(STEP)
     assert host.login("alice", host.code(old)).reason == "wrong-code"
@@ -232,11 +232,40 @@ def test_five_authenticators_are_the_most(command: Command, host: Host) -> None:
 
 def test_enrolling_twice_voids_the_first_key(command: Command, host: Host) -> None:
     first = secret_of(command("enroll", "alice", "--no-confirm"))
-    second = secret_of(command("enroll", "alice", "--no-confirm"))
+    second = secret_of(command("enroll", "alice", "--no-confirm", "--replace"))
     assert first != second
     assert pending_secret(host) == second
     ran = command("confirm", "alice", piped=code(first, int(host.wall // STEP)) + "\n")
     assert ran.code == 1
+
+
+def test_a_pending_one_is_not_voided_without_a_word(command: Command, host: Host) -> None:
+    first = secret_of(command("enroll", "alice", "--no-confirm"))
+    ran = command("enroll", "alice", "--no-confirm", "--label", "fob", piped="")
+    assert (ran.code, ran.out) == (2, "")
+    assert "alice has a pending authenticator already (phone, of 2023-11-14 22:13 UTC)" in ran.err
+    assert "pam-totp confirm alice, or void it with --replace" in ran.err
+    ran = command("enroll", "alice", "--no-confirm", typed=("n\n",))
+    assert (ran.code, ran.out.endswith("[y/N] nothing changed\n")) == (1, True)
+    assert pending_secret(host) == first
+    second = secret_of(command("enroll", "alice", "--no-confirm", typed=("y\n",)))
+    assert pending_secret(host) == second != first
+
+
+def test_one_that_somebody_else_makes_while_it_asks_is_not_voided(
+    command: Command, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.enroll(state=PENDING)
+
+    def meanwhile(_: str) -> bool:
+        host.change(lambda account: account.authenticators.clear())
+        host.enroll(ALICE, "fob", PENDING)
+        return True
+
+    monkeypatch.setattr("pam_totp.cli.common.sure", meanwhile)
+    ran = command("enroll", "alice", "--no-confirm", typed=())
+    assert (ran.code, "meanwhile" in ran.err) == (2, True)
+    assert labels(host.account()) == [("fob", PENDING)]
 
 
 def test_another_name_of_an_enrolled_user_is_refused(command: Command, host: Host, passwd: Passwd) -> None:
@@ -252,7 +281,7 @@ def test_a_name_with_another_uid_is_refused(command: Command, host: Host, passwd
     passwd.add("alice", 1005)
     ran = command("enroll", "alice", "--no-confirm")
     assert (ran.code, ran.out) == (3, "")
-    assert "pam-totp reset alice" in ran.err
+    assert "pam-totp adopt alice" in ran.err
 
 
 def test_on_a_full_disk_no_secret_is_shown(command: Command, host: Host, disk: Disk) -> None:

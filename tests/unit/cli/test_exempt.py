@@ -44,7 +44,7 @@ def test_a_date_that_is_over_or_none_is_refused(until: str, command: Command, ho
 @pytest.mark.parametrize(
     "words",
     [
-        *([], ["--until", "2023-11-15"], ["--reason", "x"], ["--until", "2023-11-15", "--reason", ""]),
+        *(["--until", "2023-11-15"], ["--reason", "x"], ["--until", "2023-11-15", "--reason", ""]),
         *(["--end", "--until", "2023-11-15", "--reason", "x"], ["--end", "--reason", "x"]),
         *(["--until", "2023-11-15", "--reason", "x" * 101], ["--until", "2023-11-15", "--reason", "a\nb"]),
     ],
@@ -53,6 +53,26 @@ def test_there_is_no_exemption_without_an_end_and_a_reason(words: list[str], com
     ran = command("exempt", "alice", *words)
     assert (ran.code, ran.out) == (2, "")
     assert host.account().empty
+
+
+def test_without_options_the_entry_is_shown(command: Command) -> None:
+    ran = command("exempt", "alice")
+    assert (ran.code, ran.out) == (1, "alice is not exempt\n")
+    command("exempt", "alice", "--until", "2023-11-15", "--reason", "lost phone")
+    command("exempt", "bob", "--until", "2023-11-15", "--reason", "travels")
+    ran = command("exempt", "alice")
+    assert (ran.code, ran.out) == (0, "USER   UNTIL (UTC)       REASON\nalice  2023-11-15 23:59  lost phone\n")
+    assert command("exempt", "mallory").code == 2
+    assert command("exempt", "--end").code == 2
+
+
+def test_the_end_may_be_a_time_from_now(command: Command, host: Host) -> None:
+    out = command("exempt", "alice", "--until", "7d", "--reason", "travels").out
+    assert out.startswith("alice is exempt until 2023-11-21 22:13 UTC")
+    host.later(7 * 86_400 - 1)
+    assert host.login("alice").reason == "exempt"
+    host.later(1)
+    assert host.login("alice").reason == "not-enrolled"
 
 
 def test_an_exemption_can_be_ended(command: Command, host: Host) -> None:

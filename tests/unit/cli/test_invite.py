@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import pytest
 
 from pam_totp.cache.accounts import PENDING
 from pam_totp.factors import invitation
-from tests.unit.pretend import ALICE
+from tests.unit.pretend import ALICE, BOB
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Command, Ran
@@ -29,13 +30,14 @@ def ends(host: Host) -> int:
 
 def invited(command: Command, *words: str) -> Ran:
     ran = command("invite", "alice", *words)
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.err[:12], ran.err[-5:]) == (0, "valid until ", " UTC\n")
     assert re.fullmatch(r"[a-z2-9]{5}-[a-z2-9]{5}\n", ran.out)
     return ran
 
 
-def test_a_code_is_printed_and_nothing_else(command: Command, host: Host) -> None:
+def test_a_code_is_printed_and_nothing_else_but_its_end(command: Command, host: Host) -> None:
     ran = invited(command)
+    assert ran.err == "valid until 2023-11-17 22:13 UTC\n"
     assert matches(host, ran.out)
     assert ends(host) == 72 * 3600
 
@@ -58,6 +60,31 @@ def test_a_new_invitation_voids_the_one_before(command: Command, host: Host) -> 
     first, second = invited(command).out, invited(command).out
     assert not matches(host, first)
     assert matches(host, second)
+
+
+def test_who_is_invited_is_listed_until_it_ends_or_the_user_enrols(command: Command, host: Host) -> None:
+    assert command("invite").out == "nobody is invited\n"
+    code = invited(command).out.strip()
+    command("invite", "bob", "--valid", "7d")
+    ran = command("invite")
+    assert ran.out == (
+        "USER   UNTIL (UTC)       LEFT\nalice  2023-11-17 22:13  3 days\nbob    2023-11-21 22:13  7 days\n"
+    )
+    assert code not in ran.out
+    listed = [json.loads(line) for line in command("invite", "--json").out.splitlines()]
+    assert listed[0] == {"user": "alice", "until": "2023-11-17T22:13:45Z"}
+    host.later(72 * 3600)
+    assert "alice" not in command("invite").out
+    host.enroll(BOB)
+    assert command("invite").out == "nobody is invited\n"
+
+
+@pytest.mark.parametrize(
+    "words", [["--valid", "7d"], ["--handout", "x"], ["--replace"], ["alice", "--json"], ["alice", "--replace"]]
+)
+def test_what_goes_with_many_or_with_one_is_not_taken_elsewhere(words: list[str], command: Command) -> None:
+    ran = command("invite", *words)
+    assert (ran.code, ran.out) == (2, "")
 
 
 def test_who_has_not_confirmed_can_be_invited(command: Command, host: Host) -> None:

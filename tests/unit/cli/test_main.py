@@ -27,9 +27,12 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 FORMS = {
     "init": ["--anew"],
     "migrate": [],
-    "enroll": ["USER", "--label L", "--qr {utf8,ascii,none}", "--no-confirm", "--json"],
+    "enroll": [
+        *("USER?", "--from FILE", "--group G", "--handout DIR", "--active"),
+        *("--label L", "--qr {utf8,ascii,none}", "--no-confirm", "--replace", "--json"),
+    ],
     "confirm": ["USER"],
-    "status": ["USER*", "--json"],
+    "status": ["USER*", "--all", "--missing", "--json"],
     "reset": ["USER", "--label L", "--yes"],
     "unlock": ["USER"],
     "check": ["USER"],
@@ -103,7 +106,7 @@ def test_anything_else_is_a_usage_error(argv: list[str], command: Command) -> No
 @pytest.mark.parametrize("verb", FORMS)
 def test_who_is_not_root_gets_a_clear_error(verb: str, host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     paths = Paths.below(host.root, os.geteuid() + 1)
-    argv = [verb, "alice"] if "USER" in FORMS[verb] else [verb]
+    argv = [verb, "alice"] if FORMS[verb][:1] in (["USER"], ["USER?"]) else [verb]
     assert cli.main([*argv, *(["--yes"] if verb == "reset" else [])], paths) == 3
     out, err = capsys.readouterr()
     assert (out, err) == ("", "pam-totp: only root may do this: run it with sudo\n")
@@ -115,7 +118,7 @@ def test_who_is_not_root_gets_a_clear_error(verb: str, host: Host, capsys: pytes
         (
             lambda: UsageError("no such user"),
             2,
-            "usage: pam-totp status [-h] [--json] [USER ...]\npam-totp: no such user\n",
+            "usage: pam-totp status [-h] [--all] [--missing] [--json] [USER ...]\npam-totp: no such user\n",
         ),
         (lambda: CacheError("the cache is missing"), 3, "pam-totp: the cache is missing\n"),
         (lambda: HostKeyError("the key is missing"), 3, "pam-totp: the key is missing\n"),
@@ -167,7 +170,7 @@ sys.exit(cli.main(["status"], Paths(**{paths!r})))
 @pytest.mark.parametrize("verb", [verb for verb, each in FORMS.items() if verb != "init" or each])
 def test_without_a_cache_nothing_works_and_the_reason_is_told(verb: str, command: Command, host: Host) -> None:
     os.unlink(host.paths.cache)
-    argv = [verb, "alice"] if "USER" in FORMS[verb] else [verb]
+    argv = [verb, "alice"] if FORMS[verb][:1] in (["USER"], ["USER?"]) else [verb]
     ran = command(*argv, *(["--yes"] if verb == "reset" else []), piped="123456\n")
     assert ran.code == 3
     assert "cache" in ran.err

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pam_totp.cache.accounts import PENDING
+from pam_totp.factors import invitation
 from tests.unit.cli.conftest import CTRL_C
 from tests.unit.pretend import ALICE, BOB
 
@@ -73,6 +74,45 @@ def test_one_authenticator_is_removed_by_its_label(command: Command, host: Host)
     assert (ran.code, ran.out) == (0, "alice: removed the authenticator 'fob'; left: phone\n")
     assert labels(host) == ["phone"]
     assert host.login("alice", host.code(phone)).reason == "code"
+
+
+@pytest.mark.parametrize("label", ["phone", "fob"])
+def test_with_its_label_a_pending_one_is_cancelled_and_nothing_else(label: str, command: Command, host: Host) -> None:
+    secret = host.enroll(ALICE, "phone")
+    host.login("alice", host.wrong(secret))
+    assert command("enroll", "alice", "--no-confirm", "--label", label).code == 0
+    ran = command("reset", "alice", "--label", label, typed=("y\n",))
+    assert ran.out == (
+        f"Remove the pending authenticator '{label}' of alice? [y/N] "
+        f"alice: removed the pending authenticator '{label}'; left: phone\n"
+    )
+    assert [each.state for each in host.account().authenticators] == ["active"]
+    assert (host.account().issued, host.account().ledger.row) == (None, 1)
+    assert host.login("alice", host.code(secret)).reason == "code"
+    assert command("reset", "alice", "--label", "phone", "--yes").out.endswith("the next login asks for no code\n")
+
+
+def test_what_becomes_active_while_it_asks_is_not_removed(
+    command: Command, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.enroll(state=PENDING)
+
+    def confirmed(_: str) -> bool:
+        host.change(lambda account: setattr(account.authenticators[0], "state", "active"))
+        return True
+
+    monkeypatch.setattr("pam_totp.cli.common.sure", confirmed)
+    ran = command("reset", "alice", "--label", "phone")
+    assert (ran.code, "changed meanwhile" in ran.err) == (2, True)
+    assert host.account().active
+
+
+def test_a_cancelled_enrolment_leaves_the_invitation(command: Command, host: Host) -> None:
+    code = command("invite", "alice").out.strip()
+    command("enroll", "alice", "--no-confirm")
+    command("reset", "alice", "--label", "phone", "--yes")
+    with host.accounts() as accounts:
+        assert invitation.matches(accounts.find(ALICE), code, accounts.sealer)
 
 
 def test_the_question_says_which(command: Command, host: Host) -> None:

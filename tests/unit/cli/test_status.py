@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pam_totp.cache.accounts import PENDING
+from pam_totp.host import pinned
+from pam_totp.host.users import User
 from tests.unit.pretend import ALICE, BOB
 
 if TYPE_CHECKING:
@@ -179,11 +181,88 @@ def damage(host: Host, statement: str) -> None:
 def test_looking_changes_nothing(command: Command, host: Host) -> None:
     secret = host.enroll()
     host.login("alice", host.code(secret))
-    before, in_run = host.snapshot(), {name: os.stat(f"{host.paths.run}/{name}") for name in os.listdir(host.paths.run)}
-    for words in ([], ["--json"], ["alice"], ["bob"]):
+    before, in_run = host.snapshot(), _written(host)
+    for words in ([], ["--json"], ["alice"], ["bob"], ["--all"], ["--missing"]):
         command("status", *words)
     assert host.snapshot() == before
-    assert {name: os.stat(f"{host.paths.run}/{name}") for name in os.listdir(host.paths.run)} == in_run
+    assert _written(host) == in_run
+
+
+def _written(host: Host) -> dict[str, tuple[int, int]]:
+    """The files in /run, and when each was written; that they were read is no change."""
+    found = {name: os.stat(f"{host.paths.run}/{name}") for name in os.listdir(host.paths.run)}
+    return {name: (each.st_ino, each.st_mtime_ns) for name, each in found.items()}
+
+
+# Everybody who can log in
+
+
+def test_all_has_who_can_log_in_and_who_has_a_record_and_what_a_login_would_come_to(
+    command: Command, host: Host, passwd: Passwd
+) -> None:
+    host.enroll(ALICE)
+    host.enroll(User("gone", 1009))
+    passwd.add("carol", 1003)
+    ran = command("status", "--all")
+    assert (ran.code, ran.err) == (0, "")
+    assert [(line.split()[0], line.rpartition("  ")[2]) for line in ran.out.split("\n\n")[0].splitlines()[1:]] == [
+        ("alice", "code"),
+        ("bob", "no code (not-enrolled)"),
+        ("carol", "no code (not-enrolled)"),
+        ("gone", "-"),
+    ]
+    assert ran.out.endswith("\n\n3 users can log in over SSH; not enrolled: 2 (bob, carol)\nwould be refused: nobody\n")
+    host.configure('unenrolled = "deny"\n[[rule]]\nusers = ["bob"]\nunenrolled = "enroll"\n')
+    found = {each["user"]: each["login"] for each in command("status", "--all", "--json").json}
+    assert found == {"alice": "code", "bob": "enrols", "carol": "refused (not-enrolled)", "gone": "-"}
+
+
+def test_missing_has_only_who_can_log_in_and_is_not_enrolled(command: Command, host: Host) -> None:
+    host.enroll(ALICE)
+    host.enroll(BOB, state=PENDING)
+    [bob] = command("status", "--missing", "--json").json
+    assert (bob["user"], bob["state"], bob["login"]) == ("bob", "pending", "no code (pending)")
+    host.change(lambda account: setattr(account.authenticators[0], "state", "active"), BOB)
+    out = command("status", "--missing").out
+    assert out == "2 users can log in over SSH; not enrolled: nobody\nwould be refused: nobody\n"
+
+
+def test_a_record_that_cannot_be_used_refuses_and_is_shown_so(command: Command, host: Host, passwd: Passwd) -> None:
+    host.enroll(ALICE)
+    passwd.add("alice", 1005)
+    [alice, _] = command("status", "--all", "--json").json
+    assert (alice["state"], alice["login"]) == ("unusable", "refused (uid-changed)")
+    assert "would be refused: 1 (alice)" in command("status", "--all").out
+
+
+def test_robots_of_setup_are_neither_missing_nor_refused(
+    command: Command, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.configure('unenrolled = "deny"\n')
+    pin = pinned.Pin("sshd", "key", "pam_totp", ["bob@192.0.2.1"], enforce=False, revert=None)
+    monkeypatch.setattr(pinned, "load", lambda *_: pin)
+    found = {each["user"]: each["login"] for each in command("status", "--all", "--json").json}
+    assert found == {"alice": "refused (not-enrolled)", "bob": "key alone"}
+    assert "not enrolled: 1 (alice)\nwould be refused: 1 (alice)" in command("status", "--missing").out
+
+
+def test_many_names_are_counted_and_the_first_are_named(command: Command, passwd: Passwd) -> None:
+    for number in range(12):
+        passwd.add(f"user{number:02}", 2000 + number)
+    assert "not enrolled: 14 (alice, bob, user00, " in command("status", "--missing").out
+    assert "user07 and 4 more)" in command("status", "--missing").out
+
+
+@pytest.mark.parametrize("words", [("--all", "--missing"), ("alice", "--all"), ("alice", "--missing")])
+def test_only_one_of_them_is_asked_for(words: tuple[str, ...], command: Command) -> None:
+    assert command("status", *words).code == 2
+
+
+def test_with_a_configuration_that_is_broken_or_gone_nobody_is_said_to_get_in(command: Command, host: Host) -> None:
+    host.configure("windows = 1")
+    assert command("status", "--all").code == 3
+    os.unlink(host.paths.config)
+    assert command("status", "--missing").code == 3
 
 
 def test_no_secret_is_shown(command: Command, host: Host) -> None:

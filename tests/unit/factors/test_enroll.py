@@ -247,3 +247,33 @@ def test_a_new_authenticator_waits_for_confirmation_with_160_random_bits() -> No
     assert {(each.state, each.label, each.source, each.created) for each in new} == {(PENDING, "phone", "local", 5)}
     assert len({each.secret for each in new}) == len({each.identifier for each in new}) == 100
     assert {len(each.secret) for each in new} == {20}
+
+
+def test_only_the_pending_one_is_cancelled_and_only_under_its_label() -> None:
+    user = account("phone")
+    active = user.authenticators[0]
+    pending = enroll.begin(user, "phone", 1)
+    assert not enroll.cancel(user, "fob")
+    assert enroll.cancel(user, "phone")
+    assert user.authenticators == [active]
+    assert user.ledger.issued is None
+    assert not enroll.cancel(user, None)
+    assert pending.state == "pending"
+
+
+def test_a_secret_that_is_brought_along_is_kept_and_may_be_activated_without_a_code() -> None:
+    user = account("phone")
+    user.ledger.grace = [[0, "", 0], 0]
+    begun = enroll.begin(user, "phone", 77, b"twenty bytes of a key")
+    assert begun.secret == b"twenty bytes of a key"
+    enroll.activate(user, begun)
+    assert user.active == [begun]
+    assert user.ledger.issued is None
+    assert user.ledger.grace is None
+
+
+def test_a_picture_for_paper_has_its_quiet_zone() -> None:
+    modules = enroll.modules("otpauth://totp/x?secret=AAAA")
+    assert {len(row) for row in modules} == {len(modules)}
+    assert not any(any(row) for row in modules[:4])
+    assert all(row[4] for row in modules[4:11])

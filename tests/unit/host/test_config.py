@@ -387,3 +387,36 @@ def test_arguments_are_understood_or_refused(words: list[str]) -> None:
         return
     assert ("first_factor=publickey" in words) == (arguments.first_factor == "publickey")
     assert all(word in ("first_factor=publickey", "combined=split", "combined=verify") for word in words)
+
+
+# A date
+
+
+@pytest.mark.parametrize(
+    ("until", "seconds"),
+    [
+        ("2027-01-31", 1_801_439_999),
+        ('"2027-01-31"', 1_801_439_999),
+        ('"2027-01-31T18:00:00Z"', 1_801_418_400),
+        ("2027-01-31T18:00:00Z", 1_801_418_400),
+        ("2027-01-31T19:00:00+01:00", 1_801_418_400),
+        ('"2027-01-31T18:00:00"', 1_801_418_400),
+    ],
+)
+def test_a_deadline_is_a_day_or_a_time(until: str, seconds: int) -> None:
+    found = load(f"[enrollment]\nuntil = {until}\n")
+    assert (found.enrollment.until, found.unenrolled) == (seconds, "deadline")
+    assert load(f'unenrolled = "deny"\n[enrollment]\nuntil = {until}\n').unenrolled == "deny"
+
+
+@pytest.mark.parametrize(
+    "until", ["2027", "20270131", "20270131.5", "true", '""', '"7d"', '"2027-02-30"', "18:00:00", "[]"]
+)
+def test_what_is_no_date_is_refused(until: str) -> None:
+    with pytest.raises(ConfigError, match="until must be a day like 2027-01-31"):
+        load(f"[enrollment]\nuntil = {until}\n")
+
+
+def test_a_period_and_a_date_are_two_deadlines() -> None:
+    with pytest.raises(ConfigError, match="period and until are two deadlines"):
+        load('[enrollment]\nuntil = 2027-01-31\nperiod = "7d"\n')

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pam_totp.host import files, logins
+from pam_totp.host import files, logins, users
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,3 +91,49 @@ def test_tokens_in_the_name_of_the_file_are_understood() -> None:
     assert place("%h/.keys/%u.%U", "alice", 7, "/home/alice") == "/home/alice/.keys/alice.7"
     assert place("/etc/keys/%u", "alice", 7, "/home/alice") == "/etc/keys/alice"
     assert place("50%%u", "alice", 7, "/home/alice") == "/home/alice/50%u"
+
+
+# Who can log in at all
+
+
+def able(**settings: str) -> set[str]:
+    return {each.name for each in logins.able({**SETTINGS, "pubkeyauthentication": "yes", **settings})}
+
+
+def test_who_has_neither_a_password_nor_a_key_cannot_log_in() -> None:
+    everybody = {each.name for each in logins.all_of_them(SETTINGS["authorizedkeysfile"].split())}
+    assert able(permitrootlogin="yes") == everybody
+    assert able(permitrootlogin="yes", authorizedkeysfile="none") < everybody
+    assert able(permitrootlogin="yes", pubkeyauthentication="no") == able(
+        permitrootlogin="yes", authorizedkeysfile="none"
+    )
+    assert able(permitrootlogin="yes", authorizedkeysfile="none", authorizedkeyscommand="/bin/x") == everybody
+
+
+def test_root_logs_in_as_far_as_sshd_lets_root() -> None:
+    assert "root" in able()  # with a key
+    assert "root" not in able(authorizedkeysfile="none")
+    assert "root" not in able(permitrootlogin="no")
+    assert "root" in able(permitrootlogin="yes", authorizedkeysfile="none")
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        ({"allowusers": "bob car*"}, {"bob", "carol"}),
+        ({"allowusers": "bob@192.0.2.1 [bc]arol"}, {"bob"}),
+        ({"denyusers": "?ob root alice@192.0.2.1"}, {"alice", "carol"}),
+        ({"allowgroups": "staff"}, {"alice", "bob"}),
+        ({"denygroups": "staff"}, {"root", "carol"}),
+        ({"allowgroups": "staff adm*"}, {"root", "alice", "bob", "carol"}),
+        ({"denygroups": "st*"}, {"root", "alice", "bob", "carol"}),
+    ],
+)
+def test_who_is_not_allowed_by_sshd_cannot_log_in(
+    settings: dict[str, str], found: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def groups(user: users.User, wanted: set[str]) -> frozenset[str]:
+        return frozenset(wanted & {"staff"}) if user.name in ("alice", "bob") else frozenset()
+
+    monkeypatch.setattr(users, "groups", groups)
+    assert able(permitrootlogin="yes", **settings) & {"root", "alice", "bob", "carol"} == found

@@ -189,3 +189,12 @@ def test_where_nss_does_not_answer_nobody_is_taken_for_a_member_or_for_none(
 def test_who_is_gone_from_nss_is_not_taken_for_somebody_without_groups() -> None:
     with pytest.raises(NameServiceError, match="groups of 'mallory'"):
         users.groups(users.User("mallory", 1003), ["staff"])
+
+
+def test_the_members_of_a_group_are_those_it_lists_and_those_whose_primary_group_it_is(
+    passwd: Passwd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = {b"staff": [(1002, frozenset({b"alice", "zo\u00eb".encode()})), (1003, frozenset())], b"none": []}
+    monkeypatch.setattr(nss, "group", listed.__getitem__)
+    assert users.members("staff") == ["alice", "bob", "zo\u00eb"]
+    assert users.members("none") == []

@@ -730,7 +730,7 @@ def test_a_name_with_another_uid_is_refused_until_it_is_reset(host: Host, passwd
     passwd.add("alice", 1005)
     outcome = host.login("alice")
     assert result(outcome) == ("unavailable", "uid-changed")
-    assert "pam-totp reset alice" in outcome.detail
+    assert "pam-totp adopt alice" in outcome.detail
 
 
 def test_a_uid_that_is_enrolled_under_a_name_that_is_gone_is_refused_until_that_is_mended(
