@@ -192,9 +192,8 @@ def _report(config: Config, paths: Paths) -> int:
             if rules.overlap(other, rule) and _differ(other, rule):
                 first, second = other.number, rule.number
                 print(f"rules {first} and {second} overlap: where both match, rule {first} decides")
-    for rule in config.rules:
-        for name in rule.users:
-            _report_user(rule, name)
+    for rule, name in ((rule, name) for rule in config.rules for name in rule.users):
+        _report_user(rule, name)
     named = [str(rule.number) for rule in config.rules if rule.networks]
     if named:
         print(
