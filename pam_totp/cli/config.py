@@ -192,8 +192,8 @@ def _report(config: Config, paths: Paths) -> int:
             if rules.overlap(other, rule) and _differ(other, rule):
                 first, second = other.number, rule.number
                 print(f"rules {first} and {second} overlap: where both match, rule {first} decides")
-    for rule, name in ((rule, name) for rule in config.rules for name in rule.users):
-        _report_user(rule, name)
+    for rule in config.rules:
+        _report_users(rule)
     named = [str(rule.number) for rule in config.rules if rule.networks]
     if named:
         print(
@@ -207,17 +207,18 @@ def _report(config: Config, paths: Paths) -> int:
     return code
 
 
-def _report_user(rule: Rule, name: str) -> None:
+def _report_users(rule: Rule) -> None:
     """Say where a rule names nobody: it is compared with the names that NSS itself gives."""
-    try:
-        user = users.find(name)
-    except NameServiceError as error:
-        print(f"rule {rule.number}: whether there is a user {name!r} is not known: {error}")
-        return
-    if user is None:
-        print(f"rule {rule.number} names the user {name!r}, whom this host does not know")
-    elif user.name != name:
-        print(f"rule {rule.number} names the user {name!r}, whom NSS spells {user.name!r}: write that")
+    for name in rule.users:
+        try:
+            user = users.find(name)
+        except NameServiceError as error:
+            print(f"rule {rule.number}: whether there is a user {name!r} is not known: {error}")
+            continue
+        if user is None:
+            print(f"rule {rule.number} names the user {name!r}, whom this host does not know")
+        elif user.name != name:
+            print(f"rule {rule.number} names the user {name!r}, whom NSS spells {user.name!r}: write that")
 
 
 def _differ(one: Rule, other: Rule) -> bool:
