@@ -30,8 +30,11 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
                 f"pam-totp: {account.name} is not enrolled: run pam-totp enroll {account.name} first", file=sys.stderr
             )
             return 1
+        void = recovery.voided(account.ledger)
         codes = recovery.issue(account.ledger, accounts.sealer)
         recovery.acknowledge(account.ledger, codes, accounts.sealer)
     common.record("recovery", account, f"{len(codes)} new codes")
+    if void:
+        print(f"pam-totp: {account.name}: {void}", file=sys.stderr)
     print("\n".join(codes))
     return 0

@@ -232,7 +232,7 @@ def _fill(target: Config | Enrollment | Rule, table: dict[str, Any], checks: dic
             raise ConfigError(f"{where}: unknown key {key!r}; allowed are {known}")
         allowed, check = checks[key]
         if not check(value):
-            raise ConfigError(f"{where}: {key} must be {allowed}, not {_shown(value)}")
+            raise ConfigError(f"{where}: {key} must be {allowed}{_flaw(key, value) or f', not {_shown(value)}'}")
         if key in _OBSOLETE:
             continue
         if checks[key] in _DURATIONS:
@@ -242,6 +242,14 @@ def _fill(target: Config | Enrollment | Rule, table: dict[str, Any], checks: dic
         elif key in ("enrollment", "rule"):
             continue  # a table of its own
         setattr(target, key, value)
+
+
+def _flaw(key: str, value: object) -> str:
+    """What is wrong with one element of a list that is wrong, where there is more to say than what is allowed."""
+    look = {"networks": _network_flaw, "keys": _key_flaw}.get(key)
+    if look is None or not isinstance(value, list):
+        return ""
+    return next((f"; {flaw}" for each in value if isinstance(each, str) and (flaw := look(each))), "")
 
 
 def _shown(value: object) -> str:
@@ -309,6 +317,33 @@ def _network(text: str) -> IPv4Network | IPv6Network | None:
     return None if network.version == 6 and network.subnet_of(mapped) else network
 
 
+def _network_flaw(text: str) -> str:
+    import ipaddress
+
+    if _network(text) is not None:
+        return ""
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return f"{text!r} is no network: write one like 10.0.0.0/8 or fd00::/8, or an address"
+    address = ipaddress.ip_address(text.partition("/")[0])
+    if network.network_address == address:
+        return f"{text!r} is an IPv4 network in the form of IPv6: write it as one of IPv4, like 10.0.0.0/8"
+    return f"{text!r} has host bits set: write {network} for the network, or {address} for that one address"
+
+
+def _key_flaw(text: str) -> str:
+    if _known_key(text):
+        return ""
+    if text.startswith(("SHA256:", "ca:SHA256:")):
+        return f"{text!r} is no fingerprint: after SHA256: come 43 characters; ssh-keygen -l -f KEY.pub prints them"
+    return f'{text!r} is neither "any", "certificate", a key "SHA256:..." nor a CA "ca:SHA256:..."'
+
+
+def _known_key(text: str) -> bool:
+    return text in ("any", "certificate") or re.fullmatch(r"(ca:)?SHA256:[A-Za-z0-9+/]{43}", text) is not None
+
+
 _UNENROLLED = _choice("skip", "enroll", "invite", "deny", "deadline")
 _REMEMBER = _or_never(_duration(60, 30 * DAY, "1m", "30d"))
 _PERIOD = _duration(DAY, 365 * DAY, "1d", "365d")
@@ -346,7 +381,7 @@ _RULE: dict[str, Check] = {
     "networks": _list('networks like "10.0.0.0/8" or "fd00::/8"', lambda text: _network(text) is not None),
     "keys": _list(
         'words: "any", "certificate", a key "SHA256:..." or a CA "ca:SHA256:..."',
-        lambda key: key in ("any", "certificate") or re.fullmatch(r"(ca:)?SHA256:[A-Za-z0-9+/]{43}", key) is not None,
+        _known_key,
     ),
     "enrolled_within": _WITHIN,
     "mfa": _choice("require", "skip"),

@@ -52,8 +52,7 @@ def status(visit: Visit, as_json: bool) -> int:
     account, facts = _read(visit)
     now = visit.clock()
     if as_json:
-        fields = summary.fields(account, now, visit.config.window)
-        visit.conversation.tell(json.dumps(fields | {"recovery_codes": recovery.left(account.ledger)}))
+        visit.conversation.tell(json.dumps(summary.fields(account, now, visit.config.window)))
         return 0
     lines = [f"{account.name}: {summary.state(account, now)}"]
     lines += [
@@ -62,10 +61,14 @@ def status(visit: Visit, as_json: bool) -> int:
     if account.active:
         a_day = guesses_a_day(len(account.active), visit.config.window)
         wait = account.ledger.wait(SERVICE, now, a_day)
-        lines.append(f"last accepted code: {summary.minute(account.ledger.last_success)}")
+        last = account.ledger.last_success
+        lines.append("no code was accepted yet" if last is None else f"last accepted code: {summary.minute(last)} UTC")
         lines.append(f"recovery codes left: {recovery.left(account.ledger)}")
         lines += [f"wrong codes since then: {account.ledger.row}"] if account.ledger.row else []
-        lines += [f"the next code is looked at in {duration(wait)}"] if wait else []
+        if account.ledger.locked:
+            lines.append("locked after too many wrong codes: ask your administrator to unlock it")
+        elif wait:
+            lines.append(f"the next code is looked at in {duration(wait)}")
     else:
         lines.append(_first_step(visit.first_enrolment(account, facts, now), account))
     visit.conversation.tell("\n".join(lines))
@@ -128,7 +131,10 @@ def issue_recovery_codes(visit: Visit) -> int:
         return 1
     if not _proven(visit, account, facts):
         return 1
+    account, _ = _read(visit)
     codes = dialogue.issue_recovery_codes(visit, account.name)
+    if codes and (void := recovery.voided(account.ledger)):
+        visit.conversation.tell(void)
     if not codes:
         visit.conversation.tell(dialogue.CHANGED)
         return 1

@@ -78,7 +78,7 @@ def test_the_completion_has_the_same_verbs_options_and_choices() -> None:
     assert re.findall(r"verbs='(.*)'", COMPLETION) == [" ".join(verbs())]
     offered = {verb: set(words.split()) for verb, words in re.findall(r"(\w+)\) options\+='(.*)'", COMPLETION)}
     assert offered == {verb: options(each) for verb, each in verbs().items() if options(each)}
-    [users] = re.findall(r"^ +((?:\w+ \| )+\w+)\)\n.*compgen -u", COMPLETION, re.MULTILINE)
+    [users] = re.findall(r"^ +((?:\w+ \| )+\w+)\)\n +# One user", COMPLETION, re.MULTILINE)
     takes_a_user = {verb for verb, each in verbs().items() if any(a.metavar == "USER" for a in each._actions)}
     assert set(users.split(" | ")) == takes_a_user
     choices = {

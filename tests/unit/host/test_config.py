@@ -288,6 +288,25 @@ def test_a_rule_is_as_strict(line: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "flaw"),
+    [
+        (
+            'networks = ["fd00::/8", "10.0.0.1/8"]',
+            "'10.0.0.1/8' has host bits set: write 10.0.0.0/8 for the network, or 10.0.0.1 for that one address",
+        ),
+        ('networks = ["fd00::1/8"]', "'fd00::1/8' has host bits set: write fd00::/8 for the network, or fd00::1"),
+        ('networks = ["example.org"]', "'example.org' is no network: write one like 10.0.0.0/8"),
+        ('networks = ["::ffff:10.0.0.0/104"]', "'::ffff:10.0.0.0/104' is an IPv4 network in the form of IPv6"),
+        ('keys = ["any", "SHA256:short"]', "'SHA256:short' is no fingerprint: after SHA256: come 43 characters"),
+        (f'keys = ["ca:SHA256:{"A" * 43}="]', "is no fingerprint: after SHA256: come 43 characters"),
+        ('keys = ["MD5:00"]', "'MD5:00' is neither \"any\", \"certificate\", a key"),
+    ],
+)
+def test_the_one_that_is_wrong_in_a_list_is_named_with_what_is_wrong(line: str, flaw: str) -> None:
+    assert flaw in refusal(f"[[rule]]\n{line}\n")
+
+
+@pytest.mark.parametrize(
     ("text", "seconds"),
     [
         *(("1m", 60), ("90m", 5400), ("12h", 43_200), ("365d", 31_536_000), ("0m", None), ("366d", None), ("1", None)),
