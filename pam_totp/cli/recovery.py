@@ -24,7 +24,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, paths: Paths) -> int:
     """Issue."""
-    with common.changing(paths, arguments.user) as (accounts, account):
+    return issue(arguments.user, paths)
+
+
+def issue(name: str, paths: Paths) -> int:
+    """Print new codes, and how many they make void; 1 for who is not enrolled. Raises UsageError or CacheError."""
+    with common.changing(paths, name) as (accounts, account):
         if not account.active:
             print(
                 f"pam-totp: {account.name} is not enrolled: run pam-totp enroll {account.name} first", file=sys.stderr

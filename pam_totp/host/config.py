@@ -32,7 +32,8 @@ class Config:
     unenrolled  what happens to whoever has not finished enrolment: "skip" (not asked), "enroll" (at the prompt),
                 "invite" (at the prompt, with an invitation code), "deny", or "deadline" (the table below says when)
     issuer      the name shown in the app, up to 64 printable characters without a colon; empty: the host's name
-    qr          how QR codes are drawn at the prompt: "auto", "utf8", "ascii", "none"
+    qr          how QR codes are drawn at the prompt: "auto", "utf8", "ascii", "none"; for light terminals "utf8-light",
+                "ascii-light"
     self_enroll  whether un-enrolled users may enrol through the self-service; None: where policy has them enrol
     remember    seconds for which a client with the same key and address is not asked again; 0: never
     enrollment  the table [enrollment]
@@ -360,7 +361,7 @@ _GENERAL: dict[str, Check] = {
     "lock_after": _integer(10, 1000),
     "unenrolled": _UNENROLLED,
     "issuer": _text(0, LONGEST_ISSUER, without=":"),
-    "qr": _choice("auto", "utf8", "ascii", "none"),
+    "qr": _choice("auto", "utf8", "utf8-light", "ascii", "ascii-light", "none"),
     "self_enroll": ("true or false", lambda value: isinstance(value, bool)),
     "remember": _REMEMBER,
     "enrollment": ("a table: write [enrollment] on a line of its own", lambda value: isinstance(value, dict)),

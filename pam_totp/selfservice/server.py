@@ -26,7 +26,7 @@ SHELLS = "/etc/shells"
 _NO_LOGIN = ("nologin", "false")
 _CREDENTIALS = struct.Struct("iII")
 _VERBS = ("status", "enroll", "recovery", "remove")
-_QR = (None, "utf8", "ascii", "none")
+_QR = (None, *enrolment.STYLES)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

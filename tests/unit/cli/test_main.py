@@ -27,7 +27,7 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 FORMS = {
     "init": ["--anew"],
     "migrate": [],
-    "enroll": ["USER", "--label L", "--qr {utf8,ascii,none}", "--no-confirm", "--json"],
+    "enroll": ["USER", "--label L", "--qr {utf8,utf8-light,ascii,ascii-light,none}", "--no-confirm", "--json"],
     "confirm": ["USER"],
     "status": ["USER*", "--json"],
     "reset": ["USER", "--label L", "--yes"],

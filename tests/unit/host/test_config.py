@@ -299,7 +299,7 @@ def test_a_rule_is_as_strict(line: str) -> None:
         ('networks = ["::ffff:10.0.0.0/104"]', "'::ffff:10.0.0.0/104' is an IPv4 network in the form of IPv6"),
         ('keys = ["any", "SHA256:short"]', "'SHA256:short' is no fingerprint: after SHA256: come 43 characters"),
         (f'keys = ["ca:SHA256:{"A" * 43}="]', "is no fingerprint: after SHA256: come 43 characters"),
-        ('keys = ["MD5:00"]', "'MD5:00' is neither \"any\", \"certificate\", a key"),
+        ('keys = ["MD5:00"]', '\'MD5:00\' is neither "any", "certificate", a key'),
     ],
 )
 def test_the_one_that_is_wrong_in_a_list_is_named_with_what_is_wrong(line: str, flaw: str) -> None:
