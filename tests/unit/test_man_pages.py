@@ -121,3 +121,12 @@ def test_the_page_of_the_configuration_has_the_defaults() -> None:
         default = getattr(Enrollment(), key)
         said = json.loads(default_in(text))
         assert default in (said, duration(said))
+
+
+def test_how_to_get_back_in_is_found_from_every_page_and_from_the_readme() -> None:
+    installed = "/usr/share/doc/pam-totp/recovery.md.gz"
+    pages = sorted((CHECKOUT / "docs/man").iterdir())
+    assert [page.name for page in pages if f"Pa {installed}" not in page.read_text(encoding="utf-8")] == []
+    assert "docs/*.md" in (CHECKOUT / "debian/docs").read_text(encoding="ascii").split()
+    readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    assert "(docs/recovery.md)" in readme.partition("Getting back in")[2].partition("## The two variants")[0]
