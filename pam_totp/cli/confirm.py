@@ -67,6 +67,7 @@ def _offer_recovery_codes(user: User, paths: Paths) -> None:
         return
     try:
         if common.sure("Print recovery codes too, for the day the phone is gone? [y/N] "):
+            print("Each works once, in the place of a code. They are not shown again:\n", flush=True)
             recovery.issue(user.name, paths)
             return
     except KeyboardInterrupt:

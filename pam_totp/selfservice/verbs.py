@@ -20,6 +20,8 @@ from pam_totp.login.attempt import Attempt, Outcome, duration, joined, refusal
 
 # What the log calls it, and whom wrong codes are charged to.
 SERVICE = "self"
+# How long a connection lasts, and all that is done in it.
+SECONDS = 600
 # What policy is asked about a first enrolment: a login there, of which neither the address nor the keys are known.
 _LOGIN = "sshd"
 
@@ -34,6 +36,10 @@ class Visit(Attempt):
     """One user's visit. The attempt's request names the user and this service, and nothing else is known."""
 
     __slots__ = ()
+
+    def seconds_in_all(self) -> int:
+        """How long a connection lasts."""
+        return SECONDS
 
     def facts(self, account: Account, accounts: Accounts) -> Facts:
         """What policy decides on."""

@@ -21,7 +21,7 @@ DIST = CHECKOUT / "dist"
 # The command and the logic; the module that PAM loads.
 PACKAGES = ("pam-totp_*_all.deb", "libpam-totp_*.deb")
 SOURCES = ("LICENSE", "pyproject.toml", "README.md", "config", "debian", "docs", "pam_totp")
-# Between two releases the sources have these versions, for Debian and for Python; each build has its own in their place.
+# Between two releases the sources have these versions, for Debian and for Python; each build has its own instead.
 NEXT = re.compile(r"\b(?P<next>\d+\.\d+\.\d+)(?P<dev>~dev0|\.dev0)\b")
 NAMED = ("debian/changelog", "pyproject.toml", "pam_totp/__init__.py")
 

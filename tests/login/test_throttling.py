@@ -40,7 +40,7 @@ def test_after_three_wrong_codes_the_user_is_not_asked_but_told_how_long_to_wait
 
 
 def test_a_client_that_tries_again_by_itself_is_told_once(host: Host) -> None:
-    """ssh tries a method three times, and sshd begins it anew each time; unless it asks for a password, nobody notices."""
+    """ssh tries a method three times, and sshd begins it anew each time; with a key nobody types between."""
     by_key = host.variant == "key-and-code"
     alice, bob = host.person(), host.person(enrolled=False)
     alice.fail()

@@ -179,7 +179,7 @@ def test_where_pam_asks_already_no_installation_says_that_no_login_has_changed(b
     secret = enroll(bare, alice)
     bare.sh("mkdir /root/backup && cp -a /etc/pam-totp/key /var/lib/pam-totp /root/backup")
     assert apt(bare, "purge", "pam-totp", "libpam-totp", PAM_TOTP_REMOVE="force").returncode == 0
-    bare.sh("install -d -m 700 /etc/pam-totp && cp -a /root/backup/key /etc/pam-totp && cp -a /root/backup/pam-totp /var/lib")
+    bare.sh("install -d -m 700 /etc/pam-totp; cd /root/backup && cp -a key /etc/pam-totp && cp -a pam-totp /var/lib")
     said = apt(bare, "install", *DEBS).stdout
     assert "PAM asks it already" in said
     assert "\n/etc/pam.d/sshd\n" in said
