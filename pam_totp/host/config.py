@@ -29,6 +29,7 @@ class Config:
     window      steps accepted on either side of the expected one, 0 to 10
     max_drift   how far an authenticator's learned drift may go, 0 to 20 steps
     lock_after  failures in a row that lock an account, 10 to 1000
+    refusals    how many of the latest refusals the cache keeps, 16 to 100,000
     unenrolled  what happens to whoever has not finished enrolment: "skip" (not asked), "enroll" (at the prompt),
                 "invite" (at the prompt, with an invitation code), "deny", or "deadline" (the table below says when)
     issuer      the name shown in the app, up to 64 printable characters without a colon; empty: the host's name
@@ -51,6 +52,7 @@ class Config:
         "obsolete",
         "prompt",
         "qr",
+        "refusals",
         "remember",
         "rules",
         "self_enroll",
@@ -63,6 +65,7 @@ class Config:
         self.window = 1
         self.max_drift = 10
         self.lock_after = 100
+        self.refusals = 256
         self.unenrolled = "skip"
         self.issuer = ""
         self.qr = "auto"
@@ -359,6 +362,7 @@ _GENERAL: dict[str, Check] = {
     "window": _integer(0, 10),
     "max_drift": _integer(0, 20),
     "lock_after": _integer(10, 1000),
+    "refusals": _integer(16, 100_000),
     "unenrolled": _UNENROLLED,
     "issuer": _text(0, LONGEST_ISSUER, without=":"),
     "qr": _choice("auto", "utf8", "utf8-light", "ascii", "ascii-light", "none"),

@@ -225,7 +225,7 @@ def _told(visit: Visit, outcome: Outcome) -> bool:
     if not good:
         try:
             with Accounts(visit.paths) as accounts:
-                accounts.record_event(int(visit.clock().wall), outcome.account, text)
+                accounts.record_event(int(visit.clock().wall), outcome.account, text, visit.config.refusals)
         except CacheError:
             pass  # for pam-totp status only; it is in the log
     if outcome.message:
