@@ -246,9 +246,7 @@ class Store:
         with self.transaction():
             (number,) = self.execute("SELECT max(number) FROM event")[0]
             number = (number if isinstance(number, int) else 0) + 1
-            self.execute(
-                "INSERT OR REPLACE INTO event VALUES (?, ?, ?, ?, ?)", number % size, number, time, name, line
-            )
+            self.execute("INSERT OR REPLACE INTO event VALUES (?, ?, ?, ?, ?)", number % size, number, time, name, line)
             # Those of a larger ring, and what an enlarged one has kept for too long.
             self.execute("DELETE FROM event WHERE slot >= ? OR (number > 0 AND number <= ?)", size, number - size)
 
