@@ -28,6 +28,8 @@ NOT_ASKED = Wanted(asked=False, ok=True, reason="skipped not-enrolled")
 
 USE = """
 pam-totp setup --variant "${1%%-*}" --yes
+# It is reloaded, which this slow box takes a moment for: a restart is over once it listens.
+systemctl restart ssh
 """
 # carol and dave, as the Vagrantfile makes its users; strangers' keys for those whom somebody guesses at.
 PEOPLE = """
