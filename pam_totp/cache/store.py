@@ -241,7 +241,7 @@ class Store:
         self.schema = SCHEMA_VERSION
 
     def record_event(self, time: int, name: str, line: str, size: int = 0) -> None:
-        """Write one refusal over the oldest one of the ring, which has this size. ``time`` in seconds since the epoch."""
+        """Write one refusal over the oldest one of the ring, of this size. ``time`` in seconds since the epoch."""
         size = size or EVENTS
         with self.transaction():
             (number,) = self.execute("SELECT max(number) FROM event")[0]
