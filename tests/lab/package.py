@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -20,6 +21,9 @@ DIST = CHECKOUT / "dist"
 # The command and the logic; the module that PAM loads.
 PACKAGES = ("pam-totp_*_all.deb", "libpam-totp_*.deb")
 SOURCES = ("LICENSE", "pyproject.toml", "README.md", "config", "debian", "docs", "pam_totp")
+# Between two releases the sources have these versions, for Debian and for Python; each build has its own instead.
+NEXT = re.compile(r"\b(?P<next>\d+\.\d+\.\d+)(?P<dev>~dev0|\.dev0)\b")
+NAMED = ("debian/changelog", "pyproject.toml", "pam_totp/__init__.py")
 
 
 # The distribution's own programs build them, whatever else is on this machine; without packages of debugging symbols.
@@ -44,7 +48,7 @@ def debs() -> tuple[Path, ...]:
     _give_to_owner(DIST)
     with cache.locked(DIST / ".lock"):
         files = _files()
-        key = cache.digest(*(part for file in files for part in _content(file)))
+        key = cache.digest(identity(CHECKOUT), *(part for file in files for part in _content(file)))
         kept = DIST / ".sources"
         if (
             kept.is_file()
@@ -93,10 +97,35 @@ def _content(file: Path) -> tuple[str, bytes]:
 
 
 def copy(tree: Path) -> None:
-    """Copy what the package is made of."""
+    """Copy what the package is made of, and give it the version of this build."""
     for file in _files():
         (tree / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(CHECKOUT / file, tree / file)
+    count, _, rest = identity(CHECKOUT).partition(".")
+    versions = {"~dev0": f"~git{count}.{rest}", ".dev0": f".dev{count}+g{rest}"}
+    for name in NAMED:
+        text = (tree / name).read_text(encoding="utf-8")
+        named = NEXT.sub(lambda found: found["next"] + versions[found["dev"]], text, count=1)
+        (tree / name).write_text(named, encoding="utf-8")
+
+
+def identity(checkout: Path) -> str:
+    """What tells this build from others: COUNT.HASH of the latest commit that changed what the package is made of.
+
+    Then a digest, where some of that is not committed.
+    """
+    git = ["git", "-c", f"safe.directory={checkout}", "-C", str(checkout)]
+
+    def ask(*words: str) -> str:
+        return subprocess.run([*git, *words], check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout.strip()
+
+    commit = ask("log", "-1", "--format=%H", "--", *SOURCES)
+    found = f"{ask('rev-list', '--count', commit)}.{commit[:7]}"
+    if not ask("status", "--porcelain", "--", *SOURCES):
+        return found
+    untracked = ask("ls-files", "--others", "--exclude-standard", "--", *SOURCES).splitlines()
+    changes = [ask("diff", "HEAD", "--", *SOURCES), *(str((checkout / name).read_bytes()) for name in untracked)]
+    return f"{found}.m{cache.digest(*changes)[:7]}"
 
 
 def build(directory: Path, environment: Mapping[str, str] = ENVIRONMENT) -> tuple[Path, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -45,6 +47,53 @@ def test_a_second_build_is_the_same_to_the_byte(debs: tuple[Path, ...], tmp_path
     assert [each.read_bytes() for each in again] == [each.read_bytes() for each in debs]
 
 
+def test_each_build_has_a_version_of_its_own(debs: tuple[Path, ...], tmp_path: Path) -> None:
+    count, _, rest = package.identity(package.CHECKOUT).partition(".")
+    [version] = {subprocess.check_output(["dpkg-deb", "-f", deb, "Version"], encoding="ascii").strip() for deb in debs}
+    assert version == f"0.2.0~git{count}.{rest}"
+    for other in ("0.1.0", "0.2.0~dev0", f"0.2.0~git{int(count) - 1}.fffffff"):
+        subprocess.run(["dpkg", "--compare-versions", other, "lt", version], check=True)
+    subprocess.run(["dpkg", "--compare-versions", version, "lt", "0.2.0"], check=True)
+    subprocess.run(["dpkg-deb", "-x", debs[0], tmp_path], check=True)
+    module = (tmp_path / "usr/lib/python3/dist-packages/pam_totp/__init__.py").read_text("utf-8")
+    assert f'__version__ = "0.2.0.dev{count}+g{rest}"\n' in module
+
+
+def test_what_is_changed_or_committed_is_another_build(tmp_path: Path) -> None:
+    def commit() -> None:
+        for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "another"]):
+            subprocess.run(
+                ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", *words], cwd=tmp_path, check=True
+            )
+
+    def write(name: str, text: str) -> None:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="ascii")
+
+    write("config/old", "old\n")
+    commit()
+    found = [package.identity(tmp_path)]
+    for name, text in (("config/new", "one\n"), ("config/new", "another\n"), ("config/old", "new\n")):
+        write(name, text)
+        found.append(package.identity(tmp_path))
+    commit()
+    found.append(package.identity(tmp_path))
+    assert len(set(found)) == len(found)
+    assert [re.sub(r"[0-9a-f]{7}", "H", each) for each in found] == ["1.H", *["1.H.mH"] * 3, "2.H"]
+    # What the package is not made of is of no consequence.
+    write("tests/new", "")
+    commit()
+    assert package.identity(tmp_path) == found[-1]
+
+
+def test_the_units_are_in_the_same_place_wherever_it_is_built(debs: tuple[Path, ...]) -> None:
+    listing = subprocess.check_output(["dpkg-deb", "-c", debs[0]], encoding="utf-8")
+    kinds = ("service", "socket", "path", "timer")
+    units = {path.name for kind in kinds for path in (package.CHECKOUT / "debian").glob(f"pam-totp-*.{kind}")}
+    assert set(re.findall(r" \./usr/lib/systemd/system/(\S+)$", listing, re.MULTILINE)) == units
+    assert " ./lib/" not in listing
+
+
 def test_lintian_finds_nothing(debs: tuple[Path, ...]) -> None:
     said = subprocess.run([*LINTIAN, *debs], check=False, stdout=subprocess.PIPE, encoding="utf-8")
     assert (said.returncode, said.stdout) == (0, "")
@@ -55,6 +104,32 @@ def test_each_suite_builds_it_and_its_lintian_finds_nothing(workshop: Machine) -
     workshop.sh("cd /root/pam-totp && dpkg-buildpackage --unsigned-source --unsigned-changes", timeout=180)
     said = workshop.sh('"$@" /root/*.changes', *LINTIAN, *EXPLAINED[workshop.suite], check=False, timeout=120)
     assert (said.returncode, said.stdout) == (0, "")
+
+
+@pytest.mark.full
+def test_what_is_built_here_is_upgraded_to_what_each_suite_builds_without_a_warning(
+    workshop: Machine, base_root: Root, debs: tuple[Path, ...]
+) -> None:
+    """Debian 12 and 13 put units in different places, which are the same."""
+    script = """
+        set -e
+        cp -r /root/pam-totp /root/newer && cd /root/newer
+        sed -i '1s/(\\(.*\\))/(\\1+newer)/' debian/changelog
+        DEB_BUILD_OPTIONS=noautodbgsym dpkg-buildpackage --build=binary --unsigned-source --unsigned-changes
+        base64 ../pam-totp_*+newer_all.deb >/root/newer.0
+        base64 ../libpam-totp_*+newer_*.deb >/root/newer.1
+    """
+    workshop.sh(script, timeout=180)
+    with Machine(base_root) as machine:
+        for number, deb in enumerate(debs):
+            machine.write(f"/root/old.{number}.deb", deb.read_bytes())
+            machine.write(f"/root/new.{number}.deb", base64.b64decode(workshop.read(f"/root/newer.{number}")))
+        install = "apt-get -q -y --no-install-recommends -o Dpkg::Use-Pty=0 install /root/$1.0.deb /root/$1.1.deb 2>&1"
+        for which in ("old", "new"):
+            said = machine.sh(install, which, env={"DEBIAN_FRONTEND": "noninteractive"}, timeout=180).stdout
+            assert "Setting up pam-totp" in said
+            assert "dpkg: warning" not in said
+        assert machine.run(["dpkg", "--verify", "pam-totp", "libpam-totp"]).stdout == ""
 
 
 @pytest.mark.full
