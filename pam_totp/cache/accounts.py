@@ -386,11 +386,11 @@ class Accounts:
         if not self._volatile.write(token, sealed):
             self._volatile.forget(token)
 
-    def record_event(self, time: int, name: str, line: str) -> None:
-        """Note a refusal in the ring of events. Raises CacheError; no decision may depend on it."""
-        self._store.record_event(time, name, line)
+    def record_event(self, time: int, name: str, line: str, size: int = 0) -> None:
+        """Note a refusal in the ring of events (0: of the usual size). Raises CacheError; no decision depends on it."""
+        self._store.record_event(time, name, line, size)
 
-    def events(self, name: str | None, most: int = store.EVENTS) -> list[tuple[int, str]]:
+    def events(self, name: str | None, most: int = -1) -> list[tuple[int, str]]:
         """The latest refusals (seconds since the epoch, line) of a user, or of everybody (None), newest first."""
         return self._store.events(name, most)
 

@@ -240,17 +240,18 @@ class Store:
                 self.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         self.schema = SCHEMA_VERSION
 
-    def record_event(self, time: int, name: str, line: str) -> None:
-        """Write one refusal over the oldest one of the ring. ``time`` in seconds since the epoch."""
+    def record_event(self, time: int, name: str, line: str, size: int = 0) -> None:
+        """Write one refusal over the oldest one of the ring, of this size. ``time`` in seconds since the epoch."""
+        size = size or EVENTS
         with self.transaction():
             (number,) = self.execute("SELECT max(number) FROM event")[0]
             number = (number if isinstance(number, int) else 0) + 1
-            self.execute(
-                "INSERT OR REPLACE INTO event VALUES (?, ?, ?, ?, ?)", number % EVENTS, number, time, name, line
-            )
+            self.execute("INSERT OR REPLACE INTO event VALUES (?, ?, ?, ?, ?)", number % size, number, time, name, line)
+            # Those of a larger ring, and what an enlarged one has kept for too long.
+            self.execute("DELETE FROM event WHERE slot >= ? OR (number > 0 AND number <= ?)", size, number - size)
 
-    def events(self, name: str | None, most: int = EVENTS) -> list[tuple[int, str]]:
-        """The latest refusals (time, line) of ``name``, or of everybody (None), newest first."""
+    def events(self, name: str | None, most: int = -1) -> list[tuple[int, str]]:
+        """The latest refusals (time, line) of ``name``, or of everybody (None), newest first; -1: all that are kept."""
         statement = (
             "SELECT time, line FROM event WHERE number > 0 AND name = coalesce(?, name) ORDER BY number DESC LIMIT ?"
         )

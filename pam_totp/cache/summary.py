@@ -38,8 +38,9 @@ def fields(account: Account, moment: Moment, window: int) -> dict[str, object]:
             for each in account.authenticators
         ],
         "failures": account.ledger.row,
-        "retry_at": rfc3339(moment.wall + left) if left else None,
+        "retry_at": rfc3339(moment.wall + left) if left and not account.ledger.locked else None,
         "last_success": rfc3339(account.ledger.last_success),
+        "recovery_codes": 0 if account.ledger.recovery is None else len(account.ledger.recovery["hashes"]),
     }
 
 

@@ -83,13 +83,16 @@ def parser() -> argparse.ArgumentParser:
             allow_abbrev=False,  # what works today must not mean something else when an option is added
         )
         verb.arguments(each)
-        each.set_defaults(run=verb.run, root=getattr(verb, "ROOT", True), usage=each.format_usage())
+        each.set_defaults(run=verb.run, root=getattr(verb, "ROOT", True), parser=each)
     return top
 
 
 def main(argv: list[str] | None = None, paths: Paths | None = None) -> int:
     """Run one command; returns the exit code. Exits by itself (SystemExit) for --help and usage errors."""
-    arguments = parser().parse_args(_meant(sys.argv[1:] if argv is None else argv))
+    arguments, unknown = parser().parse_known_args(_meant(sys.argv[1:] if argv is None else argv))
+    if unknown:
+        # argparse itself would show the usage of the whole command.
+        arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     paths = paths or Paths()
     if arguments.root and os.geteuid() != paths.owner:
         print("pam-totp: only root may do this: run it with sudo", file=sys.stderr)
@@ -98,7 +101,7 @@ def main(argv: list[str] | None = None, paths: Paths | None = None) -> int:
         code = arguments.run(arguments, paths)
         sys.stdout.flush()
     except UsageError as error:
-        print(f"{arguments.usage}pam-totp: {error}", file=sys.stderr)
+        print(f"{arguments.parser.format_usage()}pam-totp: {error}", file=sys.stderr)
         return error.exit_code
     except PamTotpError as error:
         print(f"pam-totp: {error}", file=sys.stderr)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pam_totp.cache import summary
 from pam_totp.cache.accounts import Accounts
 from pam_totp.errors import UsageError
-from pam_totp.host import users
+from pam_totp.host import terminal, users
 from pam_totp.host.config import date, duration
 from pam_totp.login import log
 
@@ -102,6 +102,19 @@ def record(action: str, account: Account, detail: str = "") -> None:
     """Tell syslog who changed what."""
     by = os.environ.get("SUDO_USER", "root")
     log.send(log.NOTICE, "pam-totp", log.line(user=account.name, action=action, by=by, detail=detail))
+
+
+def qr_style(asked: str | None) -> str:
+    """How to draw a QR code here (``factors.enroll.qr``): as asked for, or as suits the terminal.
+
+    A terminal that cannot show blocks gets plain characters in any case: it would show escapes.
+    """
+    style = asked or "utf8"
+    if asked is None and sys.stdout.isatty() and terminal.light_background():
+        style = "utf8-light"
+    if (sys.stdout.encoding or "").lower().replace("-", "") != "utf8":
+        style = style.replace("utf8", "ascii")
+    return style
 
 
 def duration_argument(text: str) -> int:

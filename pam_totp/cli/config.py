@@ -203,7 +203,7 @@ def _report(config: Config, paths: Paths) -> int:
         print(line)
     if not code:
         count = "1 rule" if len(config.rules) == 1 else f"{len(config.rules)} rules"
-        print(f"{paths.config}: good ({count})")
+        print(f"{paths.config}: good ({count})" if config.found else f"no {paths.config}: the defaults hold")
     return code
 
 

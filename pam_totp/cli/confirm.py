@@ -8,8 +8,9 @@ from __future__ import annotations
 import sys
 
 from pam_totp.cache.accounts import Accounts
-from pam_totp.cli import common
+from pam_totp.cli import common, recovery
 from pam_totp.factors import enroll, otp
+from pam_totp.factors import recovery as recovery_codes
 from pam_totp.host import config as configuration
 from pam_totp.host.clock import now
 
@@ -51,10 +52,27 @@ def ask_until_right(user: User, paths: Paths, config: Config) -> int:
         problem = "six digits, please" if code is None else _try(user, paths, config, code)
         if problem is None:
             print(f"{user.name} is enrolled: log in with the next code.")
+            _offer_recovery_codes(user, paths)
             return 0
         print(f"pam-totp: {problem}", file=sys.stderr)
         if problem == GONE:
             return 1
+
+
+def _offer_recovery_codes(user: User, paths: Paths) -> None:
+    """At a terminal, where the user has none yet. Who breaks off wants none: the enrolment is done."""
+    with Accounts(paths) as accounts:
+        account = accounts.find(user)
+    if not sys.stdin.isatty() or not recovery_codes.due(account.ledger):
+        return
+    try:
+        if common.sure("Print recovery codes too, for the day the phone is gone? [y/N] "):
+            print("Each works once, in the place of a code. They are not shown again:\n", flush=True)
+            recovery.issue(user.name, paths)
+            return
+    except KeyboardInterrupt:
+        print()
+    print(f"Later: pam-totp recovery {user.name}")
 
 
 def _try(user: User, paths: Paths, config: Config, code: str) -> str | None:

@@ -38,7 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="L",
         help="name of the authenticator (default: %(default)s); one with the same label is replaced when confirmed",
     )
-    parser.add_argument("--qr", choices=("utf8", "ascii", "none"), default="utf8", help="how to draw the QR code")
+    parser.add_argument("--qr", choices=enrolment.STYLES, help="how to draw the QR code (default: as the terminal is)")
     parser.add_argument("--no-confirm", action="store_true", help="leave it pending: pam-totp confirm activates it")
     parser.add_argument("--replace", action="store_true", help="void one that is pending already, without asking")
     parser.add_argument("--json", action="store_true", help="print one JSON document (needs --no-confirm)")
@@ -115,12 +115,9 @@ def _identifier(authenticator: Authenticator | None) -> str | None:
     return None if authenticator is None else authenticator.identifier
 
 
-def _picture(uri: str, style: str) -> str:
-    # A terminal that cannot show blocks would print escapes, and a line that wraps does not scan; the key and the URI
-    # below the picture are always there.
-    if style == "utf8" and (sys.stdout.encoding or "").lower().replace("-", "") != "utf8":
-        style = "ascii"
-    picture = enrolment.qr(uri, style)
+def _picture(uri: str, style: str | None) -> str:
+    # A line that wraps does not scan; the key and the URI below the picture are always there.
+    picture = enrolment.qr(uri, common.qr_style(style))
     if sys.stdout.isatty() and len(picture.partition("\n")[0]) > shutil.get_terminal_size().columns:
         return "(the terminal is too narrow for the QR code: make it wider, or type the key)"
     return picture

@@ -5,6 +5,7 @@ Without --key, for a login without a public key; without --rhost, from an addres
 
 from __future__ import annotations
 
+import ipaddress
 import json
 
 from pam_totp.cache.accounts import Accounts
@@ -37,7 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """USER [--service S] [--rhost IP] [--key FILE] [--json]."""
     common.user_argument(parser)
     parser.add_argument("--service", default="sshd", metavar="S", help="PAM service (default: %(default)s)")
-    parser.add_argument("--rhost", default="", metavar="IP", help="the client's address, or the name that sshd reports")
+    parser.add_argument("--rhost", default="", metavar="IP", help="the client's address")
     parser.add_argument(
         "--key", default="", metavar="FILE", help="the public key or certificate that passes, a .pub file"
     )
@@ -48,6 +49,8 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     """Explain."""
     config = configuration.load(paths.config, paths.owner)
     user = common.known_user(arguments.user)
+    if arguments.rhost:
+        _require_an_address(arguments.rhost)
     auth_info = _auth_info(arguments.key) if arguments.key else ""
     request = Request(arguments.user, arguments.service, arguments.rhost, auth_info)
     moment = now()
@@ -79,6 +82,16 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
         told = [f"{name} {policy.told(name, holds, facts)}" for name, holds in each.items()]
         print(f"  rule {number}: {'; '.join(told) or 'no condition'}")
     return 0
+
+
+def _require_an_address(text: str) -> None:
+    """Make sure that it is one. Raises UsageError."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        raise UsageError(
+            f"--rhost {text!r} is no address: write one like 192.0.2.7; without --rhost, what holds for a name is shown"
+        ) from None
 
 
 def _auth_info(path: str) -> str:

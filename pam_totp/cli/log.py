@@ -52,6 +52,8 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
         if not arguments.follow:
             raise
         return 0
+    if not shown:
+        print(f"pam-totp: nothing of that kind since {common.rfc3339(since)}: see --since", file=sys.stderr)
     return 0 if shown else 1
 
 

@@ -11,6 +11,7 @@ import socket
 import struct
 import sys
 
+from pam_totp.cli import common
 from pam_totp.errors import UsageError
 from pam_totp.factors import enroll as enrolment
 from pam_totp.selfservice import wire
@@ -31,7 +32,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "action", choices=("status", "enroll", "recovery", "remove"), help="what to do with your own authenticators"
     )
     parser.add_argument("--label", metavar="L", help="name of the authenticator to set up or remove")
-    parser.add_argument("--qr", choices=("utf8", "ascii", "none"), help="how to draw the QR code")
+    parser.add_argument("--qr", choices=enrolment.STYLES, help="how to draw the QR code (default: as the terminal is)")
     parser.add_argument("--json", action="store_true", help="status: print one JSON document")
 
 
@@ -70,8 +71,9 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _talk(channel: wire.Channel, arguments: argparse.Namespace) -> int:
     qr = arguments.qr
-    if qr is None and (sys.stdout.encoding or "").lower().replace("-", "") != "utf8":
-        qr = "ascii"
+    if qr is None and arguments.action == "enroll":
+        # What suits most terminals is for the host's configuration to say.
+        qr = None if (style := common.qr_style(None)) == "utf8" else style
     columns = shutil.get_terminal_size((0, 0)).columns if sys.stdout.isatty() else 0
     channel.send(verb=arguments.action, label=arguments.label, qr=qr, columns=columns, json=arguments.json)
     while message := channel.receive(wire.TELL, wire.ASK, wire.DONE):

@@ -35,7 +35,7 @@ _LOGINS = {
     "invite": "enrols, invited",
     "refuse": "refused ({reason})",
 }
-_HEAD = ("USER", "STATE", "AUTHENTICATORS", "ENROLLED", "LAST LOGIN", "FAILURES", "WAIT")
+_HEAD = ("USER", "STATE", "AUTHENTICATORS", "ENROLLED (UTC)", "LAST LOGIN (UTC)", "FAILURES", "WAIT")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -139,6 +139,7 @@ def _row(account: Account, moment: Moment, window: int) -> tuple[str, ...]:
     labels = [each.label + (" (pending)" if each.state != "active" else "") for each in account.authenticators]
     created = [each.created for each in account.authenticators]
     wait = summary.wait(account, moment, window)
+    waiting = duration(wait) if wait else "-"
     return (
         account.name + _strange(account),
         summary.state(account, moment),
@@ -146,7 +147,7 @@ def _row(account: Account, moment: Moment, window: int) -> tuple[str, ...]:
         common.minute(min(created, default=None)),
         common.minute(account.ledger.last_success),
         str(account.ledger.row),
-        duration(wait) if wait else "-",
+        "locked" if account.ledger.locked else waiting,
     )
 
 

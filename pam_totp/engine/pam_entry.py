@@ -220,12 +220,17 @@ def _record(name: str, text: str) -> None:
     """Keep the refusal for ``pam-totp status``; best effort, the decision is made and logged."""
     from pam_totp.cache.accounts import Accounts
     from pam_totp.errors import PamTotpError
-    from pam_totp.host import clock
+    from pam_totp.host import clock, config
     from pam_totp.host.paths import Paths
 
+    paths = Paths()
+    try:
+        size = config.load(paths.config, paths.owner).refusals
+    except PamTotpError:
+        size = 0
     try:
         # Whoever was refused has waited long enough, perhaps for this very lock.
-        with Accounts(Paths(), patience=1.0) as accounts:
-            accounts.record_event(int(clock.now().wall), name, text)
+        with Accounts(paths, patience=1.0) as accounts:
+            accounts.record_event(int(clock.now().wall), name, text, size)
     except PamTotpError:
         pass

@@ -18,6 +18,7 @@ from pam_totp.factors import otp
 
 DEFAULT_LABEL = "phone"
 LONGEST_LABEL = 32
+STYLES = ("utf8", "utf8-light", "ascii", "ascii-light", "none")
 QUIET_ZONE = 2
 # Plain characters take twice the width, and this is what lets a usual URI fit 80 columns.
 NARROW_QUIET_ZONE = 1
@@ -148,22 +149,22 @@ def uri(account: Account, authenticator: Authenticator, config: Config) -> str:
 def qr(text: str, style: str) -> str:
     """A QR code as lines of text: "utf8" or "auto" (two modules a character), "ascii", or "none" (empty).
 
-    Dark modules are drawn as blanks on light blocks, so it scans from a dark terminal, where light text is light; most
-    scanners also take the inverse.
+    What is light is drawn, so that it scans from a dark terminal, where text is light. "utf8-light" and "ascii-light"
+    are for a light terminal, where text is dark: what is dark is drawn. Most scanners take either.
     """
     if style == "none":
         return ""
-    border = NARROW_QUIET_ZONE if style == "ascii" else QUIET_ZONE
-    matrix = [list(row) for row in segno.make(text, error="l", micro=False).matrix_iter(border=border)]
-    if style == "ascii":
-        return "\n".join("".join("  " if dark else "##" for dark in row) for row in matrix)
-    if len(matrix) % 2:
-        matrix.append([False] * len(matrix[0]))
-    blocks = {(0, 0): "█", (0, 1): "▀", (1, 0): "▄", (1, 1): " "}
-    pairs = zip(matrix[::2], matrix[1::2], strict=True)
-    return "\n".join(
-        "".join(blocks[bool(top), bool(bottom)] for top, bottom in zip(*pair, strict=True)) for pair in pairs
-    )
+    plain, light = style.startswith("ascii"), style.endswith("-light")
+    border = NARROW_QUIET_ZONE if plain else QUIET_ZONE
+    matrix = segno.make(text, error="l", micro=False).matrix_iter(border=border)
+    drawn = [[bool(dark) == light for dark in row] for row in matrix]
+    if plain:
+        return "\n".join("".join("##" if each else "  " for each in row) for row in drawn)
+    if len(drawn) % 2:
+        drawn.append([not light] * len(drawn[0]))
+    blocks = {(True, True): "█", (True, False): "▀", (False, True): "▄", (False, False): " "}
+    pairs = zip(drawn[::2], drawn[1::2], strict=True)
+    return "\n".join("".join(blocks[halves] for halves in zip(*pair, strict=True)) for pair in pairs)
 
 
 def modules(text: str) -> list[list[bool]]:

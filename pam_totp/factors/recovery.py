@@ -90,6 +90,12 @@ def left(ledger: Ledger) -> int:
     return 0 if ledger.recovery is None else len(ledger.recovery["hashes"])
 
 
+def voided(ledger: Ledger) -> str:
+    """What new codes make void, in words; empty where that is nothing. For the ledger as it was before ``issue``."""
+    count = left(ledger)
+    return f"{count} earlier recovery code{' is' if count == 1 else 's are'} void now." if count else ""
+
+
 def due(ledger: Ledger) -> bool:
     """Whether the user needs new ones: none are left, or they were never acknowledged."""
     return ledger.recovery is None or not ledger.recovery["hashes"] or not ledger.recovery["shown"]

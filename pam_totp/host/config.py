@@ -29,10 +29,12 @@ class Config:
     window      steps accepted on either side of the expected one, 0 to 10
     max_drift   how far an authenticator's learned drift may go, 0 to 20 steps
     lock_after  failures in a row that lock an account, 10 to 1000
+    refusals    how many of the latest refusals the cache keeps, 16 to 100,000
     unenrolled  what happens to whoever has not finished enrolment: "skip" (not asked), "enroll" (at the prompt),
                 "invite" (at the prompt, with an invitation code), "deny", or "deadline" (the table below says when)
     issuer      the name shown in the app, up to 64 printable characters without a colon; empty: the host's name
-    qr          how QR codes are drawn at the prompt: "auto", "utf8", "ascii", "none"
+    qr          how QR codes are drawn at the prompt: "auto", "utf8", "ascii", "none"; for light terminals "utf8-light",
+                "ascii-light"
     self_enroll  whether un-enrolled users may enrol through the self-service; None: where policy has them enrol
     remember    seconds for which a client with the same key and address is not asked again; 0: never
     enrollment  the table [enrollment]
@@ -50,6 +52,7 @@ class Config:
         "obsolete",
         "prompt",
         "qr",
+        "refusals",
         "remember",
         "rules",
         "self_enroll",
@@ -62,6 +65,7 @@ class Config:
         self.window = 1
         self.max_drift = 10
         self.lock_after = 100
+        self.refusals = 256
         self.unenrolled = "skip"
         self.issuer = ""
         self.qr = "auto"
@@ -254,7 +258,7 @@ def _fill(target: Config | Enrollment | Rule, table: dict[str, Any], checks: dic
             raise ConfigError(f"{where}: unknown key {key!r}; allowed are {known}")
         allowed, check = checks[key]
         if not check(value):
-            raise ConfigError(f"{where}: {key} must be {allowed}, not {_shown(value)}")
+            raise ConfigError(f"{where}: {key} must be {allowed}{_flaw(key, value) or f', not {_shown(value)}'}")
         if key in _OBSOLETE:
             continue
         if checks[key] in _DURATIONS:
@@ -268,6 +272,14 @@ def _fill(target: Config | Enrollment | Rule, table: dict[str, Any], checks: dic
         elif key in ("enrollment", "rule"):
             continue  # a table of its own
         setattr(target, key, value)
+
+
+def _flaw(key: str, value: object) -> str:
+    """What is wrong with one element of a list that is wrong, where there is more to say than what is allowed."""
+    look = {"networks": _network_flaw, "keys": _key_flaw}.get(key)
+    if look is None or not isinstance(value, list):
+        return ""
+    return next((f"; {flaw}" for each in value if isinstance(each, str) and (flaw := look(each))), "")
 
 
 def _shown(value: object) -> str:
@@ -335,6 +347,33 @@ def _network(text: str) -> IPv4Network | IPv6Network | None:
     return None if network.version == 6 and network.subnet_of(mapped) else network
 
 
+def _network_flaw(text: str) -> str:
+    import ipaddress
+
+    if _network(text) is not None:
+        return ""
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return f"{text!r} is no network: write one like 10.0.0.0/8 or fd00::/8, or an address"
+    address = ipaddress.ip_address(text.partition("/")[0])
+    if network.network_address == address:
+        return f"{text!r} is an IPv4 network in the form of IPv6: write it as one of IPv4, like 10.0.0.0/8"
+    return f"{text!r} has host bits set: write {network} for the network, or {address} for that one address"
+
+
+def _key_flaw(text: str) -> str:
+    if _known_key(text):
+        return ""
+    if text.startswith(("SHA256:", "ca:SHA256:")):
+        return f"{text!r} is no fingerprint: after SHA256: come 43 characters; ssh-keygen -l -f KEY.pub prints them"
+    return f'{text!r} is neither "any", "certificate", a key "SHA256:..." nor a CA "ca:SHA256:..."'
+
+
+def _known_key(text: str) -> bool:
+    return text in ("any", "certificate") or re.fullmatch(r"(ca:)?SHA256:[A-Za-z0-9+/]{43}", text) is not None
+
+
 _UNENROLLED = _choice("skip", "enroll", "invite", "deny", "deadline")
 _REMEMBER = _or_never(_duration(60, 30 * DAY, "1m", "30d"))
 _PERIOD = _duration(DAY, 365 * DAY, "1d", "365d")
@@ -349,9 +388,10 @@ _GENERAL: dict[str, Check] = {
     "window": _integer(0, 10),
     "max_drift": _integer(0, 20),
     "lock_after": _integer(10, 1000),
+    "refusals": _integer(16, 100_000),
     "unenrolled": _UNENROLLED,
     "issuer": _text(0, LONGEST_ISSUER, without=":"),
-    "qr": _choice("auto", "utf8", "ascii", "none"),
+    "qr": _choice("auto", "utf8", "utf8-light", "ascii", "ascii-light", "none"),
     "self_enroll": ("true or false", lambda value: isinstance(value, bool)),
     "remember": _REMEMBER,
     "enrollment": ("a table: write [enrollment] on a line of its own", lambda value: isinstance(value, dict)),
@@ -376,7 +416,7 @@ _RULE: dict[str, Check] = {
     "networks": _list('networks like "10.0.0.0/8" or "fd00::/8"', lambda text: _network(text) is not None),
     "keys": _list(
         'words: "any", "certificate", a key "SHA256:..." or a CA "ca:SHA256:..."',
-        lambda key: key in ("any", "certificate") or re.fullmatch(r"(ca:)?SHA256:[A-Za-z0-9+/]{43}", key) is not None,
+        _known_key,
     ),
     "enrolled_within": _WITHIN,
     "mfa": _choice("require", "skip"),

@@ -124,6 +124,18 @@ class Attempt:
             facts.client = accounts.sealer.token(client, "client")
         return facts
 
+    def seconds_in_all(self) -> int:
+        """How long the user has, from the beginning of the connection; 0 where that is not known, or for ever."""
+        if self.request.service != "sshd":
+            return 0
+        from pam_totp.host import sshd
+        from pam_totp.host.programs import ProgramError
+
+        try:
+            return int(sshd.effective()["logingracetime"])
+        except (ProgramError, OSError, KeyError, ValueError):
+            return 0  # it is said where it is known; nothing depends on it
+
     def first_enrolment(self, account: Account, facts: Facts, now: Moment) -> Decision:
         """What a first enrolment needs here (policy.first_enrolment)."""
         from pam_totp.login import policy

@@ -36,7 +36,7 @@ _ISSUED = (
 _NEW_KEY = "Here is another key. Once its first code is right, your administrator's is void.\n"
 _KEPT = (
     "The key is kept once its first code is right. If the connection breaks before\n"
-    "that, delete the key from the app, begin again, and scan the new one.\n\n"
+    "that, delete the key from the app, begin again, and scan the new one.\n"
 )
 
 TYPE_CHECKING = False
@@ -285,13 +285,18 @@ def _key(attempt: Attempt, account: Account, authenticator: Authenticator) -> st
     uri = enrolment.uri(account, authenticator, attempt.config)
     picture = enrolment.qr(uri, attempt.config.qr)
     columns = attempt.conversation.columns or COLUMNS
-    key = f"  key  {enrolment.grouped(enrolment.base32(authenticator.secret))}\n\n{_KEPT}"
+    key = f"  key  {enrolment.grouped(enrolment.base32(authenticator.secret))}\n\n{_KEPT}{_time(attempt)}\n"
     if not picture:
         return f"Type this key into an authenticator app:\n\n{key}"
     if len(picture.partition("\n")[0]) > columns:
         # A line that wraps spoils the picture.
         return f"Type this key into an authenticator app (the QR code would need more than {columns} columns):\n\n{key}"
     return f"Scan this with an authenticator app, or type the key into it:\n\n{picture}\n\n{key}"
+
+
+def _time(attempt: Attempt) -> str:
+    seconds = attempt.seconds_in_all()
+    return f"You have {duration(seconds)} in all, from when you connected.\n" if seconds else ""
 
 
 def _confirm(

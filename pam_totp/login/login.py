@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 
 from pam_totp.cache.accounts import Accounts
-from pam_totp.errors import ConfigError, PamTotpError
+from pam_totp.errors import CacheError, ConfigError, PamTotpError
 from pam_totp.factors import otp, recovery
 from pam_totp.host import config as configuration
 from pam_totp.host import users
-from pam_totp.login import policy
+from pam_totp.login import log, policy
 from pam_totp.login.attempt import (
     NOT_ACCEPTED,
     OUT_OF_ORDER,
@@ -55,6 +55,7 @@ __all__ = [
 LOCKED_ELSEWHERE = "Too many wrong codes: this account is locked for logins from elsewhere. Tell your administrator."
 RECOVERY_PROMPT = "Recovery code: "
 FEW_CODES = 3
+TOLD_FOR = 2  # seconds
 
 
 def attempt(request: Request, arguments: Arguments, paths: Paths, clock: Clock, conversation: Conversation) -> Outcome:
@@ -119,10 +120,26 @@ def _attempt(attempt: Attempt) -> Outcome:
         account = accounts.find(attempt.user)
         facts = attempt.facts(account, accounts)
         decision = policy.decide(account, attempt.config, facts, attempt.clock())
+        told = decision.action == "refuse" and _just_told(attempt, accounts, account.name, decision.reason)
     outcome = _carry_out(attempt, account, facts, decision)
+    if told:
+        outcome.message = ""
     for doubt in decision.doubts:
         outcome.add_detail(doubt)
     return outcome
+
+
+def _just_told(attempt: Attempt, accounts: Accounts, name: str, reason: str) -> bool:
+    """Whether the same refusal, without a question, has just been shown there: ssh tries three times by itself.
+
+    It is about what is shown, never about what is decided.
+    """
+    fields = log.line(rhost=attempt.request.rhost or "-", outcome="refused", reason=reason)
+    try:
+        latest = accounts.events(name, 1)
+    except CacheError:
+        return False
+    return any(0 <= attempt.clock().wall - time < TOLD_FOR and f" {fields} " in f"{line} " for time, line in latest)
 
 
 def _carry_out(attempt: Attempt, account: Account, facts: Facts, decision: Decision) -> Outcome:

@@ -20,13 +20,12 @@ from pam_totp.login import log, login
 from pam_totp.login.attempt import Conversation, Outcome, Request
 from pam_totp.selfservice import verbs, wire
 
-SECONDS = 600
 CONNECTIONS = 3  # of one uid at a time
 SHELLS = "/etc/shells"
 _NO_LOGIN = ("nologin", "false")
 _CREDENTIALS = struct.Struct("iII")
 _VERBS = ("status", "enroll", "recovery", "remove")
-_QR = (None, "utf8", "ascii", "none")
+_QR = (None, *enrolment.STYLES)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def main() -> int:
 
 def serve(connection: socket.socket, paths: Paths, now: Clock) -> None:
     """Do what the user at the other end asks for. Whatever goes wrong is logged, and ends the connection."""
-    channel = wire.Channel(connection, wire.LONGEST_ANSWER, SECONDS)
+    channel = wire.Channel(connection, wire.LONGEST_ANSWER, verbs.SECONDS)
     request = Request("", verbs.SERVICE)
     try:
         try:

@@ -20,6 +20,8 @@ from pam_totp.login.attempt import Attempt, Outcome, duration, joined, refusal
 
 # What the log calls it, and whom wrong codes are charged to.
 SERVICE = "self"
+# How long a connection lasts, and all that is done in it.
+SECONDS = 600
 # What policy is asked about a first enrolment: a login there, of which neither the address nor the keys are known.
 _LOGIN = "sshd"
 
@@ -34,6 +36,10 @@ class Visit(Attempt):
     """One user's visit. The attempt's request names the user and this service, and nothing else is known."""
 
     __slots__ = ()
+
+    def seconds_in_all(self) -> int:
+        """How long a connection lasts."""
+        return SECONDS
 
     def facts(self, account: Account, accounts: Accounts) -> Facts:
         """What policy decides on."""
@@ -52,8 +58,7 @@ def status(visit: Visit, as_json: bool) -> int:
     account, facts = _read(visit)
     now = visit.clock()
     if as_json:
-        fields = summary.fields(account, now, visit.config.window)
-        visit.conversation.tell(json.dumps(fields | {"recovery_codes": recovery.left(account.ledger)}))
+        visit.conversation.tell(json.dumps(summary.fields(account, now, visit.config.window)))
         return 0
     lines = [f"{account.name}: {summary.state(account, now)}"]
     lines += [
@@ -62,10 +67,14 @@ def status(visit: Visit, as_json: bool) -> int:
     if account.active:
         a_day = guesses_a_day(len(account.active), visit.config.window)
         wait = account.ledger.wait(SERVICE, now, a_day)
-        lines.append(f"last accepted code: {summary.minute(account.ledger.last_success)}")
+        last = account.ledger.last_success
+        lines.append("no code was accepted yet" if last is None else f"last accepted code: {summary.minute(last)} UTC")
         lines.append(f"recovery codes left: {recovery.left(account.ledger)}")
         lines += [f"wrong codes since then: {account.ledger.row}"] if account.ledger.row else []
-        lines += [f"the next code is looked at in {duration(wait)}"] if wait else []
+        if account.ledger.locked:
+            lines.append("locked after too many wrong codes: ask your administrator to unlock it")
+        elif wait:
+            lines.append(f"the next code is looked at in {duration(wait)}")
     else:
         lines.append(_first_step(visit.first_enrolment(account, facts, now), account))
     visit.conversation.tell("\n".join(lines))
@@ -128,7 +137,10 @@ def issue_recovery_codes(visit: Visit) -> int:
         return 1
     if not _proven(visit, account, facts):
         return 1
+    account, _ = _read(visit)
     codes = dialogue.issue_recovery_codes(visit, account.name)
+    if codes and (void := recovery.voided(account.ledger)):
+        visit.conversation.tell(void)
     if not codes:
         visit.conversation.tell(dialogue.CHANGED)
         return 1
@@ -213,7 +225,7 @@ def _told(visit: Visit, outcome: Outcome) -> bool:
     if not good:
         try:
             with Accounts(visit.paths) as accounts:
-                accounts.record_event(int(visit.clock().wall), outcome.account, text)
+                accounts.record_event(int(visit.clock().wall), outcome.account, text, visit.config.refusals)
         except CacheError:
             pass  # for pam-totp status only; it is in the log
     if outcome.message:

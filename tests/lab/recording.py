@@ -98,6 +98,8 @@ def _enrolment(machine: Machine, user: User) -> tuple[Window, str]:
         _steady()
         # The code of the step before this one: the next login has that of this one.
         shell.answer(code(secret, time.time() - STEP))
+        shell.expect(r"\[y/N\] ")
+        shell.answer("n")
         return Window(f"{HOST}, as root", _shown(shell, ROOT)), secret
 
 

@@ -136,6 +136,7 @@ def test_an_enrolment_at_the_terminal_counts_from_its_first_right_code_on(host: 
         assert alice.log_in().ok
         terminal.answer(alice.code())
         terminal.expect("is enrolled")
+        terminal.answer("n")  # no recovery codes
         assert terminal.wait() == 0
     assert not alice.log_in().ok
     assert alice.log_in(alice.code(1)).ok

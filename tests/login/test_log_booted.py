@@ -57,16 +57,39 @@ def test_the_log_has_accepted_and_refused_logins_and_no_line_that_a_user_forged(
     assert found == [("alice", "refused", "wrong-code"), ("bob", "skipped", "not-enrolled")]
 
 
+def test_decisions_have_fields_in_the_journal(booted: Booted) -> None:
+    command = ["journalctl", "--output=json", "--no-pager", "_UID=0", "PAM_TOTP_USER=alice", "PAM_TOTP_OUTCOME=refused"]
+    [found] = [json.loads(line) for line in booted.run(command).stdout.splitlines()]
+    assert (found["PAM_TOTP_REASON"], found["PAM_TOTP_SERVICE"], found["SYSLOG_FACILITY"]) == (
+        "wrong-code",
+        "sshd",
+        "10",
+    )
+    assert found["SYSLOG_IDENTIFIER"] in ("sshd", "sshd-session")
+    assert found["MESSAGE"].startswith("pam_totp(sshd:auth): user=alice service=sshd rhost=127.0.0.1 outcome=refused ")
+
+
 def test_the_log_is_of_one_user_of_one_outcome_and_of_a_time(booted: Booted) -> None:
     assert [each["user"] for each in log(booted, "bob")] == ["bob"]
     assert [each["user"] for each in log(booted, "--outcome", "refused", "--since", "1h")] == ["alice"]
     assert log(booted, "mallory") == []
 
 
+def test_the_log_goes_on_with_what_comes(booted: Booted) -> None:
+    booted.sh(
+        "(timeout 60 pam-totp log --follow --json carol >/root/followed 2>&1 </dev/null &) && "
+        "until pgrep -f 'journalctl.*--follow' >/dev/null; do sleep 0.1; done"
+    )
+    carol = booted.user("carol")
+    assert booted.login(carol, password=carol.password).ok
+    line = booted.sh("until grep carol /root/followed; do sleep 0.1; done", timeout=30).stdout
+    assert json.loads(line)["reason"] == "not-enrolled"
+
+
 def test_metrics_count_what_is_in_the_journal(booted: Booted) -> None:
     lines = booted.run(["pam-totp", "metrics"]).stdout.splitlines()
     assert 'pam_totp_recent_decisions{outcome="refused",reason="wrong-code"} 1' in lines
-    assert 'pam_totp_recent_decisions{outcome="skipped",reason="not-enrolled"} 1' in lines
+    assert 'pam_totp_recent_decisions{outcome="skipped",reason="not-enrolled"} 2' in lines  # bob and carol
     assert 'pam_totp_users{state="active"} 1' in lines
     assert lines[-1] == "# EOF"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,6 +37,26 @@ def test_after_three_wrong_codes_the_user_is_not_asked_but_told_how_long_to_wait
     status = host.status(alice)
     assert status["failures"] == 3
     assert status["retry_at"]
+
+
+def test_a_client_that_tries_again_by_itself_is_told_once(host: Host) -> None:
+    """ssh tries a method three times, and sshd begins it anew each time; with a key nobody types between."""
+    by_key = host.variant == "key-and-code"
+    alice, bob = host.person(), host.person(enrolled=False)
+    alice.fail()
+    mark = host.machine.mark()
+    said = {alice: "Too many wrong codes.", bob: "Ask your administrator to enrol you."}
+    with host.config('unenrolled = "deny"'):
+        for person, text in said.items():
+            with host.machine.ssh(person.user, "-o", "NumberOfPasswordPrompts=3", key=by_key) as session:
+                result = session.authenticate(password=None if by_key else person.user.password)
+            assert (result.ok, result.screen.count(text)) == (False, 1), result.screen
+    reasons = [line["reason"] for line in host.decisions(mark)]
+    tries = 3 if by_key else 1
+    assert (reasons.count("throttled"), reasons.count("not-enrolled")) == (tries, tries)
+    # Whoever comes back is told again.
+    time.sleep(2)
+    assert seconds_left(alice.log_in())
 
 
 def test_another_source_of_the_same_user_is_not_held_up(host: Host) -> None:

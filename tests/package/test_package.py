@@ -85,6 +85,7 @@ def test_installing_changes_no_login(bare: Machine) -> None:
 def test_the_first_installation_creates_key_and_cache_and_says_what_comes_next(bare: Machine) -> None:
     said = apt(bare, "install", *DEBS).stdout
     assert "pam-totp enroll USER" in said
+    assert "\npam-totp is installed. No login has changed." in said
     assert "nothing to do" in bare.run(["pam-totp", "init"]).stdout
     again = apt(bare, "install", "--reinstall", *DEBS).stdout
     assert "Setting up pam-totp" in again
@@ -170,6 +171,21 @@ def test_a_host_that_was_purged_by_force_is_not_set_up_anew_by_itself(bare: Mach
     assert apt(bare, "install", *DEBS).returncode == 0
     bare.run(["pam-totp", "init", "--anew"])
     assert bare.login(alice, key=True).ok
+
+
+def test_where_pam_asks_already_no_installation_says_that_no_login_has_changed(bare: Machine) -> None:
+    alice = installed(bare).user("alice")
+    use(bare, "key-and-code")
+    secret = enroll(bare, alice)
+    bare.sh("mkdir /root/backup && cp -a /etc/pam-totp/key /var/lib/pam-totp /root/backup")
+    assert apt(bare, "purge", "pam-totp", "libpam-totp", PAM_TOTP_REMOVE="force").returncode == 0
+    bare.sh("install -d -m 700 /etc/pam-totp; cd /root/backup && cp -a key /etc/pam-totp && cp -a pam-totp /var/lib")
+    said = apt(bare, "install", *DEBS).stdout
+    assert "PAM asks it already" in said
+    assert "\n/etc/pam.d/sshd\n" in said
+    assert "No login has changed" not in said
+    assert bare.login(alice, key=True, code=code(secret)).ok
+    assert not bare.login(alice, key=True).ok
 
 
 def test_an_upgrade_of_a_host_that_lost_key_and_cache_makes_no_new_ones(bare: Machine) -> None:

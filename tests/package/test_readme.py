@@ -88,6 +88,8 @@ def secret(host: Booted, alice: User) -> str:
         session.expect("Code from the app: ")
         found = re.findall(r"[?&]secret=([A-Z2-7]+)", session.screen)[-1]
         session.answer(code(found, time.time() - 30))
+        session.expect(r"recovery codes .* \[y/N\] ")
+        session.answer("n")
         assert session.wait() == 0
     return str(found)
 

@@ -15,7 +15,8 @@ import pytest
 from pam_totp.cache.seal import Sealer
 from pam_totp.cache.store import Store
 from pam_totp.errors import CacheReadOnlyError
-from pam_totp.host import logins, nss
+from pam_totp.host import logins, nss, sshd
+from pam_totp.login import log
 from tests.unit.pretend import ALICE, BOB, MEMORY, Host
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ def passwd(monkeypatch: pytest.MonkeyPatch) -> Passwd:
 
 @pytest.fixture(autouse=True)
 def journal(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
-    """What was sent to syslog: (facility and priority, line)."""
+    """What was sent to syslog: (facility and priority, line). There is no journald, and no sshd, but a test's own."""
+    monkeypatch.setattr(log, "JOURNAL", "/nowhere")
+    monkeypatch.setattr(sshd, "PROGRAM", "/nowhere")
     lines: list[tuple[int, str]] = []
     monkeypatch.setattr(syslog, "openlog", lambda **_: None)
     monkeypatch.setattr(syslog, "syslog", lambda priority, line: lines.append((priority, line)))

@@ -16,8 +16,11 @@ MARGIN = 8  # modules of dark terminal around the code
 LIT = {" ": (0, 0), "▀": (1, 0), "▄": (0, 1), "█": (1, 1)}
 
 
-def scan(picture: str, directory: Path) -> str:
-    """The content of a QR code that is drawn with blocks (a character is one module wide and two high), or with ##."""
+def scan(picture: str, directory: Path, *, light: bool = False) -> str:
+    """The content of a QR code that is drawn with blocks (a character is one module wide and two high), or with ##.
+
+    Of a light terminal too, where what is drawn is dark.
+    """
     rows: list[list[int]] = []
     for line in picture.split("\n"):
         if "#" in picture:
@@ -25,10 +28,10 @@ def scan(picture: str, directory: Path) -> str:
         else:
             rows += [[LIT[character][half] for character in line] for half in (0, 1)]
     width = max(map(len, rows))
-    image = Image.new("L", (width + 2 * MARGIN, len(rows) + 2 * MARGIN), 0)
+    image = Image.new("L", (width + 2 * MARGIN, len(rows) + 2 * MARGIN), 255 * light)
     for y, row in enumerate(rows):
         for x, lit in enumerate(row):
-            image.putpixel((x + MARGIN, y + MARGIN), 255 * lit)
+            image.putpixel((x + MARGIN, y + MARGIN), 255 * (lit != light))
     file = directory / "screen.png"
     image.resize((image.width * MODULE, image.height * MODULE), Image.Resampling.NEAREST).save(file)
     found = subprocess.run(

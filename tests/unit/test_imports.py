@@ -246,6 +246,8 @@ from pam_totp.host.paths import Paths
 import syslog
 Paths.__init__.__defaults__ = {defaults!r}
 syslog.openlog = syslog.syslog = syslog.closelog = lambda *_, **__: None
+from pam_totp.login import log
+log.JOURNAL = "/nowhere"
 helper.serve(3, lambda _: None)
 print()
 print(*sorted(set(sys.modules) - at_first))
@@ -267,6 +269,8 @@ from pam_totp.host.paths import Paths
 import syslog
 Paths.__init__.__defaults__ = {defaults!r}
 syslog.openlog = syslog.syslog = syslog.closelog = lambda *_, **__: None
+from pam_totp.login import log
+log.JOURNAL = "/nowhere"
 pamh = Pamh("root", {code!r}, env={{"SSH_AUTH_INFO_0": "publickey ssh-ed25519 AAAA\\n"}})
 print(script["pam_sm_authenticate"](pamh, 0, ["pam_totp.py", "first_factor=publickey"]))
 print(*sorted(set(sys.modules) - at_first))

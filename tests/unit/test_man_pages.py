@@ -78,7 +78,7 @@ def test_the_completion_has_the_same_verbs_options_and_choices() -> None:
     assert re.findall(r"verbs='(.*)'", COMPLETION) == [" ".join(verbs())]
     offered = {verb: set(words.split()) for verb, words in re.findall(r"(\w+)\) options\+='(.*)'", COMPLETION)}
     assert offered == {verb: options(each) for verb, each in verbs().items() if options(each)}
-    [users] = re.findall(r"^ +((?:\w+ \| )+\w+)\)\n.*compgen -u", COMPLETION, re.MULTILINE)
+    [users] = re.findall(r"^ +((?:\w+ \| )+\w+)\)\n +# One user", COMPLETION, re.MULTILINE)
     takes_a_user = {verb for verb, each in verbs().items() if any(a.metavar == "USER" for a in each._actions)}
     assert set(users.split(" | ")) == takes_a_user
     choices = {
@@ -124,3 +124,12 @@ def test_the_page_of_the_configuration_has_the_defaults() -> None:
             continue
         said = json.loads(default_in(text))
         assert default in (said, duration(said))
+
+
+def test_how_to_get_back_in_is_found_from_every_page_and_from_the_readme() -> None:
+    installed = "/usr/share/doc/pam-totp/recovery.md.gz"
+    pages = sorted((CHECKOUT / "docs/man").iterdir())
+    assert [page.name for page in pages if f"Pa {installed}" not in page.read_text(encoding="utf-8")] == []
+    assert "docs/*.md" in (CHECKOUT / "debian/docs").read_text(encoding="ascii").split()
+    readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    assert "(docs/recovery.md)" in readme.partition("Getting back in")[2].partition("## The two variants")[0]

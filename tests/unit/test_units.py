@@ -14,7 +14,7 @@ import pytest
 from pam_totp.engine import helper
 from pam_totp.host import systemd
 from pam_totp.host.paths import Paths
-from pam_totp.selfservice import server
+from pam_totp.selfservice import server, verbs
 
 UNITS = Path(__file__).resolve().parents[2] / "debian"
 SOCKET = "pam-totp-self.socket"
@@ -96,7 +96,7 @@ def test_the_program_that_it_starts_reads_no_environment_and_is_there() -> None:
 
 
 def test_systemd_ends_what_does_not_end_by_itself_and_limits_connections() -> None:
-    assert int(section(SERVICE, "Service")["RuntimeMaxSec"][0]) > server.SECONDS
+    assert int(section(SERVICE, "Service")["RuntimeMaxSec"][0]) > verbs.SECONDS
     socket = section(SOCKET, "Socket")
     assert int(socket["MaxConnectionsPerSource"][0]) > server.CONNECTIONS
     assert int(socket["MaxConnections"][0]) >= 4 * int(socket["MaxConnectionsPerSource"][0])

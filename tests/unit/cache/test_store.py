@@ -435,6 +435,22 @@ def test_the_ring_of_events_never_grows(path: Path, cache: Store) -> None:
     assert path.stat().st_size <= size + 4096 * 4
 
 
+def test_the_ring_can_have_another_size(cache: Store) -> None:
+    for number in range(60):
+        cache.record_event(number, "alice", "x", 40)
+    assert [time for time, _ in cache.events("alice")] == list(range(59, 19, -1))
+    # Larger, it loses nothing more; smaller, it keeps the latest.
+    for number in range(60, 80):
+        cache.record_event(number, "alice", "x", 100)
+    assert [time for time, _ in cache.events("alice")][:21] == list(range(79, 58, -1))
+    for number in range(80, 160):
+        cache.record_event(number, "alice", "x", 100)
+    assert [time for time, _ in cache.events("alice")] == list(range(159, 59, -1))
+    for number in range(160, 180):
+        cache.record_event(number, "alice", "x", 16)
+    assert [time for time, _ in cache.events("alice")] == list(range(179, 163, -1))
+
+
 def test_nothing_that_was_deleted_stays_in_a_free_page(path: Path, cache: Store) -> None:
     cache.put_authenticator("alice", ("1", "active", "phone", "local", 1, b"a sealed secret" * 100))
     assert b"a sealed secret" in path.read_bytes()

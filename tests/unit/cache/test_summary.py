@@ -27,6 +27,7 @@ def test_what_programs_are_told_is_complete_and_holds_no_secret(host: Host) -> N
         "failures": 3,
         "retry_at": "2023-11-14T22:15:15Z",
         "last_success": "2023-11-14T22:13:45Z",
+        "recovery_codes": 0,
     }
     assert HERE not in str(fields)
 

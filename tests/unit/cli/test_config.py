@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 def test_a_good_file_is_good(command: Command, host: Host) -> None:
+    host.configure("window = 2")
     assert command("config", "check").out.splitlines()[-1] == f"{host.paths.config}: good (0 rules)"
     host.configure('[[rule]]\nusers = ["alice"]\n')
     ran = command("config", "check")
@@ -102,6 +103,11 @@ def test_certificates_of_any_ca_are_no_reason_to_skip_and_the_message_says_what_
     assert 'name the CA: keys = ["ca:SHA256:..."]' in ran.err
     host.configure('[[rule]]\nkeys = ["certificate"]\n')
     assert command("config", "check").code == 0
+
+
+def test_where_there_is_no_file_the_defaults_hold(command: Command, host: Host) -> None:
+    ran = command("config", "check")
+    assert (ran.code, ran.out.splitlines()[-1]) == (0, f"no {host.paths.config}: the defaults hold")
 
 
 def test_a_word_is_needed(command: Command) -> None:

@@ -31,7 +31,7 @@ def test_a_code_from_standard_input_confirms(command: Command, host: Host, secre
 
 
 def test_a_code_from_the_terminal_confirms_after_a_prompt(command: Command, host: Host, secret: bytes) -> None:
-    ran = command("confirm", "alice", typed=(host.code(secret)[:3] + " " + host.code(secret)[3:] + "\n",))
+    ran = command("confirm", "alice", typed=(host.code(secret)[:3] + " " + host.code(secret)[3:] + "\n", "n\n"))
     assert (ran.code, ran.err) == (0, "Code from the app: ")
     assert host.account().state == "active"
 

@@ -69,7 +69,7 @@ def enroll(
     host: Host, capsys: pytest.CaptureFixture[str], *argv: str, steps: tuple[int | str, ...]
 ) -> tuple[int, str, str]:
     """Enrol alice, who types the codes of these steps."""
-    before, sys.stdin = sys.stdin, Later(host, *steps)
+    before, sys.stdin = sys.stdin, Later(host, *steps, "n\n")  # no recovery codes
     try:
         code = cli.main(["enroll", "alice", *argv], host.paths)
     finally:
@@ -108,6 +108,56 @@ def test_a_terminal_that_cannot_show_blocks_gets_the_other_picture(
     sys.stdout.flush()
     lines = [line for line in raw.getvalue().decode("ascii").split("\n") if line and set(line) <= set(" #")]
     assert scan("\n".join(lines), tmp_path).startswith("otpauth://")
+
+
+def test_on_a_light_terminal_it_is_drawn_so_that_it_scans(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLORFGBG", "0;15")
+    assert scan(picture_of(command("enroll", "alice", "--no-confirm")), tmp_path).startswith("otpauth://")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda *_: os.terminal_size((200, 24)))
+    ran = command("enroll", "alice", "--no-confirm", "--replace")
+    assert picture_of(ran).startswith("    ")
+    assert scan(picture_of(ran), tmp_path, light=True) == uri_of(ran)
+    # Whoever says how wants it so.
+    assert picture_of(command("enroll", "alice", "--no-confirm", "--replace", "--qr", "utf8")).startswith("██")
+
+
+@pytest.mark.usefixtures("quick_hash", "command")
+def test_recovery_codes_are_offered_once_the_code_is_right(
+    host: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = Later(host, "no code\n", 0, "y\n")
+    monkeypatch.setattr(sys, "stdin", later)
+    assert cli.main(["enroll", "alice"], host.paths) == 0
+    out = capsys.readouterr().out
+    assert "Print recovery codes too, for the day the phone is gone? [y/N] " in out
+    codes = re.findall(r"\b[a-z2-9]{5}-[a-z2-9]{5}\b", out)
+    assert len(codes) == 10
+    assert host.login("alice", codes[3]).reason == "recovery-code"
+    # Who has some is not offered others: they would void them.
+    monkeypatch.setattr(sys, "stdin", Later(host, 1))
+    assert cli.main(["enroll", "alice", "--label", "fob"], host.paths) == 0
+    assert "recovery" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("command")
+@pytest.mark.parametrize("answer", ["n\n", "\n", ""])
+def test_who_wants_none_is_told_how_to_get_them_later(
+    answer: str, host: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Later(host, 0, answer))
+    assert cli.main(["enroll", "alice"], host.paths) == 0
+    assert capsys.readouterr().out.endswith("Later: pam-totp recovery alice\n")
+    assert host.account().ledger.recovery is None
+
+
+def test_breaking_off_at_the_offer_leaves_the_user_enrolled(command: Command, host: Host) -> None:
+    secret = host.enroll(state=PENDING)
+    ran = command("confirm", "alice", typed=(host.code(secret) + "\n", CTRL_C))
+    assert (ran.code, host.account().state) == (0, "active")
+    assert ran.out.endswith("Later: pam-totp recovery alice\n")
 
 
 @pytest.mark.parametrize(("columns", "fits"), [(200, True), (30, False)])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pam_totp.cli import common
 from pam_totp.cli.log import OUTCOMES
 from pam_totp.host import journal
 from tests.unit.pretend import VERDICTS
@@ -51,6 +52,12 @@ def test_it_is_of_one_user_of_one_outcome_and_of_a_time(
     ran = command("log", *words)
     assert ran.code == (0 if users else 1)
     assert [line.split()[1] for line in ran.out.splitlines()] == [f"user={user}" for user in users]
+
+
+def test_where_there_is_nothing_it_says_so(command: Command, host: Host) -> None:
+    ran = command("log", "mallory", "--since", "1h")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.endswith(f"nothing of that kind since {common.rfc3339(host.wall - 3600)}: see --since\n")
 
 
 def test_json_has_the_time_and_the_fields(command: Command, host: Host) -> None:

@@ -29,10 +29,13 @@ def test_ten_codes_are_printed_a_line_each_and_work(command: Command, host: Host
     assert (outcome.reason, outcome.message) == ("recovery-code", "9 recovery codes are left.")
 
 
-def test_the_old_ones_are_void(command: Command, host: Host) -> None:
+def test_the_old_ones_are_void_and_that_is_said(command: Command, host: Host) -> None:
     host.enroll()
     first = command("recovery", "alice").out.split()
-    second = command("recovery", "alice").out.split()
+    host.login("alice", first[1])
+    again = command("recovery", "alice")
+    second = again.out.split()
+    assert (len(second), again.err) == (10, "pam-totp: alice: 9 earlier recovery codes are void now.\n")
     assert host.login("alice", first[0]).reason == "wrong-recovery-code"
     assert host.login("alice", second[0]).reason == "recovery-code"
 

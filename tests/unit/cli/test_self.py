@@ -20,6 +20,7 @@ from pam_totp.cli import self as own
 from pam_totp.host.paths import Paths
 from pam_totp.host.users import User
 from pam_totp.selfservice import server
+from tests.unit.scan import scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -182,6 +183,17 @@ def test_the_qr_code_is_drawn_as_asked_for(style: str, picture: str, command: Co
     out = command("self", "enroll", "--qr", style, piped="").out
     assert picture in out
     assert ("█" in out, "##" in out) == (style == "utf8", style == "ascii")
+
+
+@pytest.mark.usefixtures("service")
+def test_a_light_terminal_gets_the_picture_that_scans_there(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLORFGBG", "0;15")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    out = command("self", "enroll", piped="").out
+    picture = [line for line in out.split("\n") if line and set(line) <= set(" █▀▄")]
+    assert scan("\n".join(picture), tmp_path, light=True).startswith("otpauth://")
 
 
 @pytest.mark.usefixtures("service")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import sqlite3
 from typing import TYPE_CHECKING
@@ -11,8 +12,11 @@ import pytest
 
 from pam_totp.cache.accounts import PENDING
 from pam_totp.host import pinned
+from pam_totp.host.config import Config
 from pam_totp.host.users import User
-from tests.unit.pretend import ALICE, BOB
+from pam_totp.login.attempt import Request
+from pam_totp.selfservice import verbs
+from tests.unit.pretend import ALICE, BOB, Script
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Command
@@ -37,7 +41,7 @@ def test_the_table_has_a_line_for_each_user(command: Command, host: Host) -> Non
     ran = command("status")
     assert (ran.code, ran.err) == (0, "")
     assert ran.out == (
-        "USER   STATE    AUTHENTICATORS            ENROLLED          LAST LOGIN        FAILURES  WAIT\n"
+        "USER   STATE    AUTHENTICATORS            ENROLLED (UTC)    LAST LOGIN (UTC)  FAILURES  WAIT\n"
         "alice  active   phone, key fob (pending)  2023-11-14 22:13  2023-11-14 22:13  3         30 s\n"
         "bob    pending  phone (pending)           2023-11-14 22:13  -                 0         -\n"
     )
@@ -72,7 +76,9 @@ def test_the_states_are_those_that_were_promised(command: Command, host: Host, p
     assert state("alice") == ("active", None, None)
     host.configure("lock_after = 10\n")
     host.fail(10, apart=3600)
-    assert state("alice")[0] == "locked"
+    assert state("alice")[:2] == ("locked", None)
+    # Not a time, after which nothing would change.
+    assert command("status").out.splitlines()[1].split()[-2:] == ["10", "locked"]
     host.change(lambda account: setattr(account.ledger, "exemption", [int(host.wall) + 60, "lost phone"]))
     assert state("alice")[0] == "exempt"
 
@@ -88,6 +94,18 @@ def test_the_wait_is_that_of_the_configured_window_and_shown_also_where_the_conf
     host.configure("window = none\n")
     ran = command("status", "alice", "--json")
     assert (ran.code, ran.json[0]["retry_at"]) == (0, None)
+
+
+@pytest.mark.usefixtures("quick_hash")
+def test_programs_of_root_are_told_all_that_a_users_own_are(command: Command, host: Host) -> None:
+    secret = host.enroll()
+    command("recovery", "alice")
+    host.login("alice", host.code(secret))
+    visit = verbs.Visit(ALICE, Request("alice", verbs.SERVICE), Config(), host.paths, host.now, Script())
+    assert verbs.status(visit, as_json=True) == 0
+    [said] = visit.conversation.told  # type: ignore[attr-defined]  # the script's
+    assert command("status", "alice", "--json").json == [json.loads(said)]
+    assert json.loads(said)["recovery_codes"] == 10
 
 
 def test_users_are_shown_in_the_order_they_are_asked_for(command: Command, host: Host) -> None:

@@ -107,6 +107,15 @@ def test_a_right_code_is_a_success_and_one_line_in_the_log(host: Host, journal: 
     assert journal == [(syslog.LOG_AUTHPRIV | syslog.LOG_INFO, expected)]
 
 
+def test_as_many_refusals_are_kept_as_configured(host: Host) -> None:
+    host.enroll()
+    host.configure("refusals = 16\n")
+    for _ in range(20):
+        authenticate(Pamh("alice", "no code"))
+    with host.accounts() as accounts:
+        assert len(accounts.events("alice")) == 16
+
+
 def test_a_wrong_code_is_refused_logged_and_kept_for_the_status(host: Host, journal: Journal) -> None:
     secret = host.enroll()
     wrong = host.wrong(secret)

@@ -197,11 +197,19 @@ def test_the_uri_says_whose_code_it_is_and_for_what(issuer: str, name: str) -> N
     assert fields == {"issuer": issuer}  # SHA-1, six digits and 30 s are what every app takes by itself
 
 
-@pytest.mark.parametrize("style", ["utf8", "auto", "ascii"])
+@pytest.mark.parametrize("style", ["auto", *enroll.STYLES[:-1]])
 @pytest.mark.parametrize("length", [20, 100, 400])
 def test_a_qr_code_is_read_by_an_independent_program(style: str, length: int, tmp_path: Path) -> None:
     text = f"otpauth://totp/alice?secret={'A2' * 16}&issuer={'x' * length}"
-    assert scan(enroll.qr(text, style), tmp_path) == text
+    assert scan(enroll.qr(text, style), tmp_path, light=style.endswith("-light")) == text
+
+
+@pytest.mark.parametrize("style", ["utf8", "ascii"])
+def test_for_a_light_terminal_the_other_half_is_drawn(style: str) -> None:
+    dark, light = enroll.qr("text", style), enroll.qr("text", f"{style}-light")
+    other = {"utf8": str.maketrans(" █▀▄", "█ ▄▀"), "ascii": str.maketrans(" #", "# ")}[style]
+    assert light == dark.translate(other)
+    assert light[0] == " "  # the quiet zone is as light as the terminal
 
 
 @pytest.mark.parametrize(("style", "characters"), [("utf8", " ▀▄█"), ("ascii", " #")])

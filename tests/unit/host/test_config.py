@@ -38,7 +38,7 @@ def refusal(content: str | bytes) -> str:
 
 
 def settings(config: Config) -> dict[str, object]:
-    names = ("prompt", "window", "max_drift", "lock_after", "unenrolled", "issuer", "qr", "remember")
+    names = ("prompt", "window", "max_drift", "lock_after", "refusals", "unenrolled", "issuer", "qr", "remember")
     return {name: getattr(config, name) for name in names}
 
 
@@ -62,6 +62,7 @@ def test_the_defaults_ask_whoever_is_enrolled_within_one_step_either_way() -> No
         *(("window", value) for value in (0, 1, 10)),
         *(("max_drift", value) for value in (0, 20)),
         *(("lock_after", value) for value in (10, 1000)),
+        *(("refusals", value) for value in (16, 100_000)),
         *(("unenrolled", value) for value in ("skip", "deny", "enroll", "invite", "deadline")),
         *(("prompt", value) for value in ("?", "x" * 100, "Prüfcode: ")),
         *(("issuer", value) for value in ("", "Example Ltd", "x" * 64)),
@@ -87,6 +88,7 @@ def test_a_value_within_its_bounds_is_taken(key: str, value: object) -> None:
         ),
         *("max_drift = -1", "max_drift = 21", "max_drift = false"),
         *("lock_after = 9", "lock_after = 1001", "lock_after = 0"),
+        *("refusals = 15", "refusals = 100001", "refusals = -1"),
         *('unenrolled = "ask"', 'unenrolled = "SKIP"', "unenrolled = true", 'unenrolled = ""', 'unenrolled = ["skip"]'),
         *('prompt = ""', 'prompt = "a\\nb"', 'prompt = "\\u001b[2J"', "prompt = 5"),
         *('issuer = "a:b"', 'issuer = "a\\tb"', "issuer = 1979-05-27", "issuer = {}"),
@@ -285,6 +287,25 @@ def test_a_network_that_no_client_is_ever_in_is_refused(network: str) -> None:
 )
 def test_a_rule_is_as_strict(line: str) -> None:
     assert f"[[rule]] number 1: {line.partition(' ')[0]} must be" in refusal(f"[[rule]]\n{line}\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "flaw"),
+    [
+        (
+            'networks = ["fd00::/8", "10.0.0.1/8"]',
+            "'10.0.0.1/8' has host bits set: write 10.0.0.0/8 for the network, or 10.0.0.1 for that one address",
+        ),
+        ('networks = ["fd00::1/8"]', "'fd00::1/8' has host bits set: write fd00::/8 for the network, or fd00::1"),
+        ('networks = ["example.org"]', "'example.org' is no network: write one like 10.0.0.0/8"),
+        ('networks = ["::ffff:10.0.0.0/104"]', "'::ffff:10.0.0.0/104' is an IPv4 network in the form of IPv6"),
+        ('keys = ["any", "SHA256:short"]', "'SHA256:short' is no fingerprint: after SHA256: come 43 characters"),
+        (f'keys = ["ca:SHA256:{"A" * 43}="]', "is no fingerprint: after SHA256: come 43 characters"),
+        ('keys = ["MD5:00"]', '\'MD5:00\' is neither "any", "certificate", a key'),
+    ],
+)
+def test_the_one_that_is_wrong_in_a_list_is_named_with_what_is_wrong(line: str, flaw: str) -> None:
+    assert flaw in refusal(f"[[rule]]\n{line}\n")
 
 
 @pytest.mark.parametrize(

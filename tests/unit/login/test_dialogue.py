@@ -14,6 +14,7 @@ from pam_totp.cache.volatile import Volatile
 from pam_totp.errors import CacheReadOnlyError
 from pam_totp.factors import recovery
 from pam_totp.factors.invitation import issue
+from pam_totp.host import sshd
 from pam_totp.host.config import Arguments
 from pam_totp.login import login
 from tests.unit.pretend import ALICE, ELSEWHERE, HERE, STEP, Host, Visitor
@@ -723,3 +724,26 @@ def test_a_lock_that_is_held_too_long_costs_no_login_its_verdict(host: Host, mon
     assert log_in(host, host.code(secret), hold)[0].reason == "code"
     held[0].__exit__(None, None, None)
     assert not shown(host)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ("port 22\nlogingracetime 120", "and scan the new one.\nYou have 2 min in all, from when you connected.\n\n"),
+        ("logingracetime 45", "You have 45 s in all"),
+        *((text, "") for text in ("logingracetime 0", "logingracetime soon", "port 22")),
+    ],
+)
+def test_the_prompt_says_how_long_there_is(
+    settings: str, words: str, host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "sshd"
+    program.write_text(f"#!/bin/sh\ncat <<END\n{settings}\nEND\n", encoding="ascii")
+    program.chmod(0o755)
+    monkeypatch.setattr(sshd, "PROGRAM", str(program))
+    monkeypatch.setattr(sshd, "_RUN", str(tmp_path))
+    host.configure('unenrolled = "enroll"\n')
+    visitor = Visitor(host, None)
+    login.attempt(login.Request("alice", "sshd", HERE), Arguments([]), host.paths, host.now, visitor)
+    assert words in visitor.said
+    assert ("in all" in visitor.said) == bool(words)

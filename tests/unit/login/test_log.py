@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import socket
+import sys
 import syslog
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -13,6 +18,10 @@ from hypothesis import strategies as st
 
 from pam_totp import errors
 from pam_totp.login import log
+from pam_totp.login.attempt import Outcome, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Whatever PAM, NSS and sudo can hand over: text, and bytes that are none.
 VALUES = st.one_of(st.text(), st.binary().map(lambda raw: raw.decode("utf-8", "surrogateescape")), st.text(' ="\\\n,x'))
@@ -114,3 +123,75 @@ def test_every_reason_is_documented() -> None:
     documented = set(re.findall(r"`([a-z]+(?:-[a-z]+)*)`", page))
     assert {"cache-damaged", "throttled", "malformed-code"} < reasons()
     assert reasons() - documented == set()
+
+
+# journald
+
+
+class Journald:
+    """What listens where journald does."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(path))
+        self.socket.setblocking(False)
+        monkeypatch.setattr(log, "JOURNAL", str(path))
+        monkeypatch.setattr(sys, "argv", ["/usr/sbin/sshd"])
+
+    def fields(self) -> dict[str, str]:
+        """The one message that came, in fields as the protocol has them: no value in it has a newline."""
+        return dict(line.split("=", 1) for line in self.socket.recv(65536).decode("ascii").rstrip("\n").split("\n"))
+
+
+@pytest.fixture
+def journald(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Journald]:
+    listening = Journald(tmp_path / "socket", monkeypatch)
+    with listening.socket:
+        yield listening
+
+
+REQUEST = Request("alice", "sshd", "192.0.2.7")
+
+
+def test_a_decision_has_a_field_for_each_part_in_the_journal_and_the_same_line(
+    journald: Journald, journal: list[tuple[int, str]]
+) -> None:
+    text = log.decision(REQUEST, Outcome("refused", "wrong-code", "1 wrong in a row"))
+    assert journald.fields() == {
+        "MESSAGE": f"pam_totp(sshd:auth): {text}",
+        "PRIORITY": str(syslog.LOG_NOTICE),
+        "SYSLOG_FACILITY": "10",
+        "SYSLOG_IDENTIFIER": "sshd",
+        "SYSLOG_PID": str(os.getpid()),
+        "PAM_TOTP_USER": "alice",
+        "PAM_TOTP_SERVICE": "sshd",
+        "PAM_TOTP_RHOST": "192.0.2.7",
+        "PAM_TOTP_OUTCOME": "refused",
+        "PAM_TOTP_REASON": "wrong-code",
+        "PAM_TOTP_DETAIL": "1 wrong in a row",
+    }
+    assert journal == []
+
+
+def test_no_name_forges_a_field_of_the_journal(journald: Journald) -> None:
+    log.decision(Request("x\nPRIORITY=0\nPAM_TOTP_OUTCOME=accepted", "sshd", "h\n"), Outcome("refused", "locked"))
+    found = journald.fields()
+    assert found["PAM_TOTP_USER"] == r"x\x0aPRIORITY=0\x0aPAM_TOTP_OUTCOME=accepted"
+    assert (found["PAM_TOTP_OUTCOME"], found["PRIORITY"]) == ("refused", str(syslog.LOG_NOTICE))
+
+
+@pytest.mark.parametrize("how", ["nobody listens", "it is full", "the program has no name"])
+def test_where_journald_does_not_take_it_syslog_has_it(
+    how: str, journald: Journald, journal: list[tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if how == "nobody listens":
+        journald.socket.close()
+    elif how == "it is full":
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other, suppress(BlockingIOError):
+            other.setblocking(False)
+            while True:
+                other.sendto(b"x", log.JOURNAL)
+    else:
+        monkeypatch.delattr(sys, "argv")
+    text = log.decision(REQUEST, Outcome("accepted", "code"))
+    assert journal == [(syslog.LOG_AUTHPRIV | syslog.LOG_INFO, f"pam_totp(sshd:auth): {text}")]

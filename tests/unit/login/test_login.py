@@ -1057,3 +1057,25 @@ def test_a_mark_in_the_future_is_lowered_by_unlock_and_what_is_spent_stays_spent
 
 def test_secrets_are_as_long_as_rfc_4226_wants_them() -> None:
     assert SECRET_BYTES * 8 == 160
+
+
+def test_what_was_refused_without_a_question_is_told_once_in_a_moment(host: Host) -> None:
+    host.enroll(ALICE)
+    host.fail(3, rhost=HERE)
+
+    def told(rhost: str = HERE, *, record: bool = True) -> bool:
+        outcome = host.login("alice", rhost=rhost)
+        assert result(outcome) == THROTTLED
+        if record:  # as the hooks do
+            with host.accounts() as accounts:
+                line = f"user=alice service=sshd rhost={rhost} outcome=refused reason=throttled detail=x"
+                accounts.record_event(int(host.wall), "alice", line)
+        return outcome.message != ""
+
+    assert [told(record=False), told(record=False)] == [True, True]  # nothing is kept of it
+    assert [told(), told(), told()] == [True, False, False]
+    host.later(2)
+    assert told()
+    # From elsewhere it is another one.
+    host.fail(3, rhost=ELSEWHERE)
+    assert [told(ELSEWHERE), told(ELSEWHERE)] == [True, False]

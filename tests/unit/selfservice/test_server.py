@@ -192,7 +192,7 @@ def test_a_caller_who_does_not_listen_does_no_harm(host: Host) -> None:
 
 def test_the_time_is_limited(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.configure("self_enroll = true\n")
-    monkeypatch.setattr(server, "SECONDS", 0)
+    monkeypatch.setattr(verbs, "SECONDS", 0)
     near, far = socket.socketpair()
     with near, far:
         near.sendall(json.dumps(request(verb="enroll")).encode() + b"\n")

@@ -501,6 +501,7 @@ def test_new_recovery_codes_take_a_code_and_void_the_old(host: Host, journal: Jo
     assert len(shown_codes(first)) == 10
     host.later(STEP)
     _, second = issue(host, host.code(phone), "yes")
+    assert ("void" in first.said, "10 earlier recovery codes are void now." in second.told) == (False, True)
     assert host.login("alice", shown_codes(first)[0]).reason == "wrong-recovery-code"
     assert host.login("alice", shown_codes(second)[0]).reason == "recovery-code"
     assert actions(journal) == ['pam-totp: user=alice action=self-recovery by=alice detail="10 new codes"'] * 2
@@ -689,6 +690,16 @@ def test_the_status_says_that_an_invitation_is_needed(host: Host) -> None:
     host.configure('unenrolled = "invite"\n')
     invite(host)
     assert status(host).endswith("To set up an authenticator app, with your invitation: pam-totp self enroll")
+
+
+def test_the_status_says_when_in_utc_and_who_is_locked(host: Host) -> None:
+    phone = host.enroll()
+    assert "no code was accepted yet" in status(host)
+    host.login("alice", host.code(phone))
+    assert "last accepted code: 2023-11-14 22:13 UTC" in status(host)
+    host.configure("lock_after = 10\n")
+    host.fail(10, apart=3600)
+    assert status(host).endswith("locked after too many wrong codes: ask your administrator to unlock it")
 
 
 def test_the_status_for_programs_is_one_document(host: Host) -> None:
