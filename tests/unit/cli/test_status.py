@@ -253,6 +253,17 @@ def test_a_record_that_cannot_be_used_refuses_and_is_shown_so(command: Command, 
     assert "would be refused: 1 (alice)" in command("status", "--all").out
 
 
+def test_another_name_of_somebody_who_is_enrolled_is_judged_as_at_a_login(
+    command: Command, host: Host, passwd: Passwd
+) -> None:
+    host.enroll(ALICE)
+    passwd.add("alias", ALICE.uid)
+    rule = '[[rule]]\nusers = ["alice"]\nmfa = "require"\n[[rule]]\nmfa = "skip"\n'
+    host.configure(rule)
+    found = [each["login"] for each in command("status", "--all", "--json").json]
+    assert found == ["code", "code", "no code (rule)"]  # alice, under both names, and bob
+
+
 def test_robots_of_setup_are_neither_missing_nor_refused(
     command: Command, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
