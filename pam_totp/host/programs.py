@@ -42,6 +42,25 @@ def run(*command: str, fail: bool = True) -> str:
     return done.stdout
 
 
+def answered(text: str, *command: str) -> tuple[int, str]:
+    """The exit code of a program that reads this, and all that it prints. Raises ProgramError."""
+    try:
+        done = subprocess.run(  # noqa: S603 - a fixed program, without a shell
+            command,
+            input=text,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_SECONDS,
+            env=_ENVIRONMENT,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ProgramError(f"{' '.join(command)} could not be run: {error}") from None
+    return done.returncode, done.stdout
+
+
 def lines(*command: str) -> Iterator[str]:
     """The lines that a program prints, as they come, for as long as it runs; it is ended where nobody reads on.
 

@@ -93,7 +93,8 @@ def test_the_wait_is_that_of_the_configured_window_and_shown_also_where_the_conf
     assert command("status", "alice", "--json").json[0]["retry_at"] == "2023-11-15T22:13:45Z"
     host.configure("window = none\n")
     ran = command("status", "alice", "--json")
-    assert (ran.code, ran.json[0]["retry_at"]) == (0, None)
+    assert (ran.code, ran.json[0]["retry_at"]) == (3, None)
+    assert "every login is refused" in ran.err
 
 
 @pytest.mark.usefixtures("quick_hash")
