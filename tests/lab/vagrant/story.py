@@ -65,6 +65,47 @@ for unit in "$@" ssh.service; do
         "$unit $(systemctl show --property=ActiveState --value "$unit")"
 done
 """
+# sshd may do nearly everything, but run no other program than its own, shells and what checks passwords.
+PROFILE = """
+abi <abi/3.0>,
+include <tunables/global>
+
+profile sshd /usr/sbin/sshd flags=(attach_disconnected) {
+  capability,
+  dbus,
+  mount,
+  network,
+  ptrace,
+  signal,
+  umount,
+  unix,
+  / r,
+  /** rwlk,
+  /usr/** mr,
+  /usr/sbin/sshd ix,
+  /usr/lib/openssh/* ix,
+  /usr/sbin/unix_chkpwd Ux,
+  /usr/bin/{bash,dash,sh} Ux,
+  RULE
+}
+"""
+# As pam_totp(8) has them.
+SOCKET_ALLOWED, PYTHON_ALLOWED = "/run/pam-totp/login.sock rw,", "/usr/bin/python3.* Ux,"
+SOCKET_DENIED = "deny /run/pam-totp/login.sock rw,"
+CONFINE = """
+set -e
+command -v apparmor_parser >/dev/null || apt-get install -qq -y --no-install-recommends apparmor >/dev/null 2>&1
+cat >/etc/apparmor.d/lab-sshd
+apparmor_parser --replace /etc/apparmor.d/lab-sshd
+systemctl restart ssh
+cat "/proc/$(systemctl show --property=MainPID --value ssh)/attr/current"
+"""
+SET_FREE = """
+set -e
+apparmor_parser --remove /etc/apparmor.d/lab-sshd
+rm /etc/apparmor.d/lab-sshd
+systemctl restart ssh
+"""
 REACH = """
 set -- $(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' | head -n 1)
 timeout 30 /usr/lib/apt/apt-helper -o Acquire::Retries=0 download-file "$1dists/$2/InRelease" /tmp/reached 2>&1 |
@@ -88,6 +129,7 @@ class Story:
         self._up()
         self._key_and_code()
         self._guesses()
+        self._confined()
         self._password_and_code()
         self._offline()
         self._reboot()
@@ -173,6 +215,23 @@ class Story:
             key=STRANGERS[0],
         )
         self._login("carol herself is not locked out", "carol", ENFORCED, self._phones["carol"].read)
+
+    def _confined(self) -> None:
+        self._transcript.section("sshd confined by AppArmor")
+        refused = Wanted(asked=False, ok=False, reason="error helper-failed")
+        self._confine("neither the socket nor Python", SOCKET_DENIED)
+        self._login("a helper can be neither reached nor started: nobody gets in", "alice", refused)
+        self._login("not even who has not enrolled", "dave", refused)
+        self._confine("the socket, and not Python", SOCKET_ALLOWED)
+        self._login("the warm helper is all that is needed", "alice", ENFORCED, self._phones["alice"].read)
+        self._login("dave has not enrolled", "dave", NOT_ASKED)
+        self._confine("Python, and not the socket", f"{SOCKET_DENIED}\n  {PYTHON_ALLOWED}")
+        self._login("and so is leave to start one", "carol", ENFORCED, self._phones["carol"].read)
+        self._guest.root(SET_FREE)
+
+    def _confine(self, what: str, rule: str) -> None:
+        said = self._guest.root(CONFINE, input=PROFILE.replace("RULE", rule)).strip()
+        self._fact(f"the profile, which is enforced, allows {what}", said == "sshd (enforce)", said)
 
     def _password_and_code(self) -> None:
         self._transcript.section("Password + code")
