@@ -307,7 +307,7 @@ static int warm_helper(struct message *message)
         && getsockopt(warm, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == 0
         && get(warm, message, milliseconds() + SOON) == 'H'
         && snprintf(installed, sizeof installed, "%ju %jd.%09ld", (uintmax_t)file.st_ino,
-            (intmax_t)file.st_ctim.tv_sec, file.st_ctim.tv_nsec) > 0 && strcmp(text(message), installed) == 0)
+            (intmax_t)file.st_ctim.tv_sec, (long)file.st_ctim.tv_nsec) > 0 && strcmp(text(message), installed) == 0)
         return warm;
     drop(warm);
     return -1;
