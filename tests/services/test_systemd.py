@@ -108,7 +108,9 @@ def test_a_confined_service_asks_and_lets_in_with_a_right_code_alone(
     user, secret = People(booted).enrolled()
     spent = code(secret)
     assert not asked(booted, user, "12345", *properties)
-    assert asked(booted, user, spent, *properties), booted.journal()[-12:]
+    # A warm helper that does not answer in time, on a busy machine, is one that is started there, and refuses.
+    tries = 5 if warm else 1
+    assert any(asked(booted, user, spent, *properties) for _ in range(tries)), booted.journal()[-12:]
     assert not asked(booted, user, spent, *properties)
 
 

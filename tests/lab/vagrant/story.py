@@ -90,15 +90,18 @@ profile sshd /usr/sbin/sshd flags=(attach_disconnected) {
 }
 """
 # As pam_totp(8) has them.
-SOCKET_ALLOWED, PYTHON_ALLOWED = "/run/pam-totp/login.sock rw,", "/usr/bin/python3.* Ux,"
-SOCKET_DENIED = "deny /run/pam-totp/login.sock rw,"
+ALLOWED = "/run/pam-totp/login.sock rw,\n  /usr/bin/python3.* Ux,"
+WARM = "systemctl $1 pam-totp-login.socket pam-totp-login.service"
 CONFINE = """
 set -e
-command -v apparmor_parser >/dev/null || apt-get install -qq -y --no-install-recommends apparmor >/dev/null 2>&1
 cat >/etc/apparmor.d/lab-sshd
 apparmor_parser --replace /etc/apparmor.d/lab-sshd
 systemctl restart ssh
 cat "/proc/$(systemctl show --property=MainPID --value ssh)/attr/current"
+"""
+APPARMOR = """
+DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends apparmor </dev/null 2>&1
+cat /sys/module/apparmor/parameters/enabled
 """
 SET_FREE = """
 set -e
@@ -219,14 +222,17 @@ class Story:
     def _confined(self) -> None:
         self._transcript.section("sshd confined by AppArmor")
         refused = Wanted(asked=False, ok=False, reason="error helper-failed")
-        self._confine("neither the socket nor Python", SOCKET_DENIED)
-        self._login("a helper can be neither reached nor started: nobody gets in", "alice", refused)
+        said = self._guest.root(APPARMOR, timeout=600).splitlines()
+        self._fact("the kernel has it", said[-1:] == ["Y"], *said[-3:])
+        self._guest.root(WARM, "stop")
+        self._confine("not what pam_totp(8) says", "")
+        self._login("a helper is not warm, and cannot be started: nobody gets in", "alice", refused)
         self._login("not even who has not enrolled", "dave", refused)
-        self._confine("the socket, and not Python", SOCKET_ALLOWED)
-        self._login("the warm helper is all that is needed", "alice", ENFORCED, self._phones["alice"].read)
+        self._confine("that", ALLOWED)
+        self._login("a helper can be started", "alice", ENFORCED, self._phones["alice"].read)
         self._login("dave has not enrolled", "dave", NOT_ASKED)
-        self._confine("Python, and not the socket", f"{SOCKET_DENIED}\n  {PYTHON_ALLOWED}")
-        self._login("and so is leave to start one", "carol", ENFORCED, self._phones["carol"].read)
+        self._guest.root(WARM, "start")
+        self._login("and there is a warm one again", "carol", ENFORCED, self._phones["carol"].read)
         self._guest.root(SET_FREE)
 
     def _confine(self, what: str, rule: str) -> None:
