@@ -13,7 +13,7 @@ from pam_totp.cache.accounts import Accounts
 from pam_totp.factors import enroll
 from pam_totp.host import users
 from tests.faults.inside import host, trace
-from tests.faults.inside.holder import KILLED, Holder, verdict
+from tests.faults.inside.holder import Holder, ended_by, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,9 +52,9 @@ def login(every: int) -> Result:
             nonlocal step
             host.put_back(kept)
             step = host.step_now()
-            return _traced(holder.start(host.code(secret, step), "stop"), call, lambda: holder.wait()[1])
+            return _traced(holder.stopped(host.code(secret, step)), call, lambda: holder.wait()[1])
 
-        return _sweep(run, after, every)
+        return _sweep(run, after, every, ended_by(signal.SIGKILL))
 
 
 def recovery(every: int) -> Result:
@@ -78,9 +78,9 @@ def recovery(every: int) -> Result:
 
         def run(call: trace.Call | None) -> tuple[list[trace.Call], int]:
             host.put_back(kept)
-            return _traced(holder.start(codes[0], "stop"), call, lambda: holder.wait()[1])
+            return _traced(holder.stopped(codes[0]), call, lambda: holder.wait()[1])
 
-        return _sweep(run, after, every)
+        return _sweep(run, after, every, ended_by(signal.SIGKILL))
 
 
 def command(name: str, every: int) -> Result:
@@ -111,7 +111,7 @@ def command(name: str, every: int) -> Result:
     return _sweep(run, after, every)
 
 
-def _sweep(run: Killing, after: Callable[[trace.Call], list[str]], every: int) -> Result:
+def _sweep(run: Killing, after: Callable[[trace.Call], list[str]], every: int, killed: int = -signal.SIGKILL) -> Result:
     calls, ended = run(None)
     problems = [] if ended == 0 else [f"undisturbed it ends with {verdict(ended)}"]
     chosen = trace.chosen(calls, every)
@@ -121,7 +121,7 @@ def _sweep(run: Killing, after: Callable[[trace.Call], list[str]], every: int) -
             _, ended = run(call)
             if ended:
                 break
-        if ended != KILLED and (ended != 0 or call[0] in trace.CHANGING):
+        if ended != killed and (ended != 0 or call[0] in trace.CHANGING):
             problems.append(f"{call}: not killed but {verdict(ended)}")
         problems += after(call)
     return {"calls": len(calls), "cases": len(chosen), "problems": problems}
