@@ -61,6 +61,22 @@ def answered(text: str, *command: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
+def filtered(content: bytes, *command: str) -> bytes:
+    """What a program makes of a secret that it reads and writes. Raises ProgramError, which shows nothing of either."""
+    try:
+        done = subprocess.run(  # noqa: S603 - a fixed program, without a shell
+            command, input=content, capture_output=True, timeout=_SECONDS, env=_ENVIRONMENT, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise ProgramError(f"{' '.join(command)} did not end within {_SECONDS} s") from None
+    except OSError as error:
+        raise ProgramError(f"{command[0]} could not be run: {error.strerror}") from None
+    if done.returncode:
+        said = "; ".join(done.stderr.decode("utf-8", "replace").strip().splitlines()[-3:])
+        raise ProgramError(f"{' '.join(command)} says: {said or f'exit status {done.returncode}'}")
+    return done.stdout
+
+
 def lines(*command: str) -> Iterator[str]:
     """The lines that a program prints, as they come, for as long as it runs; it is ended where nobody reads on.
 

@@ -43,3 +43,10 @@ def test_a_killed_command_is_done_or_not_done(name: str, rig: Rig, full: bool, t
     assert not done["problems"], "\n".join(done["problems"])
     assert done["cases"] >= 50
     tally(done["cases"])
+
+
+def test_a_killed_rotation_locks_nobody_out_and_goes_on(rig: Rig, full: bool, tally: Callable[..., None]) -> None:
+    done = rig("kill", "rotation", every=1 if full else 600)
+    assert not done["problems"], "\n".join(done["problems"])
+    assert done["cases"] >= 20
+    tally(done["cases"])

@@ -68,3 +68,10 @@ def test_a_login_sees_a_change_as_a_whole(rig: Rig, full: bool, tally: Callable[
     print(done["seen"])
     assert not done["problems"], "\n".join(done["problems"])
     tally(done["cases"], done["pam"])
+
+
+@pytest.mark.row("changes")
+def test_logins_go_on_while_the_key_is_rotated(rig: Rig, full: bool, tally: Callable[..., None]) -> None:
+    done = rig("race", "rotations", rounds=500 if full else 15, seed=len(rig.machine.suite))
+    assert not done["problems"], "\n".join(done["problems"])
+    tally(done["cases"], done["pam"])

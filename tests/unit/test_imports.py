@@ -282,7 +282,7 @@ def measured(host: Host, request: pytest.FixtureRequest) -> tuple[str, list[set[
     secret = host.enroll(User("root", 0))
     paths = host.paths
     places = (paths.key, paths.config, paths.cache, paths.run, paths.owner, paths.socket, paths.services)
-    defaults = (*places, paths.drop_ins, paths.marker)
+    defaults = (*places, paths.drop_ins, paths.marker, paths.unsealed)
     right = code(secret, int(time.time() // 30))
     if request.param == "pam_python":
         program = PROBE.format(checkout=str(CHECKOUT), defaults=defaults, code=right)

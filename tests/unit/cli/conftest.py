@@ -95,6 +95,10 @@ def command(host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
             return host.wall
 
         @staticmethod
+        def sleep(_: float) -> None:
+            pass
+
+        @staticmethod
         def clock_gettime(_: int) -> float:
             return host.uptime
 
