@@ -93,7 +93,7 @@ def test_with_its_label_a_pending_one_is_cancelled_and_nothing_else(label: str, 
     assert [each.state for each in host.account().authenticators] == ["active"]
     assert (host.account().issued, host.account().ledger.row) == (None, 1)
     assert host.login("alice", host.code(secret)).reason == "code"
-    assert command("reset", "alice", "--label", "phone", "--yes").out.endswith("the next login asks for no code\n")
+    assert "alice is not asked for a code" in command("reset", "alice", "--label", "phone", "--yes").out
 
 
 def test_what_becomes_active_while_it_asks_is_not_removed(
