@@ -34,6 +34,8 @@ def main(line: str) -> None:
     paths = Paths()
     for directory in (os.path.dirname(paths.key), os.path.dirname(paths.cache), paths.run, paths.services):
         programs.run("mount", "-t", "tmpfs", "-o", "mode=700,size=8m", "tmpfs", directory)
+    if os.path.isdir(os.path.dirname(paths.unsealed)):
+        programs.run("mount", "-t", "tmpfs", "-o", "mode=700,size=1m", "tmpfs", os.path.dirname(paths.unsealed))
     _hide(_LOGIN_DEFS, "FAIL_DELAY 0\n", paths)
     _hide(_BTMP, "", paths)
     _hide(log.JOURNAL, "", paths)  # then all goes where we listen
