@@ -59,6 +59,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "engine-not-tried": (UNKNOWN, "no PAM transaction could be tried"),
     # key, cache, configuration
     "key-missing": (ERROR, "the host key is gone"),
+    "key-sealed": (ERROR, "the host key is sealed, and no boot has unsealed it"),
     "key-unsafe": (ERROR, "the host key can be read or changed by others, or is no plain file"),
     "key-malformed": (ERROR, "the host key is no key"),
     "key-wrong": (ERROR, "the host key is not the cache's"),

@@ -18,7 +18,7 @@ LEAST_ROOM = 16 << 20  # bytes
 _ETCKEEPER = "/etc/etckeeper"
 _RSNAPSHOT = "/etc/rsnapshot.conf"
 _BORGMATIC = ("/etc/borgmatic/config.yaml", "/etc/borgmatic.d/*.yaml")
-_KEY_MARK = b"pam-totp-key-1 "
+_KEY_MARK = b"pam-totp-key-"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,13 +76,15 @@ def _directories(paths: Paths) -> list[Finding]:
 
 def _key(paths: Paths) -> list[Finding]:
     try:
-        keys.load(paths.key, paths.owner)
+        keys.find(paths)
     except HostKeyError as error:
         text = str(error)
         if os.path.islink(paths.key):
             return [Finding("key-unsafe", f"{paths.key} is a link", _one_name(paths.key))]
         if error.reason == "key-missing":
             return [Finding("key-missing", text)]
+        if error.reason == "key-sealed":
+            return [Finding("key-sealed", text, "pam-totp key unseal --boot")]
         if "is not safe" in text:
             return [Finding("key-unsafe", text, command_in(text) or _one_name(paths.key))]
         # Only a backup has another one, and only a person knows where that is.

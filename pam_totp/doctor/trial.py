@@ -22,6 +22,7 @@ from pam_totp.factors import otp
 from pam_totp.host import clock, programs
 from pam_totp.host.paths import Paths
 from pam_totp.host.users import User
+from pam_totp.login import log
 
 _LOGIN_DEFS = "/etc/login.defs"
 _LOG = "/dev/log"
@@ -33,9 +34,12 @@ def main(line: str) -> None:
     paths = Paths()
     for directory in (os.path.dirname(paths.key), os.path.dirname(paths.cache), paths.run, paths.services):
         programs.run("mount", "-t", "tmpfs", "-o", "mode=700,size=8m", "tmpfs", directory)
+    if os.path.isdir(os.path.dirname(paths.unsealed)):
+        programs.run("mount", "-t", "tmpfs", "-o", "mode=700,size=1m", "tmpfs", os.path.dirname(paths.unsealed))
     _hide(_LOGIN_DEFS, "FAIL_DELAY 0\n", paths)
     _hide(_BTMP, "", paths)
-    log = _listen(paths)
+    _hide(log.JOURNAL, "", paths)  # then all goes where we listen
+    records = _listen(paths)
     with open(f"{paths.services}/su", "w", encoding="utf-8") as file:
         file.write(
             f"{line}\nauth required pam_permit.so\naccount required pam_permit.so\nsession required pam_permit.so\n"
@@ -47,13 +51,13 @@ def main(line: str) -> None:
     said = {}
     for name, code in (("wrong", wrong), ("right", otp.hotp(secret, step))):
         status, text = programs.answered(f"{code}\n", "su", "-s", "/bin/sh", "-c", "exit 7", "root")
-        said[name] = {"status": status, "said": text, "log": _logged(log)}
+        said[name] = {"status": status, "said": text, "log": _logged(records)}
     print(json.dumps(said))
 
 
 def _hide(path: str, content: str, paths: Paths) -> None:
     """Have a private file in the place of one, if there is one."""
-    if os.path.isfile(path):
+    if os.path.exists(path):
         mine = f"{paths.run}/{os.path.basename(path)}"
         with open(mine, "w", encoding="utf-8") as file:
             file.write(content)
@@ -63,17 +67,17 @@ def _hide(path: str, content: str, paths: Paths) -> None:
 def _listen(paths: Paths) -> socket.socket:
     """Take what is sent to the log: nobody is to take a trial for a login."""
     mine = f"{paths.run}/log"
-    log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    log.bind(mine)
+    records = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    records.bind(mine)
     if os.path.exists(_LOG):
         programs.run("mount", "--bind", mine, os.path.realpath(_LOG))
-    return log
+    return records
 
 
-def _logged(log: socket.socket) -> list[str]:
+def _logged(records: socket.socket) -> list[str]:
     found = []
-    while select.select([log], [], [], 0)[0]:
-        found.append(log.recv(1 << 16).decode("utf-8", "replace"))
+    while select.select([records], [], [], 0)[0]:
+        found.append(records.recv(1 << 16).decode("utf-8", "replace"))
     return found
 
 

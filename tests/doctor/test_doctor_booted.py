@@ -69,6 +69,8 @@ def test_the_timer_waits_for_its_day_and_what_it_starts_proves_that_codes_are_in
     since = len(booted.journal())
     assert proof(booted).returncode == 0
     assert until(booted, "MFA is in force: sshd", since)
+    # What the trial decided is nobody's login.
+    assert not [line for line in booted.journal()[since:] if "outcome=" in line or "su:" in line]
     assert doctor(booted) == set()
 
 

@@ -31,6 +31,18 @@ def test_what_is_gone_has_no_command_because_only_a_backup_has_it(host: Host, br
     assert (each.identifier, each.mend) == (identifier, "")
 
 
+def test_a_key_that_a_boot_has_unsealed_is_as_good_and_one_that_is_still_sealed_is_told(host: Host) -> None:
+    host.enroll()
+    os.makedirs(os.path.dirname(host.paths.unsealed), mode=0o700)
+    os.rename(host.paths.key, host.paths.unsealed)
+    with open(f"{host.paths.key}.cred", "wb"):
+        pass
+    assert ids(host) == []
+    os.unlink(host.paths.unsealed)
+    [each] = storage.findings(host.paths)
+    assert (each.identifier, each.mend) == ("key-sealed", "pam-totp key unseal --boot")
+
+
 def test_a_key_of_another_host_is_told(host: Host) -> None:
     host.enroll()
     with open(host.paths.key, encoding="ascii") as file:
