@@ -129,7 +129,7 @@ def test_where_sshd_reports_a_name_a_rule_for_networks_skips_nobody(host: Host) 
     configure(host, f'networks = ["0.0.0.0/0", "::/0"]\n{SKIP}')
     mark = host.machine.mark()
     assert met(alice) == "ask"
-    told = explain(alice, "--rhost", "localhost")
+    told = explain(alice)
     assert (told["action"], told["rule"], told["rules"][0]["conditions"]) == ("ask", None, {"networks": None})
     assert not [line for line in host.decisions(mark) if line["outcome"] == "skipped"]
     assert kinds(alice.log_in(alice.code())) == ["Verification code:"]
@@ -147,7 +147,7 @@ def test_where_sshd_reports_a_name_a_rule_for_networks_that_may_require_a_code_d
     assert (line["rhost"], line["reason"]) == ("localhost", "not-enrolled")
     assert f"rule 1: {NAMED}" in line["detail"]
     for person in (alice, bob):
-        told = explain(person, "--rhost", "localhost")
+        told = explain(person)
         assert (told["action"], told["rule"]) == ("ask" if person is alice else "refuse", 1)
     host.machine.run(["pam-totp", "exempt", alice.name, "--until", "2099-12-31", "--reason", "no phone"])
     assert met(alice) == "skip"
