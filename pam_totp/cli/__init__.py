@@ -21,6 +21,7 @@ from pam_totp.cli import (
     exempt,
     explain,
     forget,
+    import_,
     init,
     invite,
     log,
@@ -54,6 +55,7 @@ VERBS = (
     exempt,
     deadline,
     forget,
+    import_,
     config,
     explain,
     log,
@@ -74,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"pam-totp {__version__}")
     verbs = top.add_subparsers(metavar="VERB", required=True)
     for verb in VERBS:
-        name = verb.__name__.rpartition(".")[2]
+        name = verb.__name__.rpartition(".")[2].rstrip("_")  # a verb can be a word that Python keeps for itself
         summary = (verb.__doc__ or "").partition("\n")[0]
         each = verbs.add_parser(
             name,
