@@ -265,11 +265,18 @@ def _tell(plan: Plan, arguments: argparse.Namespace, done: bool) -> None:
         for note, names in _noted(plan).items():
             more = f" and {len(names) - _FEW_NAMES} more" if len(names) > _FEW_NAMES else ""
             print(f"note: {', '.join(names[:_FEW_NAMES])}{more}: {note}")
-    new = [row for row in plan.rows if row.result != importing.THERE]
-    there = len(plan.rows) - len(new)
+    new = [row for row in plan.rows if row.result in (importing.NEW, importing.FURTHER)]
+    updated = sum(row.result == importing.UPDATED for row in plan.rows)
+    there = len(plan.rows) - len(new) - updated
     count = f"{_counted(len(new), 'authenticator')} of {_counted(len({row.name for row in new}), 'user')}"
     also = "".join(
-        f"; {number} {what}" for number, what in ((there, "there already"), (len(plan.refused), "refused")) if number
+        f"; {number} {what}"
+        for number, what in (
+            (updated, "updated with what was used there"),
+            (there, "there already"),
+            (len(plan.refused), "refused"),
+        )
+        if number
     )
     if arguments.dry_run:
         print(f"would import {count}{also}; nothing was changed")

@@ -34,7 +34,8 @@ class Entry:
 
     ``names`` are the names that its user may have here, the likeliest first; ``where`` is its place in the file.
     ``step`` is the latest step known to be spent there (-1: none is known), ``drift`` the app's clock in steps,
-    ``scratch`` its one-time codes of eight digits. ``notes`` are what an administrator should know.
+    ``scratch`` its one-time codes of eight digits, None where the format has none. ``notes`` are what an administrator
+    should know.
     """
 
     __slots__ = ("drift", "label", "names", "notes", "scratch", "secret", "step", "where")
@@ -47,7 +48,7 @@ class Entry:
         label: str = "",
         step: int = -1,
         drift: int = 0,
-        scratch: Sequence[str] = (),
+        scratch: Sequence[str] | None = None,
         notes: Sequence[str] = (),
     ) -> None:
         self.where = where
@@ -56,7 +57,7 @@ class Entry:
         self.label = label
         self.step = step
         self.drift = drift
-        self.scratch = tuple(scratch)
+        self.scratch = None if scratch is None else tuple(scratch)
         self.notes = list(notes)
         if len(secret) < RECOMMENDED_SECRET:
             self.notes.append(f"a short key ({len(secret) * 8} bits): enrol anew some day")

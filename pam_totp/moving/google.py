@@ -14,6 +14,7 @@ _SCRATCH = re.compile(r"[1-9][0-9]{7}")
 # What is remembered about latest logins and wrong codes there means nothing here.
 _FORGOTTEN = re.compile(r"RESETTING_TIME_SKEW|LAST[0-9]+")
 _DEFAULT_WINDOW = 3
+_MOST_SCRATCH = 10
 
 
 def parse(content: bytes, name: str, where: str) -> Entry:
@@ -39,6 +40,8 @@ def parse(content: bytes, name: str, where: str) -> Entry:
     used = [number(each, "DISALLOW_REUSE") for each in options.pop("DISALLOW_REUSE", "").split()]
     drift = number(options.pop("TIME_SKEW", "0"), "TIME_SKEW", least=-(2**31))
     notes = _notes(options)
+    if len(scratch) > _MOST_SCRATCH:
+        raise NotSupportedError(f"{len(scratch)} scratch codes are too many: {_MOST_SCRATCH} are the most")
     unknown = [each for each in options if each != "TOTP_AUTH" and not _FORGOTTEN.fullmatch(each)]
     if unknown:
         raise NotSupportedError(f"the option {shown(unknown[0])} is not known: take it out if it means nothing to you")

@@ -15,7 +15,9 @@ from pam_totp.moving.entries import Refused, shown
 
 # Beside one file for the lock of each user.
 _OTHER_FILES = 64
-NEW, FURTHER, THERE = "new", "further", "there already"
+# google-authenticator makes up to 10 for a user.
+MOST_SCRATCH = 10
+NEW, FURTHER, UPDATED, THERE = "new", "further", "updated", "there already"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +31,10 @@ if TYPE_CHECKING:
 
 
 class Row:
-    """What becomes of one entry: ``result`` is NEW, FURTHER or THERE, for the authenticator ``label`` of ``name``."""
+    """What becomes of one entry, which is the authenticator ``label`` of ``name``.
+
+    ``result`` is NEW, FURTHER (the user has others), UPDATED or THERE.
+    """
 
     __slots__ = ("entry", "label", "name", "result")
 
@@ -138,7 +143,7 @@ def _put(account: Account, entry: Entry, label: str, config: Config, now: int) -
             if each.state != ACTIVE:
                 reason = f"this key is pending here: run pam-totp confirm {account.name}"
                 return Refused(entry.where, account.name, reason)
-            return Row(entry, account.name, each.label, THERE)
+            return Row(entry, account.name, each.label, _caught_up(account, each.identifier, entry, config, now))
     if len(account.active) >= MOST_AUTHENTICATORS:
         return Refused(entry.where, account.name, f"{MOST_AUTHENTICATORS} authenticators are the most")
     chosen = _free_label(account, label or _usable(entry.label))
@@ -151,13 +156,31 @@ def _put(account: Account, entry: Entry, label: str, config: Config, now: int) -
     ledger.invitation = ledger.grace = None
     mark = ledger.mark(authenticator.identifier)
     mark.drift = max(-config.max_drift, min(config.max_drift, entry.drift))
-    now_step = otp.step_at(now)
-    # A step in the future was spent by a wrong clock: the user is not to wait until then.
-    mark.step = min(entry.step, now_step + mark.drift + config.window)
+    mark.step = _spent(entry, mark.drift, config, now)
+    ledger.scratch = list(dict.fromkeys([*ledger.scratch, *(entry.scratch or ())]))[:MOST_SCRATCH]
     if first:
         # Strangers may have guessed at a pending key; they do not lock out who begins now.
-        ledger.unlock(now_step, config.window)
+        ledger.unlock(otp.step_at(now), config.window)
     return Row(entry, account.name, chosen, NEW if first else FURTHER)
+
+
+def _caught_up(account: Account, identifier: str, entry: Entry, config: Config, now: int) -> str:
+    """Take over what was spent there since an earlier import: UPDATED, or THERE where that is nothing.
+
+    Only ever less works afterwards than before.
+    """
+    mark = account.ledger.mark(identifier)
+    step = max(mark.step, _spent(entry, mark.drift, config, now))
+    scratch = [each for each in account.ledger.scratch if entry.scratch is None or each in entry.scratch]
+    if (step, scratch) == (mark.step, account.ledger.scratch):
+        return THERE
+    mark.step, account.ledger.scratch = step, scratch
+    return UPDATED
+
+
+def _spent(entry: Entry, drift: int, config: Config, now: int) -> int:
+    # A step in the future was spent by a wrong clock: the user is not to wait until then.
+    return min(entry.step, otp.step_at(now) + drift + config.window)
 
 
 def _usable(label: str) -> str:

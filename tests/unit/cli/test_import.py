@@ -190,6 +190,38 @@ def test_a_learned_drift_goes_on_here(command: Command, host: Host, passwd: Pass
     assert host.login("alice", code(RAW, otp.step_at(host.wall) - 4)).reason == "code"
 
 
+def test_scratch_codes_stay_good_once(command: Command, host: Host, passwd: Passwd, tmp_path: Path) -> None:
+    google(passwd, tmp_path, "52449723", "11133056")
+    assert command("import", "--format", "google").code == 0
+    assert host.login("alice", "52449723").reason == "scratch-code"
+    assert host.login("alice", "52449723").reason == "wrong-code"
+    assert host.account(User("alice", os.geteuid())).ledger.scratch == ["11133056"]
+
+
+def test_an_import_again_takes_over_what_was_used_there_meanwhile(
+    command: Command, host: Host, passwd: Passwd, tmp_path: Path
+) -> None:
+    step = otp.step_at(host.wall)
+    path = google(passwd, tmp_path, f'" DISALLOW_REUSE {step - 9}', "52449723", "11133056")
+    assert command("import", "--format", "google").code == 0
+    path.chmod(0o600)
+    path.write_text(path.read_text().replace(f"{step - 9}", f"{step - 9} {step}").replace("52449723\n", ""))
+    ran = command("import", "--format", "google")
+    assert (ran.code, ran.out) == (
+        0,
+        "imported 0 authenticators of 0 users; 1 updated with what was used there\n",
+    )
+    assert host.login("alice", code(RAW, step)).reason == "spent-code"
+    assert host.login("alice", "52449723").reason == "wrong-code"
+    assert host.login("alice", "11133056").reason == "scratch-code"
+    # And what was used here does not come back from there.
+    host.later(30)
+    assert host.login("alice", code(RAW, step + 1)).reason == "code"
+    assert command("import", "--format", "google").code == 0
+    assert host.login("alice", "11133056", rhost="192.0.2.99").reason == "malformed-code"
+    assert host.login("alice", code(RAW, step + 1)).reason == "spent-code"
+
+
 def google(passwd: Passwd, tmp_path: Path, *lines: str, name: str = "alice", mode: int = 0o400) -> Path:
     """The file of a user, in a home below the test's directory."""
     home = tmp_path / name

@@ -57,6 +57,10 @@ def test_a_weaker_limit_there_and_a_short_key_are_noted() -> None:
         (f'{SECRET}\n" TOTP_AUTH\n" STEP_SIZE 60\n', "codes change every 60 s, not 30 s"),
         (f'{SECRET}\n" TOTP_AUTH\n" SOMETHING 1\n', "the option SOMETHING is not known"),
         (f'{SECRET}\n" TOTP_AUTH\n" WINDOW_SIZE many\n', "WINDOW_SIZE is not a number that it can be"),
+        (
+            f'{SECRET}\n" TOTP_AUTH\n' + "".join(f"{12345670 + each}\n" for each in range(11)),
+            "11 scratch codes are too",
+        ),
         ('GEZDGNBV\n" TOTP_AUTH\n', "the key has 5 bytes"),
         ('GEZDGNBV1\n" TOTP_AUTH\n', "the key is not base32"),
     ],
