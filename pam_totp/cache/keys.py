@@ -22,9 +22,20 @@ def load(path: str, owner: int) -> Sealer:
 
     Raises HostKeyError when the file is missing, malformed or not kept private.
     """
+    content = read(path, owner)
+    fields = content.decode("ascii", "replace").split()
+    if len(fields) == 3 and fields[0] == _MARK:
+        host_id, key = _unhex(fields[1], _HOST_ID_BYTES), _unhex(fields[2], KEY_BYTES)
+        if host_id is not None and key is not None:
+            return Sealer(key, host_id.hex())
+    raise HostKeyError(f"{path} is not a pam-totp key: restore it from your backup")
+
+
+def read(path: str, owner: int) -> bytes:
+    """The content of the key file at ``path``. Raises HostKeyError when it is missing or not kept private."""
     try:
         files.check_parents(path, owner)
-        content = files.read(path, owner, _LIMIT)
+        return files.read(path, owner, _LIMIT)
     except FileNotFoundError:
         raise HostKeyError(
             f"the host key {path} is missing: restore it from your backup; "
@@ -35,12 +46,6 @@ def load(path: str, owner: int) -> Sealer:
         raise HostKeyError(f"the host key is not safe: {error}") from None
     except OSError as error:
         raise HostKeyError(f"the host key {path} cannot be read: {error.strerror}") from None
-    fields = content.decode("ascii", "replace").split()
-    if len(fields) == 3 and fields[0] == _MARK:
-        host_id, key = _unhex(fields[1], _HOST_ID_BYTES), _unhex(fields[2], KEY_BYTES)
-        if host_id is not None and key is not None:
-            return Sealer(key, host_id.hex())
-    raise HostKeyError(f"{path} is not a pam-totp key: restore it from your backup")
 
 
 def create(path: str) -> None:

@@ -87,6 +87,7 @@ class Ledger:
     def __init__(self) -> None:
         self.seq = 0
         self.uid: int | None = None  # whose it is; None where pam-totp 0.1.0 wrote it
+        self.holds: str | None = None  # the active authenticators, with blanks; None where an older version wrote it
         self.marks: dict[str, Mark] = {}
         self.row = 0  # failures since the last success, from everywhere
         self.locked = False
@@ -389,6 +390,7 @@ _FORM: dict[str, Check] = {
 }
 _OPTIONAL: dict[str, Check] = {
     "uid": _number,
+    "holds": _text,
     "recent_recovery": _each(_row(_stamp, _text)),
     "enrolled": _number,
     "recovery": _recovery,

@@ -13,6 +13,7 @@ import sys
 from pam_totp import __version__
 from pam_totp.cli import (
     adopt,
+    backup,
     check,
     config,
     confirm,
@@ -30,6 +31,7 @@ from pam_totp.cli import (
     recovery,
     rename,
     reset,
+    restore,
     self,
     setup,
     status,
@@ -56,6 +58,8 @@ VERBS = (
     deadline,
     forget,
     import_,
+    backup,
+    restore,
     config,
     explain,
     log,
