@@ -52,7 +52,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--label", metavar="L", default="", help="name of the authenticators (default: the serial number, or phone)"
     )
     parser.add_argument(
-        "--secret",
+        "--path",
         metavar="PATH",
         default=_GOOGLE_FILE,
         help="google: where the files are, as secret= of the PAM line has it (default: %(default)s)",
@@ -119,13 +119,13 @@ class _Bar:
 def _read(arguments: argparse.Namespace) -> list[Entry | Refused]:
     """Everything that the sources hold. Raises UsageError, or FormatError."""
     if arguments.format == "google":
-        return _google(arguments.source, arguments.secret)
+        return _google(arguments.source, arguments.path)
     if not arguments.source:
         raise UsageError("name the file to import, or - for standard input")
     owners = _owners(arguments.owners)
     found: list[Entry | Refused] = []
     for source in arguments.source:
-        content = _content(source)
+        content = common.secret_file(source, LARGEST_FILE)
         try:
             if arguments.format == "oath":
                 found += oath.parse(content)
@@ -143,20 +143,6 @@ def _read(arguments: argparse.Namespace) -> list[Entry | Refused]:
 
 def _named(source: str) -> str:
     return "standard input" if source == "-" else source
-
-
-def _content(source: str, limit: int = LARGEST_FILE) -> bytes:
-    """A file that an administrator named, or standard input. Raises UsageError, or OSError."""
-    if source == "-":
-        content = sys.stdin.buffer.read(limit + 1)
-    else:
-        with open(source, "rb") as file:
-            if os.fstat(file.fileno()).st_mode & 0o044:
-                print(f"pam-totp: {source} can be read by others: run chmod go= on it", file=sys.stderr)
-            content = file.read(limit + 1)
-    if len(content) > limit:
-        raise UsageError(f"{_named(source)} is larger than {limit} bytes: split it")
-    return content
 
 
 def _google(names: Sequence[str], pattern: str) -> list[Entry | Refused]:
@@ -185,7 +171,7 @@ def _google(names: Sequence[str], pattern: str) -> list[Entry | Refused]:
         except (FormatError, NotSupportedError) as error:
             found.append(Refused(path, name, str(error)))
     if not found:
-        raise UsageError(f"nobody has a file {pattern}: say where they are with --secret")
+        raise UsageError(f"nobody has a file {pattern}: say where they are with --path")
     return found
 
 
@@ -204,7 +190,9 @@ def _of_a_user(path: str, uid: int) -> bytes:
 def _owners(path: str | None) -> dict[str, str]:
     """Serial numbers and their users. Raises UsageError."""
     found = {}
-    for place, line in enumerate(_content(path, _SMALL_FILE).decode("utf-8", "replace").split("\n") if path else (), 1):
+    for place, line in enumerate(
+        common.secret_file(path, _SMALL_FILE).decode("utf-8", "replace").split("\n") if path else (), 1
+    ):
         words = line.split()
         if words and not words[0].startswith("#"):
             if len(words) != 2 or words[0] in found:
@@ -217,7 +205,7 @@ def _key(path: str | None) -> bytes:
     """A pre-shared key. Raises UsageError."""
     if path is None:
         return b""
-    text = "".join(_content(path, _SMALL_FILE).decode("ascii", "replace").split())
+    text = "".join(common.secret_file(path, _SMALL_FILE).decode("ascii", "replace").split())
     key = pskc.key_of(text)
     if key is None:
         raise UsageError(f"{path} has no key of AES: 16, 24 or 32 bytes in hexadecimal or base64")
@@ -228,10 +216,7 @@ def _passphrase(path: str | None) -> bytes:
     """A passphrase. Raises UsageError."""
     if path is None:
         return b""
-    line = _content(path, _SMALL_FILE).partition(b"\n")[0].rstrip(b"\r")
-    if not line:
-        raise UsageError(f"{path} has no passphrase in its first line")
-    return line
+    return common.passphrase(path)
 
 
 def _objects(plan: Plan, done: bool) -> list[dict[str, object]]:

@@ -255,7 +255,7 @@ def test_where_the_files_are_is_said_as_in_the_pam_line(
 ) -> None:
     google(passwd, tmp_path).rename(tmp_path / "of-alice")
     assert command("import", "--format", "google").code == 2
-    assert command("import", "--format", "google", "--secret", f"{tmp_path}/of-${{USER}}").code == 0
+    assert command("import", "--format", "google", "--path", f"{tmp_path}/of-${{USER}}").code == 0
     assert host.secret("alice") == RAW
 
 
