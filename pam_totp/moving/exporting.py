@@ -29,7 +29,7 @@ class ExportError(PamTotpError):
 
 
 def lines(accounts: Iterable[Account], config: Config) -> bytes:
-    """What is to be encrypted: a line for each active authenticator, the user's name and the URI, as import reads it."""
+    """What is to be encrypted: for each active authenticator the name and the URI, in a line, as import reads it."""
     text = "".join(
         f"{account.name} {enroll.uri(account, each, config)}\n" for account in accounts for each in account.active
     )

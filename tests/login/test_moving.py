@@ -181,3 +181,26 @@ def test_users_move_one_at_a_time(fresh_machine: Machine) -> None:
     assert host.log_in(bob, CODE, answer=code(bobs))
     assert [line.split()[0] for line in fresh_machine.run(["pam-totp", "status"]).stdout.splitlines()[1:]] == ["alice"]
     host.done()
+
+
+# As many users as the largest hosts have, in the host's own passwd and in a users file of pam_oath.
+MANY = r"""
+awk -v OFS=: 'BEGIN { for (n = 0; n < 10000; n++) print "u" n, "x", 100000 + n, 100, "", "/", "/bin/sh" }' >>/etc/passwd
+umask 077
+awk 'BEGIN { for (n = 0; n < 10000; n++) printf "HOTP/T30/6 u%d - %040x\n", n, n + 1 }' >/root/users.oath
+"""
+
+
+def test_ten_thousand_users_move_in_less_than_ten_seconds_and_it_shows_how_far_it_is(fresh_machine: Machine) -> None:
+    fresh_machine.sh(MANY)
+    command = "TIMEFORMAT='took %U %S'; time pam-totp import --format oath /root/users.oath"
+    with fresh_machine.terminal(["bash", "-c", command], timeout=120) as session:
+        session.expect(r"read: 5000 of 10000")
+        session.expect(r"imported 10000 authenticators of 10000 users")
+        assert session.wait() == 0, session.screen
+        # The processor's time: what else this machine does is no reason to fail.
+        [took] = re.findall(r"took ([\d.]+) ([\d.]+)", session.screen)
+    assert sum(map(float, took)) < 10
+    secret = base64.b32encode((4321).to_bytes(20, "big")).decode()
+    result = pam.pamtester(fresh_machine, pam.alone(fresh_machine), "u4320", answers=[code(secret)])
+    assert result.code == "PAM_SUCCESS"

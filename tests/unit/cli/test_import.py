@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pam_totp.cache.store import Store
+from pam_totp.cache.volatile import Volatile
+from pam_totp.errors import CacheReadOnlyError
 from pam_totp.factors import otp
 from pam_totp.host.users import User
 from tests.unit.pretend import ALICE, BOB, Host, code
@@ -164,6 +167,41 @@ def test_a_damaged_record_is_refused_and_the_others_stay_as_they_are(
     assert ran.code == 1
     assert "refused: alice (line 2): the record of alice is damaged" in ran.err
     assert host.account(BOB).active == []
+
+
+def test_a_disk_that_fills_up_half_way_leaves_nobody_half_imported(
+    command: Command, host: Host, file: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = host.snapshot()
+    room = [1]
+    put = Store.put_authenticator
+
+    def limited(store: Store, name: str, row: tuple[object, ...]) -> None:
+        if not room:
+            raise CacheReadOnlyError("the cache cannot be written (SQLITE_FULL): free space")
+        room.pop()
+        put(store, name, row)
+
+    monkeypatch.setattr(Store, "put_authenticator", limited)
+    ran = command("import", "--format", "oath", file(oath(("alice", RAW), ("bob", OTHER))))
+    assert ran.code == 3
+    assert "free space" in ran.err
+    assert host.snapshot() == before
+    assert host.in_run() == [each for each in host.in_run() if each.endswith(".lock")]
+    with host.accounts() as accounts:
+        assert accounts.names() == []
+        assert accounts.damage() == []
+
+
+def test_a_login_that_holds_its_lock_is_waited_for_and_nothing_is_imported_without_it(
+    command: Command, host: Host, file: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Volatile.lock, "__defaults__", (0.2,))
+    with host.accounts() as accounts, accounts.lock("bob"):
+        ran = command("import", "--format", "oath", file(oath(("alice", RAW), ("bob", OTHER))))
+    assert ran.code == 3
+    assert "another login of this user held its lock" in ran.err
+    assert host.account().active == []
 
 
 def test_what_was_spent_in_the_other_program_is_spent_here(
