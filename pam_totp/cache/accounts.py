@@ -119,8 +119,12 @@ class Accounts:
 
         Raises HostKeyError or CacheError.
         """
-        self.sealer: Sealer = keys.load(paths.key, paths.owner)
+        self._paths = paths
+        self.sealer: Sealer = keys.find(paths)
         self._store = store.Store(paths.cache, paths.owner, patience)
+        # A rotation may go on meanwhile. Its new key is there before the cache names it, and what is written after
+        # that is sealed with it: so it is looked for where something does not open, and before something is written.
+        self.sealer.renew = self._store.begun = self._renew
         try:
             self._roster = Roster(self._store, self.sealer)
             self.configured = configured.Configured(self._store, self.sealer)
@@ -136,6 +140,14 @@ class Accounts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._store.close()
+
+    def _renew(self) -> bool:
+        """Take the key that the cache names, if it is another than the one that seals. Raises HostKeyError."""
+        current = self._store.key_id()
+        if current in (None, self.sealer.key_id):
+            return False
+        self.sealer.become(keys.find(self._paths, current))
+        return True
 
     def lock(self, name: str) -> Lock:
         """The lock of one account, to hold from reading it until its change is committed. Raises LockTimeoutError."""
@@ -250,6 +262,12 @@ class Accounts:
         """
         if self._store.schema == store.SCHEMA_VERSION:
             return False
+        # Since schema 2 the copies in /run have other names.
+        copies = self._volatile.tokens()
+        for name in self.names() if copies else ():
+            former = self.sealer.token(name, "0.1.0")
+            if former in copies and self._volatile.read(former) is not None:
+                self._volatile.rename(former, self.sealer.token(name))
         self._store.migrate(configured.facts(self.sealer, present))
         return True
 
@@ -282,9 +300,13 @@ class Accounts:
             return True
         sealed = self._next_ledger(account)
         age = self._volatile.age(now)
-        in_run = self._volatile.write(self.sealer.token(account.name), sealed)
+        token, key_id = self.sealer.token(account.name), self.sealer.key_id
+        in_run = self._volatile.write(token, sealed)
         try:
             with self._store.transaction():
+                if self.sealer.key_id != key_id:  # rotated just now
+                    sealed = self.sealer.seal(account.ledger.encode(), "ledger", account.name)
+                    in_run = self._volatile.write(token, sealed)
                 self._store.update_ledger(account.name, sealed)
         except CacheReadOnlyError as error:
             if not in_run:
@@ -440,9 +462,8 @@ class Accounts:
             name, uid, sealed_ledger = _typed(row, str, int, bytes)
             ledger = Ledger.decode(self.sealer.open(sealed_ledger, "ledger", name))
             for each in self._store.authenticators(name):
-                identifier, state, label, source, created, sealed = _typed(each, str, str, str, str, int, bytes)
-                context = _context(name, uid, identifier, state, label, source, created)
-                secret = self.sealer.open(sealed, *context)
+                secret = self.sealer.open(each[-1], *secret_context(name, uid, each))
+                identifier, state, label, source, created, _ = each
                 authenticators.append(Authenticator(identifier, state, label, source, created, secret))
             if ledger.uid not in (None, uid):
                 raise DamageError("its ledger is another uid's: restore a backup, or reset the user")
@@ -495,11 +516,15 @@ class Accounts:
         return self.sealer.seal(account.ledger.encode(), "ledger", account.name)
 
     def _sealed_row(self, account: Account, each: Authenticator) -> tuple[object, ...]:
-        context = _context(
-            account.name, account.uid, each.identifier, each.state, each.label, each.source, each.created
-        )
-        sealed = self.sealer.seal(each.secret, *context)
-        return each.identifier, each.state, each.label, each.source, each.created, sealed
+        row = (each.identifier, each.state, each.label, each.source, each.created)
+        sealed = self.sealer.seal(each.secret, *secret_context(account.name, account.uid, (*row, b"")))
+        return *row, sealed
+
+
+def secret_context(name: str, uid: int, row: tuple[Any, ...]) -> tuple[str, ...]:
+    """What a secret is bound to: the account, and all of its row but itself. Raises DamageError."""
+    identifier, state, label, source, created, _ = _typed(row, str, str, str, str, int, bytes)
+    return "secret", name, str(uid), identifier, state, label, source, str(created)
 
 
 def _typed(row: tuple[Any, ...], *types: type) -> tuple[Any, ...]:
@@ -512,9 +537,3 @@ def _typed(row: tuple[Any, ...], *types: type) -> tuple[Any, ...]:
 def _entry(account: Account) -> tuple[int, str]:
     # Which authenticators there are, and in which state: a row that is missing or left over is damage.
     return account.uid, " ".join(sorted(f"{each.identifier}={each.state}" for each in account.authenticators))
-
-
-def _context(
-    name: str, uid: int, identifier: str, state: str, label: str, source: str, created: int
-) -> tuple[str, ...]:
-    return "secret", name, str(uid), identifier, state, label, source, str(created)

@@ -80,7 +80,7 @@ class Roster:
         return False
 
     def _content(self, number: int) -> bytes:
-        return self._sealer.open(self._store.bucket(number), "roster", str(number))
+        return self._sealer.open(self._store.bucket(number), *context(number))
 
     def _bucket(self, number: int) -> dict[str, str]:
         try:
@@ -116,7 +116,12 @@ class Roster:
 def sealed(sealer: Sealer, number: int, entries: dict[str, str]) -> bytes:
     """One bucket with these entries, sealed."""
     content = "".join(f"{key}\t{value}\n" for key, value in sorted(entries.items()))
-    return sealer.seal(content.encode("utf-8"), "roster", str(number))
+    return sealer.seal(content.encode("utf-8"), *context(number))
+
+
+def context(number: int) -> tuple[str, ...]:
+    """What a sealed bucket is bound to."""
+    return "roster", str(number)
 
 
 def empty(sealer: Sealer) -> list[bytes]:

@@ -27,7 +27,7 @@ _BACKUP_PAUSE = 0.05
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
     from typing import Any
 
@@ -62,6 +62,9 @@ CREATE INDEX event_name ON event (name, number);
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
+
+# The fact that names the key that seals; none while the key was never rotated. What it says is no secret.
+KEY_FACT = "key"
 
 # The full disk and the read-only disk: the cache is whole, it only takes no write now.
 _NOT_WRITABLE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY)
@@ -145,6 +148,8 @@ def _copy(source: str, target: sqlite3.Connection | str) -> None:
 class Store:
     """One open connection. Use as a context manager; never keep one across a prompt. ``schema`` is what the file has.
 
+    ``begun``, where it is set, is called at the beginning of each transaction that writes.
+
     Opening raises CacheError: missing, unsafe, not a cache of ours, another schema version, unreadable.
     Every method raises CacheError, also when another process keeps a lock for more than ``patience`` seconds, and
     CacheReadOnlyError where the disk is full or read-only.
@@ -152,6 +157,7 @@ class Store:
 
     def __init__(self, path: str, owner: int, patience: float = BUSY_SECONDS) -> None:
         self._path = path
+        self.begun: Callable[[], object] | None = None
         try:
             files.check_parents(path, owner)
             directory = os.lstat(os.path.dirname(path))
@@ -233,6 +239,10 @@ class Store:
         """The rows (name, uid, ledger) that hold ``uid``."""
         return self.execute("SELECT name, uid, ledger FROM account WHERE uid = ? ORDER BY name", uid)
 
+    def accounts_after(self, name: str, most: int) -> list[tuple[Any, ...]]:
+        """The rows (name, uid, ledger) that come after ``name`` in the order of names; at most so many."""
+        return self.execute("SELECT name, uid, ledger FROM account WHERE name > ? ORDER BY name LIMIT ?", name, most)
+
     def names(self) -> list[str]:
         """All names that have a record, in order. One that has rotted to something else is none: the roster has it."""
         return [row[0] for row in self.execute("SELECT name FROM account WHERE typeof(name) = 'text' ORDER BY name")]
@@ -285,6 +295,15 @@ class Store:
         """Insert or replace a fact."""
         self.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", name, value)
 
+    def facts(self) -> list[tuple[Any, ...]]:
+        """All facts (name, value) but the one that names the key."""
+        return self.execute("SELECT name, value FROM fact WHERE name != ?", KEY_FACT)
+
+    def key_id(self) -> str | None:
+        """The id of the key that seals what is written; None while the host key was never rotated."""
+        value = None if self.schema == 1 else self.fact(KEY_FACT)
+        return None if value is None else value.decode("ascii", "replace") if isinstance(value, bytes) else "rotted"
+
     def migrate(self, facts: Mapping[str, bytes]) -> None:
         """Bring the file to the schema of this version, with these sealed facts, in one transaction."""
         with self.transaction():
@@ -330,6 +349,12 @@ class _Transaction:
 
     def __enter__(self) -> None:
         self._store.execute(self._begin)
+        if self._begin != "BEGIN" and self._store.begun is not None:
+            try:
+                self._store.begun()
+            except BaseException:
+                self._roll_back()
+                raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -144,6 +144,23 @@ class Volatile:
             return False
         return True
 
+    def rename(self, former: str, token: str) -> None:
+        """Have a copy under another name; one that has that name already is newer. Raises CacheError."""
+        if os.path.lexists(f"{self._directory}/{token}"):
+            return
+        try:
+            os.rename(f"{self._directory}/{former}", f"{self._directory}/{token}")
+        except OSError as error:
+            raise CacheError(f"{self._directory} cannot be changed: {error.strerror}", "run-unusable") from None
+
+    def tokens(self) -> set[str]:
+        """The tokens of all who have a copy or a lock here. Raises CacheError."""
+        try:
+            names = {name.removesuffix(".lock") for name in os.listdir(self._directory)}
+        except OSError as error:
+            raise CacheError(f"{self._directory} cannot be listed: {error.strerror}", "run-unusable") from None
+        return {name for name in names if "." not in name and name != _MADE}
+
     def forget(self, token: str) -> None:
         """Remove the copy. Raises CacheError."""
         try:

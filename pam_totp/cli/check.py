@@ -12,7 +12,7 @@ from pam_totp.factors import otp
 from pam_totp.host import config as configuration
 from pam_totp.host.clock import now
 from pam_totp.login import login
-from pam_totp.login.attempt import duration
+from pam_totp.login.attempt import Attempt, Conversation, Request, duration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,10 +34,13 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     code = None if answer is None else otp.parse(answer)
     with Accounts(paths) as accounts:
         account = accounts.find(user)
+        attempt = Attempt(user, Request(user.name, "sshd"), config, paths, now, Conversation())
+        next_login = common.next_login(attempt, account, accounts)
+    common.caution(paths)
     moment = now()
     if not account.active:
         problem: str | None = (
-            f"{user.name} has no active authenticator and is not asked: see pam-totp status {user.name}"
+            f"{user.name} has no active authenticator and {next_login}: see pam-totp status {user.name}"
         )
     elif code is None:
         problem = "wrong: a code has six digits"

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 
 from pam_totp.cache import summary
 from pam_totp.cache.accounts import Accounts
+from pam_totp.doctor import stacks
 from pam_totp.errors import UsageError
 from pam_totp.host import terminal, users
+from pam_totp.host.clock import now
 from pam_totp.host.config import date, duration
-from pam_totp.login import log
+from pam_totp.login import log, policy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +23,16 @@ if TYPE_CHECKING:
     from pam_totp.cache.accounts import Account
     from pam_totp.host.clock import Moment
     from pam_totp.host.paths import Paths
+    from pam_totp.login.attempt import Attempt
+
+ACTIONS = {
+    "ask": "is asked for a code",
+    "ask-recovery": "must wait; only a recovery code is looked at",
+    "skip": "is not asked for a code",
+    "enroll": "enrols at the prompt",
+    "invite": "enrols at the prompt, with an invitation code",
+    "refuse": "is refused",
+}
 
 WHEN = "a time from now (7d), a day (2027-01-31, its end in UTC), or a time (2027-01-31T18:00:00Z)"
 rfc3339 = summary.rfc3339
@@ -38,6 +50,18 @@ def known_user(name: str) -> users.User:
     if user is None:
         raise UsageError(f"no such user: {name!r}; see getent passwd for the names this host knows")
     return user
+
+
+def caution(paths: Paths, service: str = "sshd") -> None:
+    """Say so where no line of PAM's asks for codes: what else is said would be taken for true of the next login."""
+    reason = stacks.not_asked(service, paths)
+    if reason:
+        print(f"pam-totp: no login to {service} is certain to ask: {reason}; see pam-totp doctor", file=sys.stderr)
+
+
+def next_login(attempt: Attempt, account: Account, accounts: Accounts) -> str:
+    """What happens at the next login over SSH of a user, in words, with the policy of now."""
+    return ACTIONS[policy.decide(account, attempt.config, attempt.facts(account, accounts), now()).action]
 
 
 def recorded_name(accounts: Accounts, name: str) -> str:

@@ -204,6 +204,7 @@ def _report(config: Config, paths: Paths) -> int:
     if not code:
         count = "1 rule" if len(config.rules) == 1 else f"{len(config.rules)} rules"
         print(f"{paths.config}: good ({count})" if config.found else f"no {paths.config}: the defaults hold")
+        common.caution(paths)
     return code
 
 

@@ -52,6 +52,7 @@ def ask_until_right(user: User, paths: Paths, config: Config) -> int:
         problem = "six digits, please" if code is None else _try(user, paths, config, code)
         if problem is None:
             print(f"{user.name} is enrolled: log in with the next code.")
+            common.caution(paths)
             _offer_recovery_codes(user, paths)
             return 0
         print(f"pam-totp: {problem}", file=sys.stderr)

@@ -95,6 +95,7 @@ def _one(arguments: argparse.Namespace, paths: Paths) -> int:
     print(f"  uri  {uri}\n")
     if arguments.no_confirm:
         print(f"Pending: {account.name} is not asked for a code before pam-totp confirm {account.name} has seen one.")
+        common.caution(paths)
         return 0
     try:
         return confirm.ask_until_right(user, paths, config)

@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
         new = [each for each in done if each[2] in (PENDING, ACTIVE)]
         many.save(accounts, [account for _, account, _ in new], pages)
         pending = [each for each in new if each[2] == PENDING]
-        many.note_unasked(accounts, config, pending, "the first code", ("enroll", "invite"))
+        many.note_unasked(accounts, config, paths, pending, "the first code", ("enroll", "invite"))
     for row, account, how in new:
         common.record("enroll", account, f"label {enrol.label(row)}, {how}")
     _show(done, enrol, pages, as_json=arguments.json)

@@ -10,6 +10,7 @@ import json
 
 from pam_totp.cache.accounts import Accounts
 from pam_totp.cli import common
+from pam_totp.doctor import stacks
 from pam_totp.errors import UsageError
 from pam_totp.host import config as configuration
 from pam_totp.host.clock import now
@@ -23,15 +24,6 @@ if TYPE_CHECKING:
     from pam_totp.cache.accounts import Account
     from pam_totp.host.paths import Paths
     from pam_totp.login.policy import Decision
-
-_WORDS = {
-    "ask": "is asked for a code",
-    "ask-recovery": "must wait; only a recovery code is looked at",
-    "skip": "is not asked for a code",
-    "enroll": "enrols at the prompt",
-    "invite": "enrols at the prompt, with an invitation code",
-    "refuse": "is refused",
-}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +52,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     decision = policy.decide(account, config, facts, moment)
     fact = _fact(decision, account)
     conditions = {rule.number: dict(policy.conditions(rule, account, facts, moment)) for rule in config.rules}
+    not_asked = stacks.not_asked(arguments.service, paths)
     if arguments.json:
         fields = {
             "user": user.name,
@@ -70,11 +63,14 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
             "rule": decision.rule.number if decision.rule else None,
             "fact": fact,
             "doubts": decision.doubts,
+            "not_asked": not_asked or None,
             "rules": [{"rule": number, "conditions": each} for number, each in conditions.items()],
         }
         print(json.dumps(fields))
         return 0
-    print(f"{user.name} {_WORDS[decision.action]} ({decision.reason})")
+    print(f"{user.name} {common.ACTIONS[decision.action]} ({decision.reason})")
+    if not_asked:
+        print(f"  but only if {arguments.service} asks, and that is not certain: {not_asked}; see pam-totp doctor")
     strictest = ", the strictest of those that may apply" if decision.doubts else ""
     print(f"  rule: {f'number {decision.rule.number}' if decision.rule else 'none'}{strictest}")
     print(f"  fact: {fact}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from pam_totp.cache import configured, keys, roster, store
+from pam_totp.cache import binding, configured, keys, roster, store
 from pam_totp.cache.accounts import Accounts
 from pam_totp.cli import migrate
 from pam_totp.errors import CacheError, HostKeyError, UsageError
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     One without the other is never completed by a new one: a new key opens nothing, and a new cache would un-enrol
     everybody. So would both, on a host that lost both.
     """
-    have_key, have_cache = os.path.lexists(paths.key), os.path.lexists(paths.cache)
+    have_key, have_cache = binding.present(paths), os.path.lexists(paths.cache)
     if have_key and have_cache:
         if arguments.anew:
             raise UsageError(f"{paths.key} and {paths.cache} are there: to start over, move both away first")

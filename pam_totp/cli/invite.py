@@ -96,7 +96,8 @@ def _many(arguments: argparse.Namespace, paths: Paths, until: int) -> int:
             raise UsageError(many.MEANWHILE)
         invited = [account for _, account, how in done if how == _NEW]
         many.save(accounts, invited, pages)
-        many.note_unasked(accounts, config, [each for each in done if each[2] == _NEW], "an invitation", ("invite",))
+        new = [each for each in done if each[2] == _NEW]
+        many.note_unasked(accounts, config, paths, new, "an invitation", ("invite",))
     for account in invited:
         _record(account, until)
     _show(done, codes, until, pages, as_json=arguments.json)

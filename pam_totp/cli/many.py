@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from pam_totp.cache.accounts import Account, Accounts
     from pam_totp.host.config import Config
+    from pam_totp.host.paths import Paths
     from pam_totp.host.users import User
     from pam_totp.login.policy import Action
 
@@ -299,11 +300,13 @@ def tell(done: Sequence[Done], words: dict[str, str], pages: Handout | None) -> 
 
 
 def note_unasked(
-    accounts: Accounts, config: Config, done: Sequence[Done], what: str, actions: tuple[Action, ...]
+    accounts: Accounts, config: Config, paths: Paths, done: Sequence[Done], what: str, actions: tuple[Action, ...]
 ) -> None:
     """Say where logins do not ask for what was made, because policy takes none of these actions first."""
     moment = now()
-    unasked = [row for row, _, _ in done if coverage.of(accounts, config, row.user, moment).action not in actions]
+    unasked = [
+        row for row, _, _ in done if coverage.of(accounts, config, paths, row.user, moment).action not in actions
+    ]
     if unasked:
         print(
             f"pam-totp: logins of {len(unasked)} of them do not ask for {what}, as it is configured here: "

@@ -1,7 +1,7 @@
 """Remove a user's authenticators, or the one with a label.
 
-The user is not asked for a code afterwards, until a new enrolment is confirmed. Where a pending authenticator has the
-label, only that one goes: an enrolment is cancelled, and what is active stays.
+It says what the user's next login comes to, until a new enrolment is confirmed: that is for the policy to say. Where a
+pending authenticator has the label, only that one goes: an enrolment is cancelled, and what is active stays.
 """
 
 from __future__ import annotations
@@ -10,8 +10,12 @@ import sys
 
 from pam_totp.cache.accounts import Account, Accounts
 from pam_totp.cli import common
-from pam_totp.errors import CacheError, UsageError
+from pam_totp.errors import CacheError, PamTotpError, UsageError
 from pam_totp.factors import enroll
+from pam_totp.host import config as configuration
+from pam_totp.host import users
+from pam_totp.host.clock import now
+from pam_totp.login.attempt import Attempt, Conversation, Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,12 +50,26 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
                 print(f"pam-totp: {name} has no such authenticator: see pam-totp status {name}", file=sys.stderr)
                 return 1
             accounts.save(account)
+        unasked = "" if account.active or pending else _next_login(account, accounts, paths)
     which = f"label {arguments.label}" if arguments.label else "all"
     common.record("reset", account, f"{which}, pending" if pending else which)
     left = ", ".join(each.label for each in account.authenticators)
-    unasked = "" if account.active or pending else "; the next login asks for no code"
     print(f"{name}: removed {what}{f'; left: {left}' if left else ''}{unasked}")
+    common.caution(paths)
     return 0
+
+
+def _next_login(account: Account, accounts: Accounts, paths: Paths) -> str:
+    """What becomes of the user's next login now, where that can be told."""
+    try:
+        user = users.find(account.name)
+        if user is None:
+            return ""
+        config = configuration.load(paths.config, paths.owner)
+        attempt = Attempt(user, Request(user.name, "sshd"), config, paths, now, Conversation())
+        return f"; at the next login {account.name} {common.next_login(attempt, account, accounts)}"
+    except PamTotpError as error:
+        return f"; what the next login comes to is not known: {error}"
 
 
 def _removed(accounts: Accounts, name: str, label: str | None) -> Account | None:

@@ -21,6 +21,7 @@ from pam_totp.host import arrange, files, logins, pamfile, pinned, sshd, users
 from pam_totp.host import config as configuration
 from pam_totp.host.clock import now
 from pam_totp.host.pinned import Pin, SetupError
+from pam_totp.host.stack import STARTED_BY_USERS
 from pam_totp.login import coverage, log
 from pam_totp.login.attempt import duration
 
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?")
 _SERVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-# Programs that a user starts with privileges: pam_python's interpreter would be led by that user's environment.
-_STARTED_BY_USERS = ("su", "su-l", "sudo", "sudo-i", "login", "chsh", "chfn", "passwd", "runuser", "runuser-l")
 _SHOWN = 20
 # Seconds that another set-up is waited for; what runs by itself has more time.
 _PATIENCE = 10.0
@@ -146,7 +145,7 @@ def _wanted(arguments: argparse.Namespace, former: Pin | None) -> Pin:
     engine = arguments.engine or arrange.engine()
     if not arrange.installed(pamfile.ENGINES[engine]):
         raise SetupError(f"{pamfile.ENGINES[engine]} is not installed: install it, or leave --engine out")
-    if engine == "pam_python" and arguments.service in _STARTED_BY_USERS:
+    if engine == "pam_python" and arguments.service in STARTED_BY_USERS:
         raise UsageError(
             f"users start {arguments.service} themselves, and with pam_python that is not safe: see pam_totp(8)"
         )

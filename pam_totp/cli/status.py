@@ -6,6 +6,7 @@ Without users: everybody who has a record; with --all, everybody who can log in 
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 from pam_totp.cache import summary
@@ -47,14 +48,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, paths: Paths) -> int:
-    """Show; 3 where the cache is damaged."""
+    """Show; 3 where the cache is damaged, or the configuration is not understood and so refuses everybody."""
     if arguments.all + arguments.missing + bool(arguments.users) > 1:
         raise UsageError("give USERs, or --all, or --missing")
     if arguments.all or arguments.missing:
         return _everybody(arguments, paths)
-    moment, window = now(), _window(paths)
+    moment = now()
+    window, problem = _configured(paths)
     with Accounts(paths) as accounts:
         accounts.check_key()
+        if not problem:
+            problem = _missed(accounts, paths)
         if arguments.users:
             found = [common.account_of(accounts, name) for name in arguments.users]
             problems = []
@@ -67,9 +71,12 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
             _table(found, moment, window)
             for name in dict.fromkeys(account.name for account in found if arguments.users):
                 _refusals(accounts, name)
-    for problem in problems:
-        print(f"pam-totp: damaged: {problem}", file=sys.stderr)
-    return 3 if problems else 0
+    for each in problems:
+        print(f"pam-totp: damaged: {each}", file=sys.stderr)
+    if problem:
+        print(f"pam-totp: every login is refused: {problem}", file=sys.stderr)
+    common.caution(paths)
+    return 3 if problems or problem else 0
 
 
 def _everybody(arguments: argparse.Namespace, paths: Paths) -> int:
@@ -120,12 +127,23 @@ def _outlook(account: Account, standing: Standing | None, moment: Moment) -> dic
     return {"state": state, "login": _LOGINS[decision.action].format(reason=decision.reason)}
 
 
-def _window(paths: Paths) -> int:
-    # A configuration that is not understood lets nobody in; what is kept can be shown all the same.
+def _configured(paths: Paths) -> tuple[int, str]:
+    """The window, and what is wrong with the configuration: what is kept can be shown all the same."""
     try:
-        return configuration.load(paths.config, paths.owner).window
-    except ConfigError:
-        return configuration.Config().window
+        return configuration.load(paths.config, paths.owner).window, ""
+    except ConfigError as error:
+        return configuration.Config().window, str(error)
+
+
+def _missed(accounts: Accounts, paths: Paths) -> str:
+    """Whether the configuration that this host had is gone, in words."""
+    try:
+        accounts.configured.require(os.path.lexists(paths.config), paths.config)
+    except ConfigError as error:
+        return str(error)
+    except CacheError:
+        pass  # is named as damage
+    return ""
 
 
 def _table(found: list[Account], moment: Moment, window: int) -> None:

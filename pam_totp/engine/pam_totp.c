@@ -68,17 +68,13 @@ struct message {
     char bytes[HEAD + LONGEST + 1]; /* head, text, and room for a NUL */
 };
 
+#define RESULT(name) { #name, name }
 static const struct {
     const char *word;
     int code;
 } results[] = {
-    { "PAM_SUCCESS", PAM_SUCCESS },
-    { "PAM_IGNORE", PAM_IGNORE },
-    { "PAM_AUTH_ERR", PAM_AUTH_ERR },
-    { "PAM_USER_UNKNOWN", PAM_USER_UNKNOWN },
-    { "PAM_CONV_ERR", PAM_CONV_ERR },
-    { "PAM_AUTHINFO_UNAVAIL", PAM_AUTHINFO_UNAVAIL },
-    { "PAM_SERVICE_ERR", PAM_SERVICE_ERR },
+    RESULT(PAM_SUCCESS), RESULT(PAM_IGNORE), RESULT(PAM_AUTH_ERR), RESULT(PAM_USER_UNKNOWN), RESULT(PAM_CONV_ERR),
+    RESULT(PAM_AUTHINFO_UNAVAIL), RESULT(PAM_SERVICE_ERR),
 };
 
 /* The one way in which anything fails; errno says why. */
@@ -276,23 +272,21 @@ static int start_helper(int socket)
     return start.error ? -1 : 0;
 }
 
-/* Two ends of a connection, neither of them a standard stream, even if the program has closed those. */
-static int connect_ends(int ends[2])
+/* Close a descriptor if there is one, and keep errno. */
+static void drop(int descriptor)
 {
-    int low[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, low))
-        return -1;
-    for (int i = 0; i < 2; i++) {
-        ends[i] = fcntl(low[i], F_DUPFD_CLOEXEC, 4);
-        close(low[i]);
-    }
-    if (ends[0] >= 0 && ends[1] >= 0)
-        return 0;
-    for (int i = 0; i < 2; i++)
-        if (ends[i] >= 0)
-            close(ends[i]);
-    errno = EMFILE;
-    return -1;
+    int error = errno;
+    if (descriptor >= 0)
+        close(descriptor);
+    errno = error;
+}
+
+/* The same descriptor, but none of the standard streams, which the program may have closed; -1 if there is none. */
+static int lifted(int low)
+{
+    int high = fcntl(low, F_DUPFD_CLOEXEC, 4);
+    drop(low);
+    return high;
 }
 
 /*
@@ -306,36 +300,34 @@ static int warm_helper(struct message *message)
     struct ucred peer = { 0, 1, 1 };
     socklen_t size = sizeof peer;
     struct stat file;
-    int low = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), warm = fcntl(low, F_DUPFD_CLOEXEC, 4);
+    int warm = lifted(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 
-    if (low >= 0)
-        close(low);
     if (warm >= 0 && stat(LIBRARY "/pam_totp/engine/helper.py", &file) == 0
         && connect(warm, (const struct sockaddr *)&address, sizeof address) == 0
         && getsockopt(warm, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == 0
         && get(warm, message, milliseconds() + SOON) == 'H'
         && snprintf(installed, sizeof installed, "%ju %jd.%09ld", (uintmax_t)file.st_ino,
-            (intmax_t)file.st_ctim.tv_sec, file.st_ctim.tv_nsec) > 0 && strcmp(text(message), installed) == 0)
+            (intmax_t)file.st_ctim.tv_sec, (long)file.st_ctim.tv_nsec) > 0 && strcmp(text(message), installed) == 0)
         return warm;
-    if (warm >= 0)
-        close(warm);
+    drop(warm);
     return -1;
 }
 
 /* A connection to a helper, warm or started now, or -1. */
 static int connect_helper(struct message *message)
 {
-    int ends[2] = { warm_helper(message), -1 }, error;
+    int ends[2], helper = warm_helper(message), its_end;
 
-    if (ends[0] >= 0 || connect_ends(ends))
-        return ends[0];
-    error = start_helper(ends[1]) ? errno : 0;
-    close(ends[1]);
-    if (!error)
-        return ends[0];
-    close(ends[0]);
-    errno = error;
-    return -1;
+    if (helper >= 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
+        return helper;
+    helper = lifted(ends[0]);
+    its_end = lifted(ends[1]);
+    if (helper >= 0 && (its_end < 0 || start_helper(its_end))) {
+        drop(helper);
+        helper = -1;
+    }
+    drop(its_end);
+    return helper;
 }
 
 /* What the helper asks for */
@@ -399,31 +391,21 @@ static int serve(pam_handle_t *pamh, int socket, struct message *message)
 {
     for (;;) {
         int kind = get(socket, message, milliseconds() + LIMIT);
-        char reply = 'D';
+        int style = kind == 'P' ? PAM_PROMPT_ECHO_OFF : kind == 'E' ? PAM_PROMPT_ECHO_ON : PAM_TEXT_INFO;
+        char reply;
         if (kind < 0)
             return failed(pamh, "the helper gave no result");
         if (kind == 'R')
             return result(pamh, message);
-        if (strlen(text(message)) != message->size)
-            kind = 0;
-        switch (kind) {
-        case 'P':
-            reply = converse(pamh, PAM_PROMPT_ECHO_OFF, message);
-            break;
-        case 'E':
-            reply = converse(pamh, PAM_PROMPT_ECHO_ON, message);
-            break;
-        case 'I':
-            reply = converse(pamh, PAM_TEXT_INFO, message);
-            break;
-        case 'T':
-            if (pam_set_item(pamh, PAM_AUTHTOK, text(message)) != PAM_SUCCESS)
-                reply = 'N';
-            clear(message);
-            break;
-        default:
+        if (!kind || !strchr("PEIT", kind) || strlen(text(message)) != message->size) {
             errno = EPROTO;
             return failed(pamh, "the helper sent what is no message");
+        }
+        if (kind == 'T') {
+            reply = pam_set_item(pamh, PAM_AUTHTOK, text(message)) == PAM_SUCCESS ? 'D' : 'N';
+            clear(message);
+        } else {
+            reply = converse(pamh, style, message);
         }
         if (put(socket, reply, message))
             return failed(pamh, "the helper takes no answer");

@@ -32,7 +32,7 @@ def matches(account: Account, answer: str, sealer: Sealer) -> bool:
     invitation = account.ledger.invitation
     if code is None or invitation is None:
         return False
-    issued = sealer.token(f"invitation {account.name} {code}")  # as 0.1.0 kept it
+    issued = sealer.token(f"invitation {account.name} {code}", "0.1.0")
     return any(compare_digest(token, str(invitation[0])) for token in (_token(account, code, sealer), issued))
 
 

@@ -46,3 +46,8 @@ def now() -> Moment:
     finally:
         os.close(descriptor)
     return Moment(time.time(), boot_id, time.clock_gettime(time.CLOCK_BOOTTIME))
+
+
+def pause(seconds: float) -> None:
+    """Let others go on meanwhile."""
+    time.sleep(seconds)

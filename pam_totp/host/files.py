@@ -118,6 +118,37 @@ def write_new(path: str, content: bytes, mode: int) -> None:
     sync_directory(os.path.dirname(path))
 
 
+def replace(path: str, content: bytes, mode: int) -> None:
+    """Have the file at ``path`` be this, in one step and durably. Raises OSError; the old one is there then."""
+    temporary = f"{path}.new"
+    try:
+        os.unlink(temporary)  # left by a process that was killed
+    except FileNotFoundError:
+        pass
+    write_new(temporary, content, mode)
+    os.rename(temporary, path)
+    sync_directory(os.path.dirname(path))
+
+
+def wipe(path: str) -> None:
+    """Overwrite a file and remove it, durably; nothing where it is gone. Raises OSError.
+
+    What the disk or the file system keeps of older versions is out of reach (flash memory, snapshots).
+    """
+    try:
+        os.chmod(path, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        os.write(descriptor, bytes(os.fstat(descriptor).st_size))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.unlink(path)
+    sync_directory(os.path.dirname(path))
+
+
 def sync(path: str) -> None:
     """Make the content and the mode of a file durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -52,6 +52,11 @@ def all_of_them(key_files: Sequence[str]) -> list[Login]:
     return sorted(found, key=lambda each: each.name)
 
 
+def key_files(settings: Mapping[str, str]) -> list[str]:
+    """Where sshd's settings have it look for users' keys."""
+    return settings.get("authorizedkeysfile", ".ssh/authorized_keys").split()
+
+
 def able(settings: Mapping[str, str]) -> list[Login]:
     """Everybody who can log in over SSH, by name: who has a login shell, and a password or a key that sshd may take.
 
@@ -60,7 +65,7 @@ def able(settings: Mapping[str, str]) -> list[Login]:
     Raises NameServiceError where AllowGroups or DenyGroups count, and NSS does not say who is in them.
     """
     keys = settings.get("pubkeyauthentication", "yes") == "yes"
-    files_of_keys = settings.get("authorizedkeysfile", ".ssh/authorized_keys").split() if keys else []
+    files_of_keys = key_files(settings) if keys else []
     elsewhere = keys and _other_keys(settings)
     root = settings.get("permitrootlogin", "prohibit-password")
     found = []
@@ -110,7 +115,7 @@ def shut_out(variant: str, robots: Sequence[str], settings: Mapping[str, str]) -
     root = settings.get("permitrootlogin", "")
     more_keys = _other_keys(settings)
     found = []
-    for login in all_of_them(settings.get("authorizedkeysfile", ".ssh/authorized_keys").split()):
+    for login in all_of_them(key_files(settings)):
         if login.name in named:
             continue
         if login.uid == 0 and root == "no":

@@ -6,7 +6,7 @@ from __future__ import annotations
 class Paths:
     """The files of one installation, and the uid that must own them (0 on every real host)."""
 
-    __slots__ = ("cache", "config", "drop_ins", "key", "marker", "owner", "run", "services", "socket")
+    __slots__ = ("cache", "config", "drop_ins", "key", "marker", "owner", "run", "services", "socket", "unsealed")
 
     def __init__(
         self,
@@ -19,6 +19,7 @@ class Paths:
         services: str = "/etc/pam.d",
         drop_ins: str = "/etc/ssh/sshd_config.d",
         marker: str = "/var/lib/misc/pam-totp",
+        unsealed: str = "/run/pam-totp-key/key",
     ) -> None:
         self.key = key
         self.config = config
@@ -29,6 +30,7 @@ class Paths:
         self.services = services
         self.drop_ins = drop_ins
         self.marker = marker
+        self.unsealed = unsealed
 
     @classmethod
     def below(cls, root: str, owner: int) -> Paths:
@@ -36,4 +38,4 @@ class Paths:
         here = cls()
         paths = (here.key, here.config, here.cache, here.run, here.socket, here.services, here.drop_ins, here.marker)
         key, config, cache, run, socket, services, drop_ins, marker = (root + path for path in paths)
-        return cls(key, config, cache, run, owner, socket, services, drop_ins, marker)
+        return cls(key, config, cache, run, owner, socket, services, drop_ins, marker, root + here.unsealed)

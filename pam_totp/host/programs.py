@@ -43,7 +43,7 @@ def run(*command: str, fail: bool = True) -> str:
     return done.stdout
 
 
-def filtered(*command: str, content: bytes, passphrase: bytes = b"") -> bytes:
+def piped(*command: str, content: bytes, passphrase: bytes = b"") -> bytes:
     """What a program makes of its standard input: nothing secret is an argument, or in its environment.
 
     A passphrase of at most 4 KiB goes through a descriptor, whose number is put in the place of ``FD`` in the command.
@@ -73,6 +73,41 @@ def filtered(*command: str, content: bytes, passphrase: bytes = b"") -> bytes:
     if done.returncode:
         said = "; ".join(done.stderr.decode("utf-8", "replace").strip().splitlines()[:3])
         raise ProgramError(f"{command[0]} says: {said or f'exit status {done.returncode}'}")
+    return done.stdout
+
+
+def answered(text: str, *command: str) -> tuple[int, str]:
+    """The exit code of a program that reads this, and all that it prints. Raises ProgramError."""
+    try:
+        done = subprocess.run(  # noqa: S603 - a fixed program, without a shell
+            command,
+            input=text,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_SECONDS,
+            env=_ENVIRONMENT,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ProgramError(f"{' '.join(command)} could not be run: {error}") from None
+    return done.returncode, done.stdout
+
+
+def filtered(content: bytes, *command: str) -> bytes:
+    """What a program makes of a secret that it reads and writes. Raises ProgramError, which shows nothing of either."""
+    try:
+        done = subprocess.run(  # noqa: S603 - a fixed program, without a shell
+            command, input=content, capture_output=True, timeout=_SECONDS, env=_ENVIRONMENT, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise ProgramError(f"{' '.join(command)} did not end within {_SECONDS} s") from None
+    except OSError as error:
+        raise ProgramError(f"{command[0]} could not be run: {error.strerror}") from None
+    if done.returncode:
+        said = "; ".join(done.stderr.decode("utf-8", "replace").strip().splitlines()[-3:])
+        raise ProgramError(f"{' '.join(command)} says: {said or f'exit status {done.returncode}'}")
     return done.stdout
 
 

@@ -6,12 +6,15 @@ import os
 import signal
 
 from pam_totp.host import programs, systemd
+from pam_totp.host.clock import now
 from pam_totp.host.programs import ProgramError
 
 PROGRAM = "/usr/sbin/sshd"
 _RUN = "/run/sshd"
 _PID = "/run/sshd.pid"
 _UNIT = "ssh.service"
+# A login that no Match block is about.
+_NEUTRAL = "user=nobody,host=client.invalid,addr=192.0.2.1,laddr=192.0.2.2,lport=1,rdomain="
 
 # What a drop-in of ours says, by variant. sshd -T spells the keywords in lower case.
 _COMMON = {"UsePAM": "yes", "KbdInteractiveAuthentication": "yes"}
@@ -59,10 +62,22 @@ def check() -> None:
     _sshd("-t")
 
 
-def effective() -> dict[str, str]:
-    """The settings in force outside of all Match blocks, by keyword in lower case. Raises ProgramError."""
+def effective(connection: str = "", config: str = "") -> dict[str, str]:
+    """The settings in force, by keyword in lower case. Raises ProgramError.
+
+    Those outside of all Match blocks, or those for a ``connection`` as sshd(8) has it after -C; of another ``config``
+    file where one is named.
+    """
     found: dict[str, str] = {}
-    for line in _sshd("-T").splitlines():
+    options = ("-f", config) if config else ()
+    try:
+        text = _sshd(*options, "-T", *(("-C", connection) if connection else ()))
+    except ProgramError as error:
+        # Where a Match block names a port, sshd wants to be told one.
+        if connection or "connection test specification" not in str(error):
+            raise
+        text = _sshd(*options, "-T", "-C", _NEUTRAL)
+    for line in text.splitlines():
         keyword, _, value = line.partition(" ")
         found[keyword] = f"{found[keyword]} {value}" if keyword in found else value
     return found
@@ -94,6 +109,60 @@ def reload() -> str:
     except OSError as error:
         raise ProgramError(f"sshd (process {pid}) could not be told to read its settings: {error.strerror}") from None
     return f"kill -HUP {pid}"
+
+
+def reload_command() -> str:
+    """What has the running sshd read its settings again; empty where none runs."""
+    if systemd.running() and systemd.active(_UNIT):
+        return f"systemctl reload {_UNIT}"
+    return f"kill -HUP $(cat {_PID})" if _listening() else ""
+
+
+class Running:
+    """An sshd that listens: its ``config``, where it is another than usual, and when it read it (since the epoch)."""
+
+    __slots__ = ("config", "pid", "since")
+
+    def __init__(self, pid: int, config: str, since: float) -> None:
+        self.pid = pid
+        self.config = config
+        self.since = since
+
+
+def running() -> list[Running]:
+    """The sshds that listen for connections here."""
+    found = []
+    here, moment = _world("self"), now()
+    boot = moment.wall - moment.uptime
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            program = os.path.basename(os.readlink(f"/proc/{name}/exe")).removesuffix(" (deleted)")
+            if program != "sshd":
+                continue
+            with open(f"/proc/{name}/cmdline", encoding="utf-8", errors="replace") as file:
+                words = file.read().replace("\0", " ").split()
+            began = _stat(int(name))[1]
+            elsewhere = _world(name) != here
+        except OSError:
+            continue  # it has ended
+        # sshd: /usr/sbin/sshd -D -f /etc/ssh/other [listener] 0 of 10-100 startups
+        if elsewhere or "[listener]" not in words:
+            continue
+        words = words[: words.index("[listener]")]
+        since = boot + began
+        config = words[words.index("-f") + 1] if "-f" in words[:-1] else ""
+        if not config and _listening() == int(name):
+            # It writes this file anew whenever it reads its configuration, in a process that stays the same.
+            since = os.stat(_PID).st_mtime
+        found.append(Running(int(name), config, since))
+    return sorted(found, key=lambda each: each.pid)
+
+
+def _world(process: str) -> tuple[str, str]:
+    """What a process calls its root and its processes: in a container or a chroot another sshd is another host's."""
+    return os.readlink(f"/proc/{process}/root"), os.readlink(f"/proc/{process}/ns/pid")
 
 
 def login_began() -> float | None:
@@ -133,9 +202,9 @@ def _listening() -> int:
     return pid if program == "sshd" else 0
 
 
-def _sshd(option: str) -> str:
+def _sshd(*words: str) -> str:
     if not os.path.exists(PROGRAM):
         raise ProgramError(f"{PROGRAM} is missing: install openssh-server")
     # sshd wants it, and it is there only while sshd runs.
     os.makedirs(_RUN, mode=0o755, exist_ok=True)
-    return programs.run(PROGRAM, option)
+    return programs.run(PROGRAM, *words)

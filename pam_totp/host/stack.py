@@ -10,6 +10,8 @@ from pam_totp.host import files
 _LIMIT = 1 << 16
 # Our own engine, and the script that pam_python.so runs.
 MODULES = ("pam_totp.so", "pam_totp.py")
+# Programs that a user starts with privileges: pam_python's interpreter would be led by that user's environment.
+STARTED_BY_USERS = ("su", "su-l", "sudo", "sudo-i", "login", "chsh", "chfn", "passwd", "runuser", "runuser-l")
 _DEEPEST = 8
 # What a line may do so that PAM goes on with the next one, or refuses.
 _GOES_ON = ("ok", "ignore", "bad", "die")

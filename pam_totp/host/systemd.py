@@ -1,4 +1,4 @@
-"""What systemd does for this package: whether it runs, and the timer that ends a set-up which nobody has kept."""
+"""What systemd does for this package: whether it runs, its units, and the timer that ends a set-up nobody has kept."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pam_totp.host import programs
 # Started by the timer, at boot, when one of the files changes, and by dpkg: pam-totp setup --check.
 SERVICE = "pam-totp-pinned.service"
 TIMER = "pam-totp-pinned.timer"
+# Unseals the host key at boot: pam-totp key unseal --boot.
+UNSEAL = "pam-totp-unseal.service"
 _RUNNING = "/run/systemd/system"
 
 
@@ -21,6 +23,11 @@ def active(unit: str) -> bool:
     """Whether a unit is active, or on its way there."""
     state = programs.run("systemctl", "is-active", unit, fail=False).strip()
     return state in ("active", "reloading", "activating")
+
+
+def enabled(unit: str) -> bool:
+    """Whether a unit is started at boot."""
+    return programs.run("systemctl", "is-enabled", unit, fail=False).strip() == "enabled"
 
 
 def reload(unit: str) -> None:

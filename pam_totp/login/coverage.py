@@ -9,11 +9,11 @@ from __future__ import annotations
 from pam_totp.cache.accounts import Account
 from pam_totp.cache.ledger import Ledger
 from pam_totp.errors import PamTotpError
-from pam_totp.host import logins, pinned, sshd, users
+from pam_totp.host import logins, pinned, sshd
 from pam_totp.host.programs import ProgramError
 from pam_totp.host.users import User
 from pam_totp.login import policy
-from pam_totp.login.policy import Facts
+from pam_totp.login.attempt import Attempt, Conversation, Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,21 +90,19 @@ def everybody(accounts: Accounts, config: Config, paths: Paths, moment: Moment) 
     robots = {robot.partition("@")[0] for robot in pin.robots} if pin is not None else set()
     found = []
     for login in logins.able(settings):
-        standing = of(accounts, config, User(login.name, login.uid), moment)
+        standing = of(accounts, config, paths, User(login.name, login.uid), moment)
         standing.robot = login.name in robots
         found.append(standing)
     return found
 
 
-def of(accounts: Accounts, config: Config, user: User, moment: Moment) -> Standing:
+def of(accounts: Accounts, config: Config, paths: Paths, user: User, moment: Moment) -> Standing:
     """How one user stands."""
     nobody = Account(user.name, user.uid, [], Ledger())
     try:
         account = accounts.find(user)
-        facts = Facts(user.name, "", "sshd")
-        wanted = {name for rule in config.rules for name in rule.groups}
-        if wanted:
-            facts.groups = users.groups(user, wanted)
+        request = Request(user.name, "sshd")
+        facts = Attempt(user, request, config, paths, lambda: moment, Conversation()).facts(account, accounts)
     except PamTotpError as error:
         return Standing(user.name, nobody, None, error)
     return Standing(user.name, account, policy.decide(account, config, facts, moment), None)

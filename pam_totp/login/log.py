@@ -46,9 +46,8 @@ def decision(request: Request, outcome: Outcome) -> str:
     good = outcome.verdict in ("accepted", "skipped")
     broken = outcome.verdict in ("unavailable", "misconfigured")
     priority = INFO if good and not outcome.detail else ERROR if broken else NOTICE
-    before = prefix(request.service, "auth")
-    if not _to_journald(priority, f"{before}: {text}", fields):
-        send(priority, before, text)
+    if not _to_journald(priority, f"{prefix(request.service, 'auth')}: {text}", fields):
+        send(priority, prefix(request.service, "auth"), text)
     return text
 
 

@@ -56,6 +56,8 @@ LOCKED_ELSEWHERE = "Too many wrong codes: this account is locked for logins from
 RECOVERY_PROMPT = "Recovery code: "
 FEW_CODES = 3
 TOLD_FOR = 2  # seconds
+# What sshd answers for those whom its own settings do not let in, as long as what was typed.
+_SSHDS = "\b\n\r\x7fINCORRECT"
 
 
 def attempt(request: Request, arguments: Arguments, paths: Paths, clock: Clock, conversation: Conversation) -> Outcome:
@@ -174,8 +176,17 @@ def ask(attempt: Attempt, account: Account, facts: Facts, decision: Decision) ->
         # Guarded like a code: what can be guessed is charged, and waits for its turn.
         code = recovery.parse_scratch(answer)
     if code is None and recovery_code is None:
-        return Outcome("refused", "malformed-code", account.note, account.name, NOT_ACCEPTED)
+        detail = joined(_replaced(answer, attempt.user.uid), account.note)
+        return Outcome("refused", "malformed-code", detail, account.name, NOT_ACCEPTED)
     return _evaluate(attempt, account.name, facts, code, recovery_code, decision.remember)
+
+
+def _replaced(answer: str, uid: int) -> str:
+    """What made sshd put its own text in the place of the user's answer, if it did (auth-pam.c, fake_password)."""
+    if not answer or answer != (_SSHDS * len(answer))[: len(answer)]:
+        return ""
+    setting = "PermitRootLogin is not yes" if uid == 0 else "AllowUsers, DenyUsers or the like"
+    return f"sshd kept the answer back because of its own settings ({setting}): see pam-totp doctor"
 
 
 def _evaluate(

@@ -73,7 +73,7 @@ def write(paths: Paths, target: str, parts: Sequence[str], moment: Moment) -> li
     with _workshop(paths) as directory:
         backup = Backup(directory, int(moment.wall), moment.boot_id, parts)
         if KEY in parts:
-            files.write_new(backup.path(KEY), keys.read(paths.key, paths.owner), 0o400)
+            files.write_new(backup.path(KEY), _key_in_force(paths), 0o400)
         if CACHE in parts:
             with Accounts(paths) as accounts:
                 accounts.copy(backup.path(CACHE))
@@ -154,7 +154,7 @@ class Restore:
         with Accounts(paths) as accounts:
             accounts.check_key()
             accounts.migrate(os.path.lexists(paths.config))
-            if former_key is not None and former_key.token("", "key id") != accounts.sealer.token("", "key id"):
+            if former_key is not None and former_key.key_id != accounts.sealer.key_id:
                 accounts.reseal_copies(former_key, {*accounts.names(), *(self.former or ())})
             if CACHE in self.parts:
                 _make_durable(accounts)
@@ -216,9 +216,17 @@ def _enrolled(accounts: Accounts) -> set[str]:
 
 def _sealer(paths: Paths) -> Sealer | None:
     try:
-        return keys.load(paths.key, paths.owner)
+        return keys.find(paths)
     except HostKeyError:
         return None
+
+
+def _key_in_force(paths: Paths) -> bytes:
+    """The key as it is on this host, also where it is kept sealed. Raises BackupError, or HostKeyError."""
+    if os.path.lexists(f"{paths.key}{keys.NEXT}") or os.path.lexists(f"{paths.unsealed}{keys.NEXT}"):
+        raise BackupError("the host key is being rotated: finish that first, with pam-totp key rotate")
+    sealed = not os.path.lexists(paths.key) and os.path.lexists(paths.unsealed)
+    return keys.read(paths.unsealed if sealed else paths.key, paths.owner)
 
 
 def _put_key(paths: Paths, content: bytes) -> None:
@@ -258,7 +266,11 @@ def _inspect(backup: Backup, paths: Paths, parts: Sequence[str] | None = None) -
         keys.load(key, paths.owner)
         return
     # With a directory of its own for /run: what is there now says nothing about the backup alone.
-    there = Paths(key, paths.config, cache, backup.path("run"), paths.owner)
+    nowhere = backup.path("unsealed")
+    sealed_here = KEY not in parts and not os.path.lexists(key)
+    there = Paths(
+        key, paths.config, cache, backup.path("run"), paths.owner, unsealed=paths.unsealed if sealed_here else nowhere
+    )
     with Accounts(there) as accounts:
         accounts.check_key()
         if CACHE in parts:

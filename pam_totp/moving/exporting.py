@@ -43,7 +43,7 @@ def for_age(content: bytes, recipients: Sequence[str]) -> bytes:
         if each.upper().startswith("AGE-SECRET-KEY-"):
             raise UsageError("--age takes a recipient (age1...), no secret key: this one is known now, make another")
         options += ["--recipients-file" if os.path.isfile(each) else "--recipient", each]
-    sealed = programs.filtered("age", "--encrypt", *options, content=content)
+    sealed = programs.piped("age", "--encrypt", *options, content=content)
     if not sealed.startswith(_AGE_HEADER):
         raise ExportError("age has not encrypted: see whether it is the real one")
     return _checked(sealed, content)
@@ -67,7 +67,7 @@ def _gpg(content: bytes, *words: str, passphrase: bytes = b"") -> bytes:
     # A home of its own: no keyring, no configuration and no agent of root's is used or changed.
     with tempfile.TemporaryDirectory(prefix="pam-totp-") as home:
         options = ("--batch", "--quiet", "--no-tty", "--no-options", "--no-autostart", "--homedir", home)
-        return _checked(programs.filtered("gpg", *options, *words, content=content, passphrase=passphrase), content)
+        return _checked(programs.piped("gpg", *options, *words, content=content, passphrase=passphrase), content)
 
 
 def _checked(sealed: bytes, content: bytes) -> bytes:

@@ -338,9 +338,14 @@ def until(condition: Any) -> None:
 def gone(pid: int) -> bool:
     """Whether a process has ended; whoever has adopted it may not have looked yet."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
+        return state(pid) == "Z"
+    except (FileNotFoundError, ProcessLookupError):
         return True
+
+
+def state(pid: int) -> str:
+    """The state of a process, as proc(5) has it."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
@@ -361,7 +366,8 @@ def test_what_is_sent_to_the_program_s_group_does_not_reach_the_helper(
 ) -> None:
     process, pid = waiting
     os.killpg(process.pid, signal.SIGSTOP)
-    assert Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+    until(lambda: state(process.pid) == "T")
+    assert state(pid) != "T"
     os.killpg(process.pid, signal.SIGCONT)
 
 

@@ -356,14 +356,14 @@ def checked(host: Host) -> Completed:
 
 
 def test_overlaps_and_rules_that_are_never_reached_are_reported(host: Host) -> None:
-    configure(host, 'users = ["a"]', 'groups = ["b"]\nunenrolled = "deny"', 'users = ["a"]\nservices = ["sshd"]')
+    configure(host, 'users = ["root"]', 'groups = ["b"]\nunenrolled = "deny"', 'users = ["root"]\nservices = ["sshd"]')
     done = checked(host)
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.splitlines()[:2] == [
         "rules 1 and 2 overlap: where both match, rule 1 decides",
         "rule 3 is never reached: rule 1 takes every login that it could match",
     ]
-    configure(host, 'users = ["a"]', 'users = ["b"]\nunenrolled = "deny"')
+    configure(host, 'users = ["root"]', 'users = ["daemon"]\nunenrolled = "deny"')
     done = checked(host)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"{CONFIG}: good (2 rules)")
 

@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def tally(record_property: Callable[[str, object], None]) -> Callable[..., None]:
-    """Tells the table how many cases a test has been through, how many of them through pam_python, and its figures."""
+    """Tells the table how many cases a test has been through, how many of them through PAM, and its figures."""
 
     def tell(cases: int, pam: int = 0, **figures: str) -> None:
         record_property(TALLY, {"cases": cases, "pam": pam, "figures": figures})
@@ -53,16 +53,16 @@ def full(pytestconfig: pytest.Config) -> bool:
 
 
 @pytest.fixture(scope="session")
-def rig(installed_root: Root) -> Iterator[Rig]:
+def rig(installed_root: Root, engine: str) -> Iterator[Rig]:
     """A machine with the package and the agent, for all tests; each starts with enrolments of its own.
 
-    With pam_python: what these tests break, stop and kill is then all in the process that calls PAM, and they fork that
-    process at its prompt.
+    What these tests break, stop and kill is the process that a login is in: our engine's helper, or with pam_python the
+    program that calls PAM.
     """
+    from tests.conftest import ENGINES
     from tests.lab.machine import Machine
-    from tests.lab.pam import PAM_PYTHON
 
-    with Machine(installed_root, module=PAM_PYTHON) as machine, Rig(machine) as running:
+    with Machine(installed_root, module=ENGINES[engine]) as machine, Rig(machine) as running:
         yield running
 
 

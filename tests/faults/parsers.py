@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from unittest import mock
 
 from pam_totp.cache import keys, store, summary
-from pam_totp.cache.accounts import ACTIVE, PENDING, Account, Accounts, Authenticator, _context
+from pam_totp.cache.accounts import ACTIVE, PENDING, Account, Accounts, Authenticator, secret_context
 from pam_totp.cache.ledger import Ledger
 from pam_totp.cache.seal import Sealer
 from pam_totp.cli import explain, reset, status
@@ -263,7 +263,8 @@ def record(root: str) -> Target:
     here = Installation(root)
     host, sealer = here.host, here.host.sealer()
     phone = host.account().active[0]
-    context = _context(ALICE.name, ALICE.uid, phone.identifier, ACTIVE, phone.label, phone.source, phone.created)
+    row = (phone.identifier, ACTIVE, phone.label, phone.source, phone.created, b"")
+    context = secret_context(ALICE.name, ALICE.uid, row)
 
     def read(data: bytes) -> None:
         here.put_back()

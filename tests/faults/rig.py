@@ -42,7 +42,7 @@ class Rig:
         self._agent = self.machine.popen(
             ["python3", "-m", "tests.faults.inside.agent"], env={"PYTHONPATH": TREE, "PYTHONDONTWRITEBYTECODE": "1"}
         )
-        self("holder", "prepare")
+        self("holder", "prepare", line=self.machine.module)
         return self
 
     def __exit__(self, *_: object) -> None:

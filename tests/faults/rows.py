@@ -86,7 +86,7 @@ class Tally:
 
 def table(tallies: dict[str, Tally]) -> str:
     """The rows that ran, as text; figures on lines of their own below."""
-    head = ("row", "what", "cases", "pam_python", "suites", "result")
+    head = ("row", "what", "cases", "through PAM", "suites", "result")
     lines = [head]
     for key, row in ROWS.items():
         tally = tallies.get(key)
@@ -118,7 +118,7 @@ def document(tallies: dict[str, Tally], full: bool) -> dict[str, object]:
                 "what": row.what,
                 "holds": row.holds,
                 "cases": tally.cases,
-                "pam_python": tally.pam,
+                "through_pam": tally.pam,
                 "failed_tests": tally.failed,
                 "suites": sorted(tally.suites),
                 "seconds": round(tally.seconds, 1),

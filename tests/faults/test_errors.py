@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.row("errors")
 
 
+@pytest.mark.engines
 def test_failing_calls_after_the_answer_let_in_once_or_deny(rig: Rig, full: bool, tally: Callable[..., None]) -> None:
     done = rig("errors", "login", held=True, every=1 if full else 2, shift=len(rig.machine.suite), everything=full)
     print(done["seen"])
@@ -24,7 +25,8 @@ def test_failing_calls_after_the_answer_let_in_once_or_deny(rig: Rig, full: bool
 def test_failing_calls_anywhere_in_a_login_let_in_once_or_deny(
     rig: Rig, full: bool, tally: Callable[..., None]
 ) -> None:
-    done = rig("errors", "login", held=False, every=2 if full else 40, shift=len(rig.machine.suite), everything=False)
+    shift = len(rig.machine.suite)
+    done = rig("errors", "login", held=False, every=2 if full else 40, shift=shift, everything=False, changing=full)
     print(done["seen"])
     assert not done["problems"], "\n".join(done["problems"])
     tally(done["cases"], done["cases"])

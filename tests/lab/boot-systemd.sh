@@ -16,5 +16,11 @@ for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; d
         echo "$$" >"$hierarchy/$group/cgroup.procs"
     fi
 done
-exec systemd-nspawn --quiet --directory="$stage/root" --machine=lab --register=no --keep-unit --private-network \
-    --boot --console=read-only
+# 133 is how it says that the machine wants to be rebooted.
+status=133
+while [ "$status" = 133 ]; do
+    status=0
+    systemd-nspawn --quiet --directory="$stage/root" --machine=lab --register=no --keep-unit --private-network \
+        --boot --console=read-only || status=$?
+done
+exit "$status"

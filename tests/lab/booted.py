@@ -31,6 +31,17 @@ class Booted(Machine):
     def __init__(self, suite: str, more: tuple[str, ...] = ()) -> None:
         super().__init__(root(suite, (*PACKAGES, *more)))
         self._group = f"pam-totp-lab-{os.urandom(4).hex()}"
+        self._supervisor = 0
+
+    def reboot(self) -> None:
+        """Reboot: what was started is started anew, and /run is empty. Raises MachineError."""
+        former = self._pid
+        self.run(["systemctl", "--no-block", "reboot"])
+        end = time.monotonic() + PATIENCE
+        while Path(f"/proc/{former}").exists() or not self._up(self._supervisor):
+            if time.monotonic() > end:
+                raise MachineError("the machine does not come back from a reboot")
+            time.sleep(0.05)
 
     def journal(self) -> list[str]:
         """The messages of the journal, oldest first."""
@@ -62,6 +73,7 @@ class Booted(Machine):
                 command, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT, start_new_session=True
             )
             stack.callback(self._end, process)
+            self._supervisor = process.pid
             end = time.monotonic() + PATIENCE
             while not self._up(process.pid):
                 if process.poll() is not None or time.monotonic() > end:

@@ -24,4 +24,6 @@ def install(machine: Machine) -> None:
         library = Path(directory, "library")
         options = ("-std=gnu11", "-Wall", "-Wno-unused-parameter", "-Werror", "-O1", "-shared", "-fPIC")
         subprocess.run(["gcc", *options, "-o", library, SOURCE], check=True)
-        machine.write(LIBRARY, library.read_bytes())
+        # In one step: a process that has loaded it already would crash if the file itself was written anew.
+        machine.write(f"{LIBRARY}.new", library.read_bytes())
+        machine.run(["mv", f"{LIBRARY}.new", LIBRARY])

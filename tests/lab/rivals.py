@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypedDict
@@ -13,7 +14,7 @@ from tests.lab.sshd import RELAXED
 from tests.lab.warm import SOCKET, Warm
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tests.lab.machine import Machine
 
@@ -108,7 +109,8 @@ class Command(TypedDict):
 class Rival:
     """A second factor: its name in files and in JSON, its title in tables, and its PAM line.
 
-    `asks` is false where there is no second factor. A `cold` one does not see the socket of the warm process.
+    `asks` is false where there is no second factor. A `cold` one does not see the socket of the warm process: its sshd
+    never does, and what else runs has it hidden meanwhile (`hidden`).
     """
 
     name: str
@@ -237,6 +239,19 @@ class Servers:
     def group(self, rival: Rival) -> str:
         """The control group of a rival's server."""
         return f"{self._group}-{rival.name}"
+
+
+@contextmanager
+def hidden(machine: Machine, rival: Rival) -> Iterator[None]:
+    """Where a rival is cold, the socket of the warm process is not there meanwhile."""
+    if not rival.cold:
+        yield
+        return
+    machine.run(["mv", SOCKET, f"{SOCKET}.hidden"])
+    try:
+        yield
+    finally:
+        machine.run(["mv", f"{SOCKET}.hidden", SOCKET])
 
 
 def login(rival: Rival, person: Person, answer: Mapping[str, str]) -> Command:

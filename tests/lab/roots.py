@@ -60,7 +60,8 @@ def root(suite: str = "", more: tuple[str, ...] = ()) -> Root:
     if suite not in SUITES:
         raise RootError(f"unknown suite {suite!r}: choose one of {', '.join(SUITES)}")
     roots = cache.home() / "roots"
-    name = "-".join([*more, suite])
+    # A dot marks what a killed build has left (cache.forget).
+    name = "-".join([*more, suite]).replace(".", "_")
     directory = roots / f"{name}-{cache.digest(suite, RECIPE, FINISH, *PACKAGES, *more)}"
     cache.kept(directory, lambda unfinished: _bootstrap(suite, [*PACKAGES, *more], unfinished))
     cache.forget(roots, f"{name}-*", keep=1)

@@ -102,7 +102,7 @@ def _enrolled(data: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             }
             for size in data
         ]
-        for name in (OURS.name, OATH.name)
+        for name in (COLD.name, OATH.name)
     }
 
 
@@ -169,7 +169,7 @@ def _call_table(name: str, setcred: Mapping[str, Any], sudo: Mapping[str, Any]) 
 
 
 def _enrolled_table(name: str, data: Mapping[str, Any]) -> str:
-    fewest = data[OURS.name][0]["enrolled"]
+    fewest = data[COLD.name][0]["enrolled"]
     head = ["", "enrolled", "median ms", f"x {fewest} enrolled", "95 %", "bytes", "a user"]
     rows = [
         [
@@ -180,11 +180,11 @@ def _enrolled_table(name: str, data: Mapping[str, Any]) -> str:
             f"{row['bytes']:,}",
             f"{row['bytes_per_user']:,.0f}",
         ]
-        for rival in (OATH, OURS)
+        for rival in (OATH, COLD)
         for row in data[rival.name]
     ]
     return table(
-        f"{name}: PAM authenticate by number of enrolled users, {data[OURS.name][0]['count']} of each", head, rows
+        f"{name}: PAM authenticate by number of enrolled users, {data[COLD.name][0]['count']} of each", head, rows
     )
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.lab.code import code, wrong
-from tests.lab.rivals import COLD, GOOGLE, OATH, OURS, RIVALS, STOCK, Field, Person, Rival, sudo
+from tests.lab.rivals import COLD, GOOGLE, OATH, OURS, RIVALS, STOCK, Field, Person, Rival, hidden, sudo
+from tests.lab.warm import SOCKET, Warm
 
 if TYPE_CHECKING:
     from tests.lab.machine import Completed, Machine
@@ -54,6 +55,20 @@ def test_sudo_asks_each_rival_for_the_code(field: Field) -> None:
             command = sudo(rival, person, typed)
             done = field.machine.run(command["argv"], input=command["input"], check=False)
             assert (rival.name, done.returncode) == (rival.name, status), done.stderr
+
+
+def test_the_socket_is_hidden_from_a_cold_rival_alone_and_comes_back(field: Field) -> None:
+    def there() -> bool:
+        return field.machine.run(["test", "-S", SOCKET], check=False).returncode == 0
+
+    with Warm(field.machine) as warm:
+        for rival, seen in ((COLD, False), (OURS, True)):
+            person = field.person()
+            with hidden(field.machine, rival):
+                assert there() == seen
+                assert attempt(field, rival, person, code(person.secret))
+        assert there()
+        assert warm.serving() == 0
 
 
 def test_when_all_have_logged_in_they_are_enrolled_anew(field: Field) -> None:

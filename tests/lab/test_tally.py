@@ -15,7 +15,7 @@ def measured(
     walls = {rival.name: 100.0 for rival in RIVALS} | {STOCK.name: stock, COLD.name: cold, OURS.name: warm}
     cpus = {rival.name: 40.0 for rival in RIVALS} | {OURS.name: cpu}
     crowd = {"logins": 200, "failed": failed, "seconds": [1.0, 2.0], "elapsed": 2.5, "server_cpu": 20.0}
-    size = {"bytes": {OURS.name: 1000, OATH.name: 660}} | {rival.name: {"wall": [30.0]} for rival in (OURS, OATH)}
+    size = {"bytes": {COLD.name: 1000, OATH.name: 660}} | {rival.name: {"wall": [30.0]} for rival in (COLD, OATH)}
     return {
         "versions": {"python": "3.13.5"},
         "logins": {name: {"wall": [wall] * 3, "cpu": [cpus[name]] * 3} for name, wall in walls.items()},

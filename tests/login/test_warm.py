@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.lab.pam import alone, pamtester
 from tests.lab.ssh import CODE, PASSWORD
 from tests.lab.warm import SOCKET, Warm
 
@@ -33,6 +35,24 @@ while True:
     connection, _ = listener.accept()
     connection.sendall(message(b"H", made_of) + message(b"R", b"PAM_SUCCESS"))
 """
+
+
+# Connects until nobody more can wait, and then stands still.
+CROWD = """
+import socket, sys, time
+waiting = []
+while True:
+    waiting.append(socket.socket(socket.AF_UNIX))
+    waiting[-1].setblocking(False)
+    try:
+        waiting[-1].connect(sys.argv[1])
+    except BlockingIOError:
+        print(len(waiting), flush=True)
+        time.sleep(1000)
+"""
+# What the process that forks may call. From Python 3.12 on os.fork looks how many threads there are, in one file.
+OWN_CALLS = {"accept4", "clone", "close", "getsockname", "rt_sigprocmask", "openat", "fstat", "newfstatat", "read"}
+OWN_FILES = {"/proc/self/stat"}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -101,6 +121,55 @@ def test_a_client_that_hangs_up_at_the_prompt_leaves_no_process(host: Host, warm
 def test_one_that_is_stopped_is_passed_over(host: Host, warm: Warm) -> None:
     host.machine.run(["kill", "-STOP", str(warm.pid)])
     is_safe_and_cold(host.person(), warm)
+
+
+def test_one_that_hangs_is_waited_for_for_a_tenth_of_a_second(host: Host, warm: Warm) -> None:
+    host.machine.run(["kill", "-STOP", str(warm.pid)])
+    alice = host.person()
+    trace = ["strace", "-f", "-qq", "-e", "trace=poll", "-o", "/root/polls"]
+    name = alone(host.machine)
+    assert pamtester(host.machine, name, alice.name, answers=[alice.code()], prefix=trace).code == "PAM_SUCCESS"
+    [waited] = re.findall(r"POLLIN\}\], 1, (\d+)\) += 0 \(Timeout\)", host.machine.read("/root/polls"))
+    assert 90 <= int(waited) <= 100
+
+
+def test_one_that_is_busy_is_passed_over(host: Host, warm: Warm) -> None:
+    host.machine.run(["kill", "-STOP", str(warm.pid)])
+    crowd = host.machine.popen(["/usr/bin/python3", "-I", "-S", "-c", CROWD, SOCKET])
+    try:
+        assert crowd.stdout is not None
+        assert int(crowd.stdout.readline()) > 60
+        is_safe_and_cold(host.person(), warm)
+    finally:
+        host.machine.end(crowd)
+
+
+def test_the_process_that_forks_opens_nothing_and_hears_nothing_of_a_login(host: Host, warm: Warm) -> None:
+    machine, alice = host.machine, host.person()
+    tracer = machine.popen(["strace", "-f", "-qq", "-p", str(warm.pid), "-o", "/root/calls"])
+    try:
+        machine.sh('until grep -q "TracerPid:.[1-9]" "/proc/$1/status"; do sleep 0.01; done', str(warm.pid))
+        assert log_in(alice, warm) == (1, True)
+        assert not alice.log_in(alice.wrong()).ok
+    finally:
+        machine.end(tracer)
+    own: list[str] = []
+    others: list[str] = []
+    for line in machine.read("/root/calls").splitlines():
+        (own if int(line.split()[0]) == warm.pid else others).append(line)
+    assert called(r"(\w+)\(", own) <= OWN_CALLS
+    assert called(r'openat\([^"]*"([^"]*)"', own) <= OWN_FILES
+    accepted = called(r"accept4(?:\(| resumed>).* = (\d+)$", own)
+    assert accepted
+    assert accepted & called(r"read\((\d+),", own) == set()
+    # What serves a login is seen to do both.
+    assert {"/etc/pam-totp/key", "/var/lib/pam-totp/cache.db"} <= called(r'openat\([^"]*"([^"]*)"', others)
+    assert "3" in called(r"read\((\d+),", others)
+
+
+def called(what: str, lines: list[str]) -> set[str]:
+    """What a pattern finds behind the pid of lines of strace's."""
+    return {found for line in lines for found in re.findall(rf"^\d+ +(?:<\.\.\. )?{what}", line)}
 
 
 def test_one_that_was_killed_is_passed_over(host: Host, warm: Warm) -> None:

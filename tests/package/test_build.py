@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,6 @@ from tests.lab.machine import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.lab.roots import Root
 
@@ -97,6 +97,27 @@ def test_the_units_are_in_the_same_place_wherever_it_is_built(debs: tuple[Path, 
 def test_lintian_finds_nothing(debs: tuple[Path, ...]) -> None:
     said = subprocess.run([*LINTIAN, *debs], check=False, stdout=subprocess.PIPE, encoding="utf-8")
     assert (said.returncode, said.stdout) == (0, "")
+
+
+def test_the_module_shows_its_hooks_alone_needs_libc_and_libpam_alone_and_is_hardened(
+    debs: tuple[Path, ...], tmp_path: Path
+) -> None:
+    subprocess.run(["dpkg-deb", "-x", debs[1], tmp_path], check=True)
+    triplet = subprocess.check_output(["dpkg-architecture", "-qDEB_HOST_MULTIARCH"], text=True).strip()
+    [module] = tmp_path.rglob("*.so")
+    # Beside that of another architecture: both can be installed.
+    assert module.relative_to(tmp_path) == Path(f"usr/lib/{triplet}/security/pam_totp.so")
+    assert subprocess.check_output(["dpkg-deb", "-f", debs[1], "Multi-Arch"], text=True) == "same\n"
+    found = subprocess.check_output(["readelf", "--wide", "--dynamic", "--segments", "--dyn-syms", module], text=True)
+    assert set(re.findall(r"\(NEEDED\).*\[(.*)\]", found)) == {"libpam.so.0", "libc.so.6"}
+    hooks = ("authenticate", "setcred", "acct_mgmt", "open_session", "close_session", "chauthtok")
+    assert set(re.findall(r"DEFAULT +\d+ (\w+)$", found, re.MULTILINE)) == {f"pam_sm_{hook}" for hook in hooks}
+    assert "GNU_RELRO" in found
+    assert "BIND_NOW" in found
+    assert re.search(r"GNU_STACK.* RW ", found)
+    # Built with a stack protector and with checked calls of libc.
+    assert "__stack_chk_fail" in found
+    assert re.search(r"__\w+_chk@", found)
 
 
 @pytest.mark.full

@@ -61,6 +61,8 @@ ENVIRONMENT = {
     "LISTEN_FDS": "1",
     "LISTEN_PID": "1",
 }
+# What of it a program that root starts may have: what the linker is told there is root's own business.
+OF_ROOT = {name: value for name, value in ENVIRONMENT.items() if not name.startswith(("LD_", "LC_"))}
 # What is done before the program takes this shell's place, and what starts it.
 CONDITIONS = {
     "idle": "/usr/bin/chrt --idle --pid 0 $$; /usr/bin/renice -n 19 $$ >/dev/null; /usr/bin/ionice -c 3 -p $$",
@@ -114,6 +116,11 @@ class Hostile:
         first = "command=()\n" + "\n".join(CONDITIONS[each] for each in CONDITIONS if each in conditions)
         become = ["setpriv", f"--reuid={person}", f"--regid={person}", "--init-groups", "--reset-env"]
         return [*become, "/bin/bash", "-c", f'{first}\nexec "${{command[@]}}" "$@"', "bash", *argv]
+
+    def around_root(self, argv: Sequence[str]) -> list[str]:
+        """The command line, for root, of a program of root's in such surroundings: the directory and `OF_ROOT`."""
+        settings = [f"{name}={value}" for name, value in OF_ROOT.items()]
+        return ["/usr/bin/env", f"--chdir={PLACE}/lib", *settings, *argv]
 
     def sprung(self) -> set[int]:
         """As whom anything of the user's has run since the last time."""

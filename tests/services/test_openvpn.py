@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from tests.lab.machine import Machine
     from tests.login.host import Host, Person
+    from tests.services.hostile import Hostile
 
 PLACE = "/etc/openvpn/lab"
 CERTIFICATES = """
@@ -46,6 +47,7 @@ verify-client-cert none
 username-as-common-name
 user nobody
 group nogroup
+tmp-dir /tmp
 plugin {plugin} "lab login: USERNAME password: PASSWORD verification OTP"
 verb 3
 """
@@ -69,8 +71,8 @@ READY = r"Initialization Sequence Completed"
 
 
 @pytest.fixture(autouse=True, scope="module")
-def server(machine: Machine) -> Iterator[None]:
-    """A running OpenVPN."""
+def server(machine: Machine, hostile: Hostile) -> Iterator[None]:
+    """A running OpenVPN, in surroundings that nothing of ours may heed."""
     machine.sh(CERTIFICATES, PLACE)
     machine.sh("mkdir -p /dev/net; mknod /dev/net/tun c 10 200")
     plugin = machine.sh("ls /usr/lib/*/openvpn/plugins/openvpn-plugin-auth-pam.so").stdout.strip()
@@ -82,9 +84,11 @@ def server(machine: Machine) -> Iterator[None]:
         "auth required pam_totp.so",
         "account required pam_unix.so",
     )
-    with machine.terminal(["openvpn", "--cd", PLACE, "--config", "server.conf"]) as session:
+    command = hostile.around_root(["/usr/sbin/openvpn", "--cd", PLACE, "--config", "server.conf"])
+    with machine.terminal(command) as session:
         session.expect(READY)
         yield
+    assert hostile.sprung() == set()
 
 
 def connect(person: Person, code: str, password: str = "") -> bool:

@@ -12,6 +12,7 @@ from tests.services.helpers import are_gone
 
 if TYPE_CHECKING:
     from tests.login.host import Host
+    from tests.services.hostile import Hostile
 
 THREADS = 8
 # Standard input: for each thread its transactions, each a user and the one answer that this package can give.
@@ -47,27 +48,28 @@ def code_alone(host: Host) -> None:
     service(host.machine, "auth required pam_totp.so", "auth required pam_permit.so", "account required pam_permit.so")
 
 
-def authenticate(host: Host, *threads: list[tuple[str, str]]) -> list[list[bool]]:
+def authenticate(host: Host, hostile: Hostile, *threads: list[tuple[str, str]]) -> list[list[bool]]:
     """What comes of these transactions, each list in a thread of its own, in one process."""
-    command = ["/usr/bin/python3", "-c", PROGRAM]
+    command = hostile.around_root(["/usr/bin/python3", "-I", "-c", PROGRAM])
     done = host.machine.run(command, input=json.dumps(threads), timeout=240)
+    assert hostile.sprung() == set()
     came, left_open = json.loads(done.stdout)
     assert left_open == 0
     assert are_gone(host.machine)
     return list(came)
 
 
-def test_eight_threads_each_get_what_is_right_for_their_user(host: Host) -> None:
+def test_eight_threads_each_get_what_is_right_for_their_user(host: Host, hostile: Hostile) -> None:
     people = [host.person() for _ in range(THREADS)]
     bob = host.person(enrolled=False)
     wanted = [
         [(each.name, each.wrong()), (each.name, each.code()), (bob.name, ""), (each.name, each.code())]
         for each in people
     ]
-    assert authenticate(host, *wanted) == [[False, True, True, False]] * THREADS
+    assert authenticate(host, hostile, *wanted) == [[False, True, True, False]] * THREADS
 
 
-def test_of_eight_threads_with_the_same_code_one_gets_in(host: Host) -> None:
+def test_of_eight_threads_with_the_same_code_one_gets_in(host: Host, hostile: Hostile) -> None:
     alice = host.person()
-    came = authenticate(host, *([(alice.name, alice.code())] for _ in range(THREADS)))
+    came = authenticate(host, hostile, *([(alice.name, alice.code())] for _ in range(THREADS)))
     assert sorted(came) == [[False]] * (THREADS - 1) + [[True]]

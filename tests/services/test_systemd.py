@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.full
 
-WARM = "pam-totp-login.socket"
+WARM, HELPER = "pam-totp-login.socket", "pam-totp-login.service"
 STRICT = ("ProtectSystem=strict", "PrivateTmp=yes", "ProtectHome=yes", "NoNewPrivileges=yes", "PrivateDevices=yes")
 RUN = ("systemd-run", "--quiet", "--wait", "--pipe", "--collect")
 # Without the warm helper, one that is started there needs these.
@@ -67,6 +67,30 @@ def asked(machine: Booted, user: str, answer: str, *properties: str) -> bool:
     return machine.run(command, input=f"{answer}\n", check=False).returncode == 0
 
 
+def test_installing_has_the_first_login_find_a_warm_helper(booted: Booted) -> None:
+    assert booted.run(["systemctl", "is-enabled", WARM]).stdout == "enabled\n"
+    assert booted.run(["systemctl", "is-active", WARM]).stdout == "active\n"
+    places = ["/run/pam-totp", "/run/pam-totp/login.sock"]
+    assert booted.run(["stat", "-c", "%U %a", *places]).stdout == "root 700\nroot 600\n"
+    user, secret = People(booted).enrolled()
+    assert booted.run(["systemctl", "is-active", HELPER], check=False).stdout == "inactive\n"
+    # The socket starts it. What it is not ready for in a tenth of a second, a helper of its own does.
+    assert asked(booted, user, code(secret))
+    booted.sh('until systemctl is-active --quiet "$1"; do sleep 0.1; done', HELPER)
+    # On a busy machine it may now and then not answer in time.
+    assert any(starts_nothing(booted) for _ in range(10))
+    booted.run(["systemctl", "stop", WARM, HELPER])
+    assert not starts_nothing(booted)
+    booted.run(["systemctl", "start", WARM])
+
+
+def starts_nothing(booted: Booted) -> bool:
+    """Whether a transaction starts no interpreter."""
+    trace = ["strace", "-f", "-qq", "-e", "trace=execve", "-o", "/root/programs"]
+    booted.run([*trace, "pamtester", "lab", "root", "authenticate"])
+    return "python3" not in booted.read("/root/programs")
+
+
 @pytest.mark.parametrize(
     ("warm", "properties"),
     [
@@ -84,7 +108,9 @@ def test_a_confined_service_asks_and_lets_in_with_a_right_code_alone(
     user, secret = People(booted).enrolled()
     spent = code(secret)
     assert not asked(booted, user, "12345", *properties)
-    assert asked(booted, user, spent, *properties), booted.journal()[-12:]
+    # A warm helper that does not answer in time, on a busy machine, is one that is started there, and refuses.
+    tries = 5 if warm else 1
+    assert any(asked(booted, user, spent, *properties) for _ in range(tries)), booted.journal()[-12:]
     assert not asked(booted, user, spent, *properties)
 
 

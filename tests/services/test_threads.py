@@ -14,6 +14,7 @@ from tests.services.helpers import are_gone
 
 if TYPE_CHECKING:
     from tests.login.host import Host
+    from tests.services.hostile import Hostile
 
 SOURCE = Path(__file__).with_name("threads.c")
 PROGRAM = "/usr/local/sbin/threads"
@@ -33,7 +34,7 @@ class Transaction(NamedTuple):
     code: str
 
 
-def run(host: Host, transactions: list[Transaction]) -> list[str]:
+def run(host: Host, hostile: Hostile, transactions: list[Transaction]) -> list[str]:
     """What these transactions return. Whatever the process keeps of them fails the test."""
     machine = host.machine
     machine.write("/root/threads.c", SOURCE.read_bytes())
@@ -43,7 +44,9 @@ def run(host: Host, transactions: list[Transaction]) -> list[str]:
         "\t".join([str(each.thread), each.user, f"192.0.2.{each.thread + 1}", each.answer])
         for each in (first, *transactions)
     ]
-    done = machine.run([PROGRAM, alone(machine), str(THREADS)], input="\n".join(lines) + "\n", timeout=600)
+    command = hostile.around_root([PROGRAM, alone(machine), str(THREADS)])
+    done = machine.run(command, input="\n".join(lines) + "\n", timeout=600)
+    assert hostile.sprung() == set()
     *came, last = [[int(word) for word in line.split()] for line in done.stdout.splitlines()]
     kilobytes, descriptors, children = last
     assert kilobytes < FEW
@@ -53,7 +56,7 @@ def run(host: Host, transactions: list[Transaction]) -> list[str]:
 
 
 @pytest.mark.parametrize("codes", [2, pytest.param(17, marks=pytest.mark.full)])
-def test_eight_threads_each_get_what_is_right_for_their_user(host: Host, codes: int) -> None:
+def test_eight_threads_each_get_what_is_right_for_their_user(host: Host, hostile: Hostile, codes: int) -> None:
     """With 17 codes for each these are 416 transactions. So wide a window allows four wrong ones a day."""
     bob = host.person(enrolled=False)
     people = [host.person(spent=FIRST - 1) for _ in range(THREADS)]
@@ -69,11 +72,11 @@ def test_eight_threads_each_get_what_is_right_for_their_user(host: Host, codes: 
         )
     ]
     with host.config(f"window = {WINDOW}"):
-        assert run(host, wanted) == [each.code for each in wanted]
+        assert run(host, hostile, wanted) == [each.code for each in wanted]
 
 
-def test_of_eight_threads_with_the_same_code_one_gets_in(host: Host) -> None:
+def test_of_eight_threads_with_the_same_code_one_gets_in(host: Host, hostile: Hostile) -> None:
     alice = host.person()
     code = alice.code()
-    came = run(host, [Transaction(thread, alice.name, code, "") for thread in range(THREADS)])
+    came = run(host, hostile, [Transaction(thread, alice.name, code, "") for thread in range(THREADS)])
     assert sorted(came) == ["PAM_AUTH_ERR"] * (THREADS - 1) + ["PAM_SUCCESS"]

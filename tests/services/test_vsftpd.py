@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from tests.lab.machine import Machine
     from tests.login.host import Host, Person
+    from tests.services.hostile import Hostile
 
 CONFIG = """
 listen=YES
@@ -53,15 +54,16 @@ COMBINED = (
 
 
 @pytest.fixture(autouse=True, scope="module")
-def server(machine: Machine) -> Iterator[None]:
-    """A running vsftpd."""
+def server(machine: Machine, hostile: Hostile) -> Iterator[None]:
+    """A running vsftpd, in surroundings that nothing of ours may heed."""
     machine.write("/etc/vsftpd.conf", CONFIG)
     machine.run(["mkdir", "-p", "/var/run/vsftpd/empty"])
     service(machine, *COMBINED, name="vsftpd")
-    process = machine.popen(["/usr/sbin/vsftpd", "/etc/vsftpd.conf"])
+    process = machine.popen(hostile.around_root(["/usr/sbin/vsftpd", "/etc/vsftpd.conf"]))
     machine.sh("for _ in $(seq 300); do ss -Hltn sport = 21 | grep -q . && exit; sleep 0.1; done; exit 1")
     yield
     machine.end(process)
+    assert hostile.sprung() == set()
 
 
 def log_in(person: Person, password: str) -> bool:

@@ -24,6 +24,7 @@ WARM = "pam-totp-login.service"
 WATCH = "pam-totp-pinned.path"
 CHANGED = "pam-totp-changed.service"
 CHECK = "pam-totp-pinned.service"
+DOCTOR, DAILY = "pam-totp-doctor.service", "pam-totp-doctor.timer"
 
 
 def section(unit: str, name: str) -> dict[str, list[str]]:
@@ -143,3 +144,23 @@ def test_many_changes_do_not_stop_the_watch_and_sshd_never_waits_for_it() -> Non
     assert not {"Before", "After"} & set(section(CHECK, "Unit"))
     assert section(CHECK, "Service")["KillMode"] == ["mixed"]
     assert section(CHECK, "Install")["WantedBy"] == ["multi-user.target"]
+
+
+# What proves every day that codes are asked for
+
+
+def test_systemd_understands_every_line_of_the_daily_proof(tmp_path: Path) -> None:
+    for name in (DOCTOR, DAILY):
+        text = (UNITS / name).read_text(encoding="utf-8").replace("/usr/bin/pam-totp", "/bin/true")
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    done = analyze("verify", "--man=no", *(tmp_path / name for name in (DOCTOR, DAILY)))
+    assert (done.returncode, [line for line in done.stderr.splitlines() if str(tmp_path) in line]) == (0, [])
+
+
+def test_it_runs_daily_also_where_the_host_was_off_and_may_do_what_its_trial_needs() -> None:
+    assert section(DAILY, "Timer")["OnCalendar"] == ["daily"]
+    assert section(DAILY, "Timer")["Persistent"] == ["yes"]
+    service = section(DOCTOR, "Service")
+    assert service["ExecStart"] == ["/usr/bin/pam-totp doctor --log"]
+    # A mount namespace of its own, and the question whether the clock is synchronised.
+    assert not {"RestrictNamespaces", "ProtectClock", "PrivateMounts"} & set(service)

@@ -214,11 +214,11 @@ def hot_journal() -> dict[str, object]:
     problems = []
     cases = 0
     with Holder("alice") as holder, Log() as log:
-        calls = trace.calls(holder.start(host.code(secret, host.step_now()), "stop"), holder.wait)
+        calls = trace.calls(holder.stopped(host.code(secret, host.step_now())), holder.wait)
         for call in [call for call in calls if call[0] in ("pwrite64", "fdatasync")]:
             host.put_back(kept)
             step = host.step_now()
-            trace.killed_at(holder.start(host.code(secret, step), "stop"), call, holder.wait)
+            trace.killed_at(holder.stopped(host.code(secret, step)), call, holder.wait)
             with open(JOURNAL, "rb") as file:
                 if file.read(8) != HOT:
                     continue

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import time
 from typing import TYPE_CHECKING, Self
 
 from tests.faults.inside import host
@@ -14,13 +16,26 @@ if TYPE_CHECKING:
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROGRAM = "/run/lab/holder"
 SERVICE = "lab"
-KILLED = -9
+OURS = "pam_totp.so"
+# How the command line of a helper ends: our engine's process, in which the login is.
+HELPER = b"helper.main()\0"
 # In the place of an answer: a conversation that fails.
 REFUSED = b"!"
 
 
 class NotHeldError(Exception):
     """The login ended before the prompt."""
+
+
+class Engine:
+    """What the PAM lines of this machine name."""
+
+    module = ""
+
+    @classmethod
+    def apart(cls) -> bool:
+        """Whether the login is in a process of its own."""
+        return cls.module == OURS
 
 
 class Holder:
@@ -34,7 +49,7 @@ class Holder:
         self, user: str, *items: str, service: str = SERVICE, hold: bool = True, under: tuple[str, ...] = ()
     ) -> None:
         self._process = subprocess.Popen(
-            [*under, PROGRAM, service, user, *items],
+            [*under, PROGRAM, "apart" if Engine.apart() else "whole", service, user, *items],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -52,6 +67,19 @@ class Holder:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.communicate()
+
+    def stopped(self, answer: str | bytes | None) -> int:
+        """Go on with an answer in a process that has stopped itself; return the pid of the one that the login is in."""
+        if not Engine.apart():
+            return self.start(answer, "stop")
+        others = _helpers()
+        self.start(answer, "gate")
+        [pid] = _helpers() - others
+        os.kill(pid, signal.SIGSTOP)
+        while _state(pid) != "T":
+            time.sleep(0.0002)
+        self.go()
+        return pid
 
     def start(self, answer: str | bytes | None, how: str = "fork") -> int:
         """Go on with an answer (None: there is none) in a process of its own; return its pid. `how`: see holder.c."""
@@ -92,13 +120,36 @@ class Holder:
         return self._process.stdout.readline().split()
 
 
-def prepare() -> None:
-    """Build the client, and make the PAM service it uses."""
+def ended_by(number: int) -> int:
+    """What `wait` tells of a login that a signal has ended."""
+    return host.SERVICE_ERR if Engine.apart() else -number
+
+
+def _helpers() -> set[int]:
+    found = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                if file.read().endswith(HELPER):
+                    found.add(int(pid))
+        except OSError:
+            continue  # it has ended
+    return found
+
+
+def _state(pid: int) -> str:
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+        return file.read().rpartition(")")[2].split()[0]
+
+
+def prepare(line: str) -> None:
+    """Build the client; ``line`` is what the PAM service names: the module, and its first argument where it has one."""
+    Engine.module = line
     subprocess.run(["tcc", "-o", PROGRAM, os.path.join(HERE, "holder.c"), "-lpam"], check=True)
 
 
 def login(user: str, answer: str | bytes | None, *items: str, under: tuple[str, ...] = ()) -> int:
-    """One whole login through pam_python: what pam_authenticate returned, or minus the signal that ended it."""
+    """One whole login through the module: what pam_authenticate returned, or minus the signal that ended it."""
     with Holder(user, *items, hold=False, under=under) as holder:
         return holder.login(answer)
 

@@ -11,7 +11,7 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 from tests.faults.inside import host, trace
-from tests.faults.inside.holder import REFUSED, Holder, login, verdict
+from tests.faults.inside.holder import REFUSED, Engine, Holder, login, verdict
 from tests.faults.inside.log import Log
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def settings() -> Result:
     with Log() as log:
         for argument in ARGUMENTS:
             with open("/etc/pam.d/lab-hostile", "w", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(f"auth [success=done ignore=ignore default=die] pam_python.so pam_totp.py {argument}\n")
+                file.write(f"auth [success=done ignore=ignore default=die] {Engine.module} {argument}\n")
                 file.write("auth [default=die] pam_debug.so auth=authtok_expired\n")
             for name in ("alice", "bob"):
                 log.lines()

@@ -13,7 +13,7 @@ from pam_totp.cache.accounts import Accounts
 from pam_totp.factors import enroll
 from pam_totp.host import users
 from tests.faults.inside import host, trace
-from tests.faults.inside.holder import KILLED, Holder, verdict
+from tests.faults.inside.holder import Holder, ended_by, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,9 +52,9 @@ def login(every: int) -> Result:
             nonlocal step
             host.put_back(kept)
             step = host.step_now()
-            return _traced(holder.start(host.code(secret, step), "stop"), call, lambda: holder.wait()[1])
+            return _traced(holder.stopped(host.code(secret, step)), call, lambda: holder.wait()[1])
 
-        return _sweep(run, after, every)
+        return _sweep(run, after, every, ended_by(signal.SIGKILL))
 
 
 def recovery(every: int) -> Result:
@@ -78,9 +78,9 @@ def recovery(every: int) -> Result:
 
         def run(call: trace.Call | None) -> tuple[list[trace.Call], int]:
             host.put_back(kept)
-            return _traced(holder.start(codes[0], "stop"), call, lambda: holder.wait()[1])
+            return _traced(holder.stopped(codes[0]), call, lambda: holder.wait()[1])
 
-        return _sweep(run, after, every)
+        return _sweep(run, after, every, ended_by(signal.SIGKILL))
 
 
 def command(name: str, every: int) -> Result:
@@ -111,17 +111,71 @@ def command(name: str, every: int) -> Result:
     return _sweep(run, after, every)
 
 
-def _sweep(run: Killing, after: Callable[[trace.Call], list[str]], every: int) -> Result:
+def rotation(every: int) -> Result:
+    """A rotation: logins go on with either key, and the next one ends it, with one key left that is a new one."""
+    secret = host.enrolled("alice")
+    # A copy in /run, too.
+    if not host.let_in(host.attempt("alice", host.code(secret, host.step_now()))):
+        raise AssertionError
+    kept = host.keep()
+    directory = os.path.dirname(host.PATHS.key)
+    former = kept[host.PATHS.key][1].split()[2]
+
+    def after(call: trace.Call) -> list[str]:
+        view = host.View("alice")
+        problems = [] if not view.damage and len(view.active) == 1 else [f"{call}: {view}"]
+        problems += [f"{call}: {problem}" for problem in (*host.damage(), *host.works("alice", secret))]
+        if host.attempt("carol", None).reason != "not-enrolled":
+            problems.append(f"{call}: somebody who is not enrolled is refused")
+        # One that has ended but for what it prints would be followed by a second one.
+        if os.listdir(directory) != ["key"] or _key() == former:
+            pid = os.fork()
+            if pid == 0:
+                be(["key", "rotate"], "")
+            ended = _ended(pid)
+            problems += [] if ended == 0 else [f"{call}: the next rotation ends with {ended}"]
+        if os.listdir(directory) != ["key"] or _key() == former or host.damage():
+            problems.append(f"{call}: {os.listdir(directory)}, {host.damage()}")
+        return problems
+
+    def run(call: trace.Call | None) -> tuple[list[trace.Call], int]:
+        host.put_back(kept)
+        pid = os.fork()
+        if pid == 0:
+            become(["key", "rotate"], "")
+        return _traced(pid, call, lambda: _ended(pid))
+
+    def chosen(calls: list[trace.Call]) -> list[trace.Call]:
+        steps = ("rename", "unlink", "mkdir")
+        return [call for number, call in enumerate(calls) if call[0] in steps or number % every == 0]
+
+    done = _sweep(run, after, every, choose=chosen)
+    host.put_back(kept)  # with a key that was never rotated, as other tests expect it
+    return done
+
+
+def _key() -> bytes:
+    with open(host.PATHS.key, "rb") as file:
+        return file.read().split()[2]
+
+
+def _sweep(
+    run: Killing,
+    after: Callable[[trace.Call], list[str]],
+    every: int,
+    killed: int = -signal.SIGKILL,
+    choose: Callable[[list[trace.Call]], list[trace.Call]] | None = None,
+) -> Result:
     calls, ended = run(None)
     problems = [] if ended == 0 else [f"undisturbed it ends with {verdict(ended)}"]
-    chosen = trace.chosen(calls, every)
+    chosen = choose(calls) if choose is not None else trace.chosen(calls, every)
     for call in chosen:
         # How much memory is asked for differs from run to run, and with random names in an index the pages written.
         for _ in range(ATTEMPTS if call[0] in trace.CHANGING else 1):
             _, ended = run(call)
             if ended:
                 break
-        if ended != KILLED and (ended != 0 or call[0] in trace.CHANGING):
+        if ended != killed and (ended != 0 or call[0] in trace.CHANGING):
             problems.append(f"{call}: not killed but {verdict(ended)}")
         problems += after(call)
     return {"calls": len(calls), "cases": len(chosen), "problems": problems}
@@ -228,4 +282,6 @@ COMMANDS: dict[str, Command] = {
     "reset": (["reset", "alice", "--yes"], _active, _nothing, _is(1, 0), _is(0, 0)),
     "recovery": (["recovery", "alice"], _active, _nothing, _has_codes(0), _has_codes(10)),
     "unlock": (["unlock", "alice"], _failed, _nothing, _is(1, 0, 3), _is(1, 0, 0)),
+    # How it is killed, `rotation` tries.
+    "key rotate": (["key", "rotate"], _active, _nothing, _is(1, 0), _is(1, 0)),
 }

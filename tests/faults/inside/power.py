@@ -132,7 +132,7 @@ def login(variants: int, seed: int, synced: bool = True, pam_every: int = 0) -> 
     kept = host.keep()
     step = host.step_now()
     with Holder("alice") as holder:
-        lines = _lines(holder.start(host.code(secret, step), "stop"), holder.wait)
+        lines = _lines(holder.stopped(host.code(secret, step)), holder.wait)
 
     def spent(view: View) -> bool:
         return max(view.marks.values()) == step

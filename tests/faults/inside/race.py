@@ -173,6 +173,34 @@ def changes(rounds: int, seed: int) -> Result:
     return {"cases": rounds, "pam": pam, "seen": seen, "problems": problems}
 
 
+def rotations(rounds: int, seed: int) -> Result:
+    """Logins while the key is rotated: each right code gets in, and who is not enrolled is not asked, every time."""
+    source = random.Random(seed)
+    secret = host.enrolled("alice")
+    kept = host.keep()
+    problems = []
+    for number in range(rounds):
+        host.put_back(kept)
+        with ExitStack() as stack:
+            early = stack.enter_context(Holder("alice"))
+            late = [stack.enter_context(Holder(name, hold=False)) for name in ("alice", "carol")]
+            for holder, step in ((early, 0), (late[0], 1), (late[1], 0)):
+                holder.start(host.code(secret, host.step_now() + step), "gate")
+            pid = _changing("key rotate", [secret], 0.0)
+            for holder in (early, *late):
+                time.sleep(source.random() * 0.15)
+                holder.go()
+            results = [holder.wait()[1] for holder in (early, *late)]
+            changed = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if changed or results != [host.SUCCESS, host.SUCCESS, host.IGNORE]:
+            said = SAID.read_text(encoding="utf-8")
+            problems.append(f"round {number}: {[verdict(code) for code in results]}, rotation {changed} {said}")
+        if damage := host.damage():
+            problems.append(f"round {number}: {damage}")
+    host.put_back(kept)  # with a key that was never rotated, as other tests expect it
+    return {"cases": rounds, "pam": rounds * 3, "problems": problems}
+
+
 def _prepared(name: str) -> tuple[list[bytes], host.Kept]:
     secrets = kill.COMMANDS[name][1]()
     return secrets, host.keep()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pam_totp.factors import otp
 from tests.faults.inside import host, trace
-from tests.faults.inside.holder import Holder
+from tests.faults.inside.holder import Holder, ended_by
 from tests.faults.inside.log import Log
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def leaks() -> dict[str, object]:
         with Holder("alice") as holder:
             for code in (wrong, host.code(secret, step), host.code(secret, step)):
                 holder.login(code)
-            crash = holder.start(host.code(secret, step + 1), "stop")
+            crash = holder.stopped(host.code(secret, step + 1))
             trace.inject(crash, "fdatasync:signal=SEGV:when=2", holder.wait)
             holder.login(host.code(secret, step + 1))
             subprocess.run(["pam-totp", "check", "alice"], input=wrong.encode(), check=False, capture_output=True)
@@ -123,7 +123,7 @@ def _broken(holder: Holder, code: str) -> None:
         file.write(bytes(20_000))
     holder.login(code)
     host.put_back(kept)
-    pid = holder.start(code, "stop")
+    pid = holder.stopped(code)
     trace.inject(pid, "openat:error=ENOMEM:when=1+", holder.wait)
 
 
@@ -177,13 +177,13 @@ def core_files() -> dict[str, object]:
     secret = host.enrolled("alice")
     problems = []
     with Holder("alice") as holder:
-        pid = holder.start(host.code(secret, host.step_now()), "stop")
+        pid = holder.stopped(host.code(secret, host.step_now()))
         while trace.state(pid) != "T":
             time.sleep(0.001)
         subprocess.run(["prlimit", f"--pid={pid}", "--core=0:"], check=True)
         os.kill(pid, signal.SIGSEGV)
         os.kill(pid, signal.SIGCONT)
-        if holder.wait()[1] != -signal.SIGSEGV:
+        if holder.wait()[1] != ended_by(signal.SIGSEGV):
             problems.append("it did not crash")
     problems += [
         path

@@ -37,7 +37,7 @@ def stopped() -> dict[str, object]:
     ended: dict[str, tuple[int, float]] = {}
     released = threading.Event()
     with Log() as log, Holder("alice") as holder:
-        pid = holder.start(host.code(secrets["alice"], host.step_now()), "stop")
+        pid = holder.stopped(host.code(secrets["alice"], host.step_now()))
 
         def wait() -> None:
             released.wait()
@@ -74,7 +74,7 @@ def slow_disk() -> dict[str, object]:
     ended: dict[str, tuple[int, float]] = {}
     with Holder("alice") as holder:
         first: list[int] = []
-        pid = holder.start(host.code(secret, host.step_now()), "stop")
+        pid = holder.stopped(host.code(secret, host.step_now()))
         tracer = threading.Thread(
             target=trace.resumed,
             args=(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CALL = re.compile(r"^(?:\d+ +)?(\w+)\(")
+CALL = re.compile(r"^(?:(\d+) +)?(\w+)\(")
 Call = tuple[str, int]
 # What a crash can fall between: all other calls change nothing that outlives the process.
 CHANGING = {
@@ -45,15 +45,19 @@ def state(pid: int) -> str:
 
 
 def calls(pid: int, wait: Callable[[], object]) -> list[Call]:
-    """The system calls of a stopped process up to its end: name, and how many of that name there have been by then."""
-    seen: dict[str, int] = {}
-    found = []
+    """The system calls of a stopped process up to its end: name, and how many of that name there have been by then.
+
+    Each process that it starts is counted for itself, as strace does for what it injects.
+    """
+    seen: dict[tuple[str, str], int] = {}
+    found: dict[Call, None] = {}
     for line in lines(pid, wait):
         match = CALL.match(line)
-        if match is not None and match[1] != "exit_group":
-            seen[match[1]] = seen.get(match[1], 0) + 1
-            found.append((match[1], seen[match[1]]))
-    return found
+        if match is not None and match[2] != "exit_group":
+            which = match[1] or "", match[2]
+            seen[which] = seen.get(which, 0) + 1
+            found[match[2], seen[which]] = None
+    return list(found)
 
 
 def chosen(sequence: list[Call], every: int) -> list[Call]:

@@ -61,6 +61,50 @@ for unit in "$@" ssh.service; do
         "$unit $(systemctl show --property=ActiveState --value "$unit")"
 done
 """
+# sshd may do nearly everything, but run no other program than its own, shells and what checks passwords.
+PROFILE = """
+abi <abi/3.0>,
+include <tunables/global>
+
+profile sshd /usr/sbin/sshd flags=(attach_disconnected) {
+  capability,
+  dbus,
+  mount,
+  network,
+  ptrace,
+  signal,
+  umount,
+  unix,
+  / r,
+  /** rwlk,
+  /usr/** mr,
+  /usr/sbin/sshd ix,
+  /usr/lib/openssh/* ix,
+  /usr/sbin/unix_chkpwd Ux,
+  /usr/bin/{bash,dash,sh} Ux,
+  RULE
+}
+"""
+# As pam_totp(8) has them.
+ALLOWED = "/run/pam-totp/login.sock rw,\n  /usr/bin/python3.* Ux,"
+WARM = "systemctl $1 pam-totp-login.socket pam-totp-login.service"
+CONFINE = """
+set -e
+cat >/etc/apparmor.d/lab-sshd
+apparmor_parser --replace /etc/apparmor.d/lab-sshd
+systemctl restart ssh
+cat "/proc/$(systemctl show --property=MainPID --value ssh)/attr/current"
+"""
+APPARMOR = """
+DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends apparmor </dev/null 2>&1
+cat /sys/module/apparmor/parameters/enabled
+"""
+SET_FREE = """
+set -e
+apparmor_parser --remove /etc/apparmor.d/lab-sshd
+rm /etc/apparmor.d/lab-sshd
+systemctl restart ssh
+"""
 REACH = """
 set -- $(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' | head -n 1)
 timeout 30 /usr/lib/apt/apt-helper -o Acquire::Retries=0 download-file "$1dists/$2/InRelease" /tmp/reached 2>&1 |
@@ -84,6 +128,7 @@ class Story:
         self._up()
         self._key_and_code()
         self._guesses()
+        self._confined()
         self._password_and_code()
         self._offline()
         self._reboot()
@@ -169,6 +214,26 @@ class Story:
             key=STRANGERS[0],
         )
         self._login("carol herself is not locked out", "carol", ENFORCED, self._phones["carol"].read)
+
+    def _confined(self) -> None:
+        self._transcript.section("sshd confined by AppArmor")
+        refused = Wanted(asked=False, ok=False, reason="error helper-failed")
+        said = self._guest.root(APPARMOR, timeout=600).splitlines()
+        self._fact("the kernel has it", said[-1:] == ["Y"], *said[-3:])
+        self._guest.root(WARM, "stop")
+        self._confine("not what pam_totp(8) says", "")
+        self._login("a helper is not warm, and cannot be started: nobody gets in", "alice", refused)
+        self._login("not even who has not enrolled", "dave", refused)
+        self._confine("that", ALLOWED)
+        self._login("a helper can be started", "alice", ENFORCED, self._phones["alice"].read)
+        self._login("dave has not enrolled", "dave", NOT_ASKED)
+        self._guest.root(WARM, "start")
+        self._login("and there is a warm one again", "carol", ENFORCED, self._phones["carol"].read)
+        self._guest.root(SET_FREE)
+
+    def _confine(self, what: str, rule: str) -> None:
+        said = self._guest.root(CONFINE, input=PROFILE.replace("RULE", rule)).strip()
+        self._fact(f"the profile, which is enforced, allows {what}", said == "sshd (enforce)", said)
 
     def _password_and_code(self) -> None:
         self._transcript.section("Password + code")

@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 import re
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pam_totp.cache import keys
 from pam_totp.errors import DamageError, HostKeyError
+from pam_totp.host import files
 from tests.unit import places
 from tests.unit.places import ME
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.unit.pretend import Host
+
 GOOD = f"pam-totp-key-1 {'0f' * 16} {'a1' * 32}\n"
+ROTATED = f"pam-totp-key-2 {'0f' * 16} {'a1' * 32} {'b2' * 32}\n"
 
 
 @pytest.fixture
@@ -75,7 +79,7 @@ def write(path: Path, content: str | bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [GOOD, GOOD.strip(), GOOD.upper().replace("PAM-TOTP-KEY", "pam-totp-key"), f"{GOOD}\n\n"]
+    "content", [GOOD, GOOD.strip(), ROTATED, GOOD.upper().replace("PAM-TOTP-KEY", "pam-totp-key"), f"{GOOD}\n\n"]
 )
 def test_a_key_may_have_been_copied_by_hand(content: str, tmp_path: Path) -> None:
     write(tmp_path / "key", content)
@@ -91,6 +95,12 @@ def test_a_key_may_have_been_copied_by_hand(content: str, tmp_path: Path) -> Non
             GOOD.replace("a1", "", 1),
             GOOD.replace("a1", "a1a1", 1),
             GOOD.replace("0f", "", 1),
+        ),
+        *(
+            ROTATED[:-2],
+            ROTATED.replace("b2", "", 1),
+            ROTATED.replace("b2", "xy", 1),
+            ROTATED.replace("key-2", "key-1"),
         ),
         *(GOOD.replace(" ", ""), GOOD + GOOD, b"\xff" * 100, b"\0" * 4096),
     ],
@@ -138,3 +148,52 @@ def test_a_key_that_cannot_be_read_is_refused_with_the_systems_reason(
     monkeypatch.setattr(os, "read", fail)
     with pytest.raises(HostKeyError, match="cannot be read: Input/output error"):
         keys.load(str(key), ME)
+
+
+# Where it is found
+
+
+def test_the_plain_key_comes_before_one_in_run(host: Host) -> None:
+    os.mkdir(os.path.dirname(host.paths.unsealed), 0o700)
+    keys.create(host.paths.unsealed)
+    assert keys.find(host.paths).key_id == host.sealer().key_id
+    unsealed = keys.load(host.paths.unsealed, ME)
+    os.unlink(host.paths.key)
+    assert keys.find(host.paths).key_id == unsealed.key_id
+
+
+def test_the_key_that_the_cache_names_is_found_and_the_others_open_too(host: Host) -> None:
+    first = host.sealer()
+    following = f"{host.paths.key}.next"
+    with open(following, "wb") as file:
+        file.write(keys.successor(keys.read(host.paths.key, ME), "key"))
+    os.chmod(following, 0o400)
+    second = keys.load(following, ME)
+    for current, other in ((first, second), (second, first)):
+        found = keys.find(host.paths, current.key_id)
+        assert found.key_id == current.key_id
+        assert found.open(other.seal(b"content", "place"), "place") == b"content"
+    with pytest.raises(HostKeyError) as caught:
+        keys.find(host.paths, "00" * 16)
+    assert caught.value.reason == "key-wrong"
+
+
+def test_one_that_is_sealed_and_was_not_unsealed_is_told_apart(host: Host) -> None:
+    os.rename(host.paths.key, f"{host.paths.key}.cred")
+    with pytest.raises(HostKeyError, match="pam-totp key unseal --boot") as caught:
+        keys.find(host.paths)
+    assert caught.value.reason == "key-sealed"
+
+
+def test_a_key_that_is_taken_away_while_it_is_read_is_looked_for_again(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = [b"\0" * 108, None]
+    read = files.read
+
+    def overwritten(*arguments: Any) -> bytes:
+        return contents.pop(0) or read(*arguments)
+
+    monkeypatch.setattr(files, "read", overwritten)
+    assert keys.find(host.paths).key_id
+    assert contents == []

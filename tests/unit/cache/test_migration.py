@@ -213,3 +213,18 @@ def test_a_schema_that_is_none_is_refused(old: Host) -> None:
         connection.close()
         with pytest.raises(CacheError):
             old.accounts()
+
+
+def test_what_only_run_knows_to_be_spent_stays_spent(old: Host) -> None:
+    secret = old.secret("alice")
+    before = old.snapshot()
+    old.later(3600)
+    spent = old.code(secret)
+    assert old.login("alice", spent).reason == "code"
+    old.put_back(before)
+    # As 0.1.0 named it.
+    with old.accounts() as accounts:
+        names = [accounts.sealer.token("alice", use) for use in ("account", "0.1.0")]
+    os.rename(*(f"{old.paths.run}/{name}" for name in names))
+    migrate(old)
+    assert old.login("alice", spent).reason == "spent-code"

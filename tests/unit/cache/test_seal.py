@@ -74,7 +74,7 @@ def test_the_same_content_is_never_sealed_alike() -> None:
 
 def test_the_cipher_is_xchacha20_poly1305_with_each_part_of_its_place_authenticated() -> None:
     sealed = SEALER.seal(b"content", "secret", "zoë")
-    parts = [b"host one", SEALER.token("key id", "key id").encode(), b"secret", "zoë".encode()]
+    parts = [b"host one", SEALER.token("key id", "0.1.0").encode(), b"secret", "zoë".encode()]
     place = b"\x01" + b"".join(len(part).to_bytes(4, "big") + part for part in parts)
     nonce, ciphertext = sealed[1:25], sealed[25:]
     assert sealed[:1] == b"\x01"
@@ -83,12 +83,45 @@ def test_the_cipher_is_xchacha20_poly1305_with_each_part_of_its_place_authentica
 
 @given(st.text())
 def test_a_token_is_a_keyed_blake2b(text: str) -> None:
-    expected = hashlib.blake2b(text.encode(), digest_size=16, key=KEY, person=b"pam-totp token  ")
-    assert SEALER.token(text) == expected.hexdigest()
+    naming = hashlib.blake2b(b"", digest_size=32, key=KEY, person=b"pam-totp naming ").digest()
+    for use, key in (("account", naming), ("0.1.0", KEY)):
+        expected = hashlib.blake2b(text.encode(), digest_size=16, key=key, person=b"pam-totp token  ")
+        assert SEALER.token(text, use) == expected.hexdigest()  # type: ignore[arg-type]  # one of both
+
+
+def test_it_opens_with_the_keys_of_before_and_seals_with_the_first() -> None:
+    former, following = Sealer(KEY, "host one"), Sealer(bytes(KEY_BYTES), "host one")
+    following.add(former)
+    sealed = former.seal(b"content", "place")
+    assert following.open(sealed, "place") == b"content"
+    anew = following.resealed(sealed, "place")
+    assert anew is not None
+    assert following.resealed(anew, "place") is None
+    assert Sealer(bytes(KEY_BYTES), "host one").open(anew, "place") == b"content"
+    with pytest.raises(DamageError):
+        former.open(anew, "place")
+
+
+def test_before_a_value_is_given_up_it_is_asked_whether_there_are_other_keys() -> None:
+    following = Sealer(bytes(KEY_BYTES), "host one")
+    sealed = following.seal(b"content", "place")
+    answers = [True, False]
+
+    def renew() -> bool:
+        sealer.become(following)
+        return answers.pop(0)
+
+    sealer = Sealer(KEY, "host one")
+    sealer.renew = renew
+    assert sealer.open(sealed, "place") == b"content"
+    assert sealer.key_id == following.key_id
+    with pytest.raises(DamageError):
+        sealer.open(sealed, "elsewhere")
+    assert answers == []
 
 
 def test_no_two_uses_of_a_text_share_a_token() -> None:
-    uses: list[Use] = ["account", "source", "client", "invitation"]
+    uses: list[Use] = ["account", "0.1.0", "source", "client", "invitation"]
     assert len({SEALER.token("alice", use) for use in uses}) == len(uses)
     assert SEALER.token("alice", "account") == SEALER.token("alice")
 

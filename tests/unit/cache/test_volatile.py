@@ -243,3 +243,29 @@ def test_a_directory_that_takes_no_note_is_new(run: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(Volatile, "write", lambda *_: False)
     for uptime in (5_000.0, 6_000.0):
         assert kept.age(Moment(1_000.0, "boot", uptime)) == 0
+
+
+# Names
+
+
+def test_a_copy_gets_another_name_unless_there_is_a_newer_one(volatile: Volatile, run: Path) -> None:
+    volatile.write("a" * 32, b"one")
+    volatile.rename("a" * 32, TOKEN)
+    assert volatile.read(TOKEN) == b"one"
+    volatile.write("b" * 32, b"older")
+    volatile.rename("b" * 32, TOKEN)
+    assert volatile.read(TOKEN) == b"one"
+    with pytest.raises(CacheError, match="cannot be changed"):
+        volatile.rename("c" * 32, "d" * 32)
+
+
+def test_who_has_a_copy_or_a_lock_is_listed(volatile: Volatile, run: Path) -> None:
+    volatile.age(Moment(1_000.0, "boot", 5_000.0))
+    volatile.write("a" * 32, b"one")
+    (run / f"{'c' * 32}.new").touch()
+    (run / "login.sock").touch()
+    with volatile.lock("b" * 32):
+        assert volatile.tokens() == {"a" * 32, "b" * 32}
+    (run).rename(run.with_name("gone"))
+    with pytest.raises(CacheError, match="cannot be listed"):
+        volatile.tokens()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pam_totp import cli
+from pam_totp.doctor import stacks
 from pam_totp.host import clock, sshd
 
 if TYPE_CHECKING:
@@ -94,11 +95,17 @@ def command(host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
             return host.wall
 
         @staticmethod
+        def sleep(_: float) -> None:
+            pass
+
+        @staticmethod
         def clock_gettime(_: int) -> float:
             return host.uptime
 
     # No sshd of this machine's is asked.
     monkeypatch.setattr(sshd, "PROGRAM", "/nowhere/sshd")
     host.boot_id = clock.now().boot_id
+    # PAM asks, as far as the verbs are concerned; tests of what they say where it does not are in test_doctor.py.
+    monkeypatch.setattr(stacks, "not_asked", lambda *_: "")
     monkeypatch.setattr(clock, "time", Time)
     return Command(host, monkeypatch, capsys)

@@ -93,7 +93,8 @@ def test_the_wait_is_that_of_the_configured_window_and_shown_also_where_the_conf
     assert command("status", "alice", "--json").json[0]["retry_at"] == "2023-11-15T22:13:45Z"
     host.configure("window = none\n")
     ran = command("status", "alice", "--json")
-    assert (ran.code, ran.json[0]["retry_at"]) == (0, None)
+    assert (ran.code, ran.json[0]["retry_at"]) == (3, None)
+    assert "every login is refused" in ran.err
 
 
 @pytest.mark.usefixtures("quick_hash")
@@ -251,6 +252,17 @@ def test_a_record_that_cannot_be_used_refuses_and_is_shown_so(command: Command, 
     [alice, _] = command("status", "--all", "--json").json
     assert (alice["state"], alice["login"]) == ("unusable", "refused (uid-changed)")
     assert "would be refused: 1 (alice)" in command("status", "--all").out
+
+
+def test_another_name_of_somebody_who_is_enrolled_is_judged_as_at_a_login(
+    command: Command, host: Host, passwd: Passwd
+) -> None:
+    host.enroll(ALICE)
+    passwd.add("alias", ALICE.uid)
+    rule = '[[rule]]\nusers = ["alice"]\nmfa = "require"\n[[rule]]\nmfa = "skip"\n'
+    host.configure(rule)
+    found = [each["login"] for each in command("status", "--all", "--json").json]
+    assert found == ["code", "code", "no code (rule)"]  # alice, under both names, and bob
 
 
 def test_robots_of_setup_are_neither_missing_nor_refused(

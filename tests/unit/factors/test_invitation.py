@@ -21,7 +21,7 @@ def test_invitations_are_good_for_their_user_only(host: Host) -> None:
         for answer in ("", "123456", code[:-1], code[:-1] + ("a" if code[-1] != "a" else "b")):
             assert not invitation.matches(alice, answer, accounts.sealer)
         # As 0.1.0 kept it: what was handed out before an upgrade is good after it.
-        alice.ledger.invitation = [accounts.sealer.token(f"invitation alice {code.replace('-', '')}"), 1000]
+        alice.ledger.invitation = [accounts.sealer.token(f"invitation alice {code.replace('-', '')}", "0.1.0"), 1000]
         assert invitation.matches(alice, code, accounts.sealer)
         assert not invitation.matches(bob, code, accounts.sealer)
         alice.ledger.invitation = None

@@ -219,3 +219,23 @@ def test_a_write_in_pieces_is_completed(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, bytes(data)[:3]))
     files.write_new(str(tmp_path / "new"), b"0123456789", 0o600)
     assert (tmp_path / "new").read_bytes() == b"0123456789"
+
+
+def test_a_file_is_replaced_in_one_step_whatever_a_killed_process_has_left(file: Path) -> None:
+    before = file.open("rb")
+    file.with_name("file.new").write_bytes(b"half")
+    files.replace(str(file), b"other", 0o400)
+    assert file.read_bytes() == b"other"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o400
+    assert before.read() == b"content"
+    before.close()
+    assert os.listdir(file.parent) == ["file"]
+
+
+def test_a_wiped_file_is_overwritten_and_gone(file: Path) -> None:
+    with file.open("rb") as opened:
+        file.chmod(0o400)
+        files.wipe(str(file))
+        assert opened.read() == bytes(7)
+    assert not file.exists()
+    files.wipe(str(file))

@@ -44,3 +44,18 @@ def test_lines_may_be_none(status: int) -> None:
 def test_lines_of_a_program_that_fails_are_an_error(command: tuple[str, ...]) -> None:
     with pytest.raises(programs.ProgramError):
         list(programs.lines(*command))
+
+
+def test_a_secret_goes_through_it_and_no_failure_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert programs.filtered(b"secret", "/bin/cat") == b"secret"
+    with pytest.raises(ProgramError) as caught:
+        programs.filtered(b"secret", "/bin/sh", "-c", "cat; echo why >&2; exit 1")
+    assert "why" in str(caught.value)
+    assert "secret" not in str(caught.value)
+    with pytest.raises(ProgramError, match="exit status 1"):
+        programs.filtered(b"secret", "/bin/false")
+    with pytest.raises(ProgramError, match="could not be run"):
+        programs.filtered(b"secret", "/nonexistent")
+    monkeypatch.setattr(programs, "_SECONDS", 0.05)
+    with pytest.raises(ProgramError, match="did not end"):
+        programs.filtered(b"secret", "/bin/sleep", "9")

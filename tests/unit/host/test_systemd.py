@@ -38,7 +38,12 @@ def test_a_unit_is_asked_for_and_reloaded(asked: list[str]) -> None:
     assert systemd.running()
     assert systemd.active("ssh.service")
     systemd.reload("ssh.service")
-    assert asked == ["systemctl is-active ssh.service", "systemctl reload ssh.service"]
+    assert not systemd.enabled(systemd.UNSEAL)  # it says "active"
+    assert asked == [
+        "systemctl is-active ssh.service",
+        "systemctl reload ssh.service",
+        "systemctl is-enabled pam-totp-unseal.service",
+    ]
 
 
 def test_where_it_does_not_run_there_is_no_timer_to_stop(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -283,6 +283,31 @@ def test_the_code_of_another_user_is_wrong(host: Host) -> None:
 
 
 @pytest.mark.parametrize(
+    ("answer", "detail"),
+    [
+        ("\b\n\r\x7fIN", "AllowUsers"),
+        ("\b\n\r\x7fINCORRECT\b\n\r", "AllowUsers"),
+        ("\b\n\r\x7fno", ""),
+        ("nonsense", ""),
+        ("", ""),
+    ],
+)
+def test_where_sshd_kept_the_answer_back_the_log_names_the_setting(answer: str, detail: str, host: Host) -> None:
+    host.enroll()
+    outcome = host.login("alice", answer)
+    assert result(outcome) == MALFORMED
+    assert (detail in outcome.detail) if detail else not outcome.detail
+
+
+def test_for_root_that_setting_is_permit_root_login(host: Host, passwd: Passwd) -> None:
+    passwd.add("root", 0)
+    host.enroll(User("root", 0))
+    outcome = host.login("root", "\b\n\r\x7fIN")
+    assert result(outcome) == MALFORMED
+    assert "PermitRootLogin is not yes" in outcome.detail
+
+
+@pytest.mark.parametrize(
     "answer",
     ["", "12345", "1234567", "12 3456", "abcdef", "\u0661\u0662\u0663\u0664\u0665\u0666", "x" * 10_000, "\x00"],
 )

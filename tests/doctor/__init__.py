@@ -1,0 +1,1 @@
+"""What ``pam-totp doctor`` finds in a real Debian, and what mends it."""
