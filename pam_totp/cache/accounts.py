@@ -21,7 +21,7 @@ FALLBACK_CLOSED_SECONDS = 300
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
     from typing import Any
 
@@ -51,10 +51,11 @@ class Authenticator:
 class Account:
     """One user's record; without authenticators where there is proven to be none.
 
-    ``name`` is the record's own, which an alias of the uid shares. ``note`` is for the log.
+    ``name`` is the record's own, which an alias of the uid shares. ``note`` is for the log. ``complete`` is false where
+    it does not have all authenticators that the user has: nothing is then said to be removed.
     """
 
-    __slots__ = ("authenticators", "ledger", "name", "note", "uid")
+    __slots__ = ("authenticators", "complete", "ledger", "name", "note", "uid")
 
     def __init__(
         self, name: str, uid: int, authenticators: list[Authenticator], ledger: Ledger, note: str = ""
@@ -64,6 +65,7 @@ class Account:
         self.authenticators = authenticators
         self.ledger = ledger
         self.note = note
+        self.complete = True
 
     @property
     def active(self) -> list[Authenticator]:
@@ -234,7 +236,9 @@ class Accounts:
             ledger = self._remembered(name, uid, Ledger()).cleared()
         except CacheError:
             ledger = Ledger()
-        return Account(name, uid, [], ledger)
+        account = Account(name, uid, [], ledger)
+        account.complete = False
+        return account
 
     def listed(self, name: str) -> bool:
         """Whether there should be a record of this name, even if it is gone."""
@@ -341,6 +345,22 @@ class Accounts:
         for name, sealed in written:
             self._remember(name, sealed)
 
+    def remember(self, account: Account) -> None:
+        """Have ``/run`` know what the record knows, for the day an older cache is put back. Call with the lock held."""
+        self._remember(account.name, self._next_ledger(account))
+
+    def reseal_copies(self, former: Sealer, names: Iterable[str]) -> None:
+        """Have this key open the copies in ``/run`` that were made under another host key. Raises CacheError."""
+        for name in names:
+            content = self._volatile.read(former.token(name))
+            if content is not None:
+                ledger = Ledger.decode(former.open(content, "ledger", name))
+                self._remember(name, self.sealer.seal(ledger.encode(), "ledger", name))
+
+    def copy(self, path: str) -> None:
+        """Write a copy of the cache as of one moment to a new file. Raises CacheError, or OSError."""
+        self._store.copy(path)
+
     def rename(self, account: Account, user: User) -> Account:
         """Move a record to another name of the same uid, in one transaction, and return it as it is there.
 
@@ -356,6 +376,7 @@ class Accounts:
                 f"with pam-totp reset {user.name} or pam-totp reset {account.name}"
             )
         former = Account(account.name, account.uid, [], account.ledger.heir())
+        former.complete = False
         moved = Account(user.name, account.uid, account.authenticators, account.ledger)
         for known in (self._copy(user.name), there and there.ledger):
             if known:
@@ -452,7 +473,27 @@ class Accounts:
         account = Account(name, uid, authenticators, ledger)
         if self._roster.entry(name) != _entry(account):
             raise disagreement(name)
+        self._require_latest(account)
         return account
+
+    def _require_latest(self, account: Account) -> None:
+        """Make sure that an older cache, put back in this boot, neither revives what was removed nor un-enrols anybody.
+
+        The ledger may be the copy in ``/run``, which is newer. Raises DamageError.
+        """
+        if account.ledger.holds is None:
+            return
+        held = set(account.ledger.holds.split())
+        active = {each.identifier for each in account.active}
+        if not held <= active or (active and not held):
+            raise DamageError(
+                f"the record of {account.name} is older than what was enrolled or removed in this boot: an older cache "
+                f"was put back; run pam-totp reset {account.name}, and enrol again"
+            )
+        kept = [each for each in account.authenticators if each.state != ACTIVE or each.identifier in held]
+        if len(kept) < len(account.authenticators):
+            account.authenticators = kept
+            account.note = "an older cache was put back: what was removed since then stays removed"
 
     def _remembered(self, name: str, uid: int, ledger: Ledger) -> Ledger:
         """A ledger merged with the copy in ``/run``; of a copy that another uid left under the name, with its marks."""
@@ -470,6 +511,8 @@ class Accounts:
     def _next_ledger(self, account: Account) -> bytes:
         account.ledger.seq += 1
         account.ledger.uid = account.uid
+        identifiers = sorted(each.identifier for each in account.active)
+        account.ledger.holds = " ".join(identifiers) if account.complete else None
         return self.sealer.seal(account.ledger.encode(), "ledger", account.name)
 
     def _sealed_row(self, account: Account, each: Authenticator) -> tuple[object, ...]:

@@ -87,6 +87,7 @@ class Ledger:
     def __init__(self) -> None:
         self.seq = 0
         self.uid: int | None = None  # whose it is; None where pam-totp 0.1.0 wrote it
+        self.holds: str | None = None  # the active authenticators, with blanks; None where an older version wrote it
         self.marks: dict[str, Mark] = {}
         self.row = 0  # failures since the last success, from everywhere
         self.locked = False
@@ -98,6 +99,7 @@ class Ledger:
         self.recent_recovery: list[Stamp] = []  # [stamp, source] of the latest wrong recovery codes, oldest first
         self.enrolled: int | None = None  # when the first authenticator was made, since the epoch, if others came after
         self.recovery: dict[str, Any] | None = None  # the salt, the hashes still good, and whether they were shown
+        self.scratch: list[str] = []  # one-time codes of eight digits, imported; sealed like the secrets beside them
         self.exemption: Stamp | None = None  # [end in seconds since the epoch, reason]
         self.grace: Stamp | None = None  # [stamp of the first login that policy applied to, extra seconds]
         self.deadline: int | None = None  # the user's own date, since the epoch; 0: over
@@ -371,6 +373,10 @@ def _recovery(value: Any) -> bool:
     return _token(value["salt"]) and _each(_token)(value["hashes"]) and _flag(value["shown"])
 
 
+def _eight_digits(value: object) -> bool:
+    return isinstance(value, str) and len(value) == 8 and value.isascii() and value.isdigit()
+
+
 _stamp = _row(_number, _text, _number)
 _FORM: dict[str, Check] = {
     "seq": _number,
@@ -384,9 +390,11 @@ _FORM: dict[str, Check] = {
 }
 _OPTIONAL: dict[str, Check] = {
     "uid": _number,
+    "holds": _text,
     "recent_recovery": _each(_row(_stamp, _text)),
     "enrolled": _number,
     "recovery": _recovery,
+    "scratch": _each(_eight_digits),
     "exemption": _row(_number, _text),
     "grace": _row(_stamp, _number),
     "deadline": _number,

@@ -22,6 +22,8 @@ APPLICATION_ID = 0x5054_4F54
 BUCKETS = 512
 EVENTS = 256
 BUSY_SECONDS = 10.0
+# How long a copy waits for somebody else's write before it looks again.
+_BACKUP_PAUSE = 0.05
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,6 +103,48 @@ def create(path: str, buckets: Sequence[bytes], facts: Mapping[str, bytes]) -> N
     files.sync_directory(os.path.dirname(path))
 
 
+def replace(path: str, owner: int, source: str) -> None:
+    """Have the cache be what the one at ``source`` is, in one transaction: logins meanwhile see the old or the new one.
+
+    One that cannot be opened is moved aside with its journal, which belongs to it, and gets the name ``.broken``.
+
+    Raises CacheError, or OSError.
+    """
+    try:
+        with Store(path, owner) as opened:
+            _copy(source, opened.file)
+        return
+    except CacheError as error:
+        if error.reason not in ("cache-missing", "cache-unusable", "cache-version"):
+            raise
+    # Without its name nobody uses the journal; and between the two steps logins find no cache and are refused.
+    for suffix in ("-journal", ""):
+        if os.path.lexists(f"{path}{suffix}"):
+            os.rename(f"{path}{suffix}", f"{path}.broken{suffix}")
+    os.link(source, path)
+    os.unlink(source)
+    files.sync_directory(os.path.dirname(path))
+    with Store(path, owner) as opened, opened.transaction():
+        # The kept journal file is to be large enough for every later transaction.
+        opened.execute("UPDATE roster SET entries = entries")
+
+
+def _copy(source: str, target: sqlite3.Connection | str) -> None:
+    """Copy a cache page by page, as of one moment. The pages are those of one transaction at the target."""
+    into = _connect(target) if isinstance(target, str) else target
+    try:
+        out_of = _connect(source)
+        try:
+            out_of.backup(into, sleep=_BACKUP_PAUSE)
+        finally:
+            out_of.close()
+    except _UNUSABLE as error:
+        raise _translated(error, source) from None
+    finally:
+        if into is not target:
+            into.close()
+
+
 class Store:
     """One open connection. Use as a context manager; never keep one across a prompt. ``schema`` is what the file has.
 
@@ -158,6 +202,18 @@ class Store:
     def close(self) -> None:
         """Close the connection; an open transaction is rolled back."""
         self._connection.close()
+
+    def copy(self, path: str) -> None:
+        """Write a copy as of one moment to a new file; users may log in meanwhile. Raises CacheError, or OSError."""
+        files.write_new(path, b"", 0o600)
+        _copy(self._path, path)
+        os.unlink(f"{path}-journal")
+        files.sync(path)
+
+    @property
+    def file(self) -> sqlite3.Connection:
+        """The connection itself, for copying into it."""
+        return self._connection
 
     def execute(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows."""

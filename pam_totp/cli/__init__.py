@@ -13,6 +13,7 @@ import sys
 from pam_totp import __version__
 from pam_totp.cli import (
     adopt,
+    backup,
     check,
     config,
     confirm,
@@ -21,7 +22,9 @@ from pam_totp.cli import (
     enroll,
     exempt,
     explain,
+    export,
     forget,
+    import_,
     init,
     invite,
     key,
@@ -31,6 +34,7 @@ from pam_totp.cli import (
     recovery,
     rename,
     reset,
+    restore,
     self,
     setup,
     status,
@@ -57,6 +61,10 @@ VERBS = (
     exempt,
     deadline,
     forget,
+    import_,
+    export,
+    backup,
+    restore,
     config,
     key,
     explain,
@@ -78,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"pam-totp {__version__}")
     verbs = top.add_subparsers(metavar="VERB", required=True)
     for verb in VERBS:
-        name = verb.__name__.rpartition(".")[2]
+        name = verb.__name__.rpartition(".")[2].rstrip("_")  # a verb can be a word that Python keeps for itself
         summary = (verb.__doc__ or "").partition("\n")[0]
         each = verbs.add_parser(
             name,

@@ -122,6 +122,28 @@ def read_code(prompt: str) -> str | None:
     return line.rstrip("\r\n") if line else None
 
 
+def secret_file(path: str, limit: int) -> bytes:
+    """A file that an administrator named, or standard input for ``-``. Raises UsageError, or OSError."""
+    if path == "-":
+        content = sys.stdin.buffer.read(limit + 1)
+    else:
+        with open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_mode & 0o044:
+                print(f"pam-totp: {path} can be read by others: run chmod go= on it", file=sys.stderr)
+            content = file.read(limit + 1)
+    if len(content) > limit:
+        raise UsageError(f"{'standard input' if path == '-' else path} is larger than {limit} bytes: split it")
+    return content
+
+
+def passphrase(path: str) -> bytes:
+    """The first line of a file. Raises UsageError where it is empty, or OSError."""
+    line = secret_file(path, 4096).partition(b"\n")[0].rstrip(b"\r")
+    if not line:
+        raise UsageError(f"{path} has no passphrase in its first line")
+    return line
+
+
 def record(action: str, account: Account, detail: str = "") -> None:
     """Tell syslog who changed what."""
     by = os.environ.get("SUDO_USER", "root")

@@ -2,6 +2,9 @@
 
 A code is two groups of five letters and digits, ``k7m2p-9xq4t``: 50 bits, told apart from a TOTP code by its form.
 Kept are salted slow hashes only, in the account's ledger.
+
+Scratch codes are what google-authenticator has instead: eight digits, imported with the user's authenticator. 27 bits
+can be guessed, so they are guarded like TOTP codes: a wrong one is charged as one, waits and the lock hold for them.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ COUNT = 10
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 _GROUP = 5
 _SALT_BYTES = 16
+SCRATCH_DIGITS = 8
 SHOWN_LENGTH = 2 * _GROUP + 1
 
 TYPE_CHECKING = False
@@ -64,6 +68,7 @@ def issue(ledger: Ledger, sealer: Sealer) -> list[str]:
             codes.append(code)
     salt = os.urandom(_SALT_BYTES)
     hashes = [sealer.slow_hash(code, salt).hex() for code in codes]
+    ledger.scratch = []
     ledger.recovery = {"salt": salt.hex(), "hashes": hashes, "shown": False}
     return [shown(code) for code in codes]
 
@@ -83,6 +88,25 @@ def acknowledge(ledger: Ledger, codes: list[str], sealer: Sealer) -> bool:
         return False
     ledger.recovery["shown"] = True
     return True
+
+
+def parse_scratch(answer: str) -> str | None:
+    """The scratch code in what somebody typed; None where it has not the form: eight digits, not 0 at first."""
+    text = answer.strip()
+    return text if len(text) == SCRATCH_DIGITS and text.isascii() and text.isdigit() and text[0] != "0" else None
+
+
+def spend_scratch(ledger: Ledger, code: str) -> bool:
+    """Take a scratch code out of the ledger, which the caller must commit durably before anybody gets in.
+
+    False where it is not one of them.
+    """
+    from _operator import _compare_digest as compare_digest
+
+    kept = [each for each in ledger.scratch if not compare_digest(each, code)]
+    found = len(kept) < len(ledger.scratch)
+    ledger.scratch = kept
+    return found
 
 
 def left(ledger: Ledger) -> int:

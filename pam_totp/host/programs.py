@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 
 from pam_totp.errors import PamTotpError
@@ -39,6 +40,39 @@ def run(*command: str, fail: bool = True) -> str:
     if fail and done.returncode:
         said = "; ".join((done.stderr or done.stdout).strip().splitlines()[-3:]) or f"exit status {done.returncode}"
         raise ProgramError(f"{' '.join(command)} says: {said}")
+    return done.stdout
+
+
+def piped(*command: str, content: bytes, passphrase: bytes = b"") -> bytes:
+    """What a program makes of its standard input: nothing secret is an argument, or in its environment.
+
+    A passphrase of at most 4 KiB goes through a descriptor, whose number is put in the place of ``FD`` in the command.
+
+    Raises ProgramError where it cannot be run or does not succeed, with the last it said.
+    """
+    # The pipe holds all of it, so nobody has to read for this to go on.
+    reading, writing = os.pipe()
+    try:
+        with open(writing, "wb") as pipe:
+            pipe.write(passphrase)
+        done = subprocess.run(  # noqa: S603 - a fixed program, without a shell
+            [str(reading) if word == "FD" else word for word in command],
+            input=content,
+            capture_output=True,
+            timeout=_SECONDS,
+            env=_ENVIRONMENT,
+            pass_fds=(reading,),
+            check=False,
+        )
+    except FileNotFoundError:
+        raise ProgramError(f"{command[0]} is not there: apt-get install {command[0]}") from None
+    except (OSError, subprocess.TimeoutExpired):
+        raise ProgramError(f"{command[0]} could not be run: run it to see why") from None
+    finally:
+        os.close(reading)
+    if done.returncode:
+        said = "; ".join(done.stderr.decode("utf-8", "replace").strip().splitlines()[:3])
+        raise ProgramError(f"{command[0]} says: {said or f'exit status {done.returncode}'}")
     return done.stdout
 
 

@@ -84,6 +84,14 @@ def members(group: str) -> list[str]:
     return sorted(listed | primary)
 
 
+def home(user: User) -> str:
+    """The home of a user. Raises NameServiceError where NSS does not say."""
+    try:
+        return _from_file_system(pwd.getpwnam(_to_file_system(user.name)).pw_dir)
+    except KeyError:
+        raise NameServiceError(f"NSS could not look up the home of {user.name!r}: check the name service") from None
+
+
 def groups(user: User, wanted: Iterable[str]) -> frozenset[str]:
     """The ``wanted`` groups that the user is in.
 

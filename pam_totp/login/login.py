@@ -172,6 +172,9 @@ def ask(attempt: Attempt, account: Account, facts: Facts, decision: Decision) ->
     if answer is None:
         return Outcome("no-answer", "no-answer", account.note, account.name)
     code, recovery_code = otp.parse(answer), recovery.parse(answer)
+    if code is None and account.ledger.scratch:
+        # Guarded like a code: what can be guessed is charged, and waits for its turn.
+        code = recovery.parse_scratch(answer)
     if code is None and recovery_code is None:
         detail = joined(_replaced(answer, attempt.user.uid), account.note)
         return Outcome("refused", "malformed-code", detail, account.name, NOT_ACCEPTED)
@@ -212,7 +215,8 @@ def _evaluate(
         accepted = outcome.verdict == "accepted"
         if accepted and remember and facts.client:
             account.ledger.remember(facts.client, remember, now)
-        if not accounts.charge(account, now, durably=accepted and code is None):
+        once = code is None or outcome.reason == "scratch-code"
+        if not accounts.charge(account, now, durably=accepted and once):
             outcome.add_detail("recorded in /run/pam-totp only, the cache takes no writes: free space")
     return outcome
 
@@ -232,6 +236,11 @@ def _verify(attempt: Attempt, account: Account, facts: Facts, code: str, now: Mo
             outcome.add_detail(f"locked for other sources: pam-totp unlock {account.name} ends it")
             outcome.message = f"{message}\n{LOCKED_ELSEWHERE}".lstrip()
         return outcome
+    if recovery.spend_scratch(ledger, code):
+        message = failures_since(ledger.unseen, ledger.unseen_from)
+        ledger.succeed(facts.source, now)
+        left = f"{len(ledger.scratch)} left"
+        return Outcome("accepted", "scratch-code", joined(left, account.note), account.name, message)
     reason, detail = diagnose(account, code, now_step)
     # Of an attempt without an address it is not known whether it comes from where the login came from.
     own = reason == "spent-code" and attempt.request.rhost != ""

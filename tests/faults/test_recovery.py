@@ -106,9 +106,9 @@ def test_a_backup_is_whole_and_private(scene: Scene) -> None:
     scene.run()
     scene.machine.sh(f"rm {KEY} {CACHE}")
     assert "key-missing" in scene.refused()
-    scene.machine.sh(f"install -m 400 /root/backup/key {KEY}; install -m 600 /root/backup/cache.db {CACHE}")
+    scene.machine.sh("pam-totp restore /root/backup/pam-totp.tar --yes")
     scene.works()
-    assert scene.machine.sh("stat -c %a /root/backup /root/backup/key").stdout.split() == ["700", "400"]
+    assert scene.machine.sh("stat -c %a /root/backup /root/backup/pam-totp.tar").stdout.split() == ["700", "600"]
 
 
 @pytest.mark.section("Lost phone")

@@ -28,7 +28,8 @@ def options(of: argparse.ArgumentParser) -> set[str]:
 
 
 def options_in(roff: str) -> set[str]:
-    lines = re.findall(r"^\.(?:It|Op) (?=Fl).*", roff, re.MULTILINE)
+    # In brackets, in a list, or one that is needed, with its value.
+    lines = re.findall(r"^\.(?:(?:It|Op) (?=Fl)|(?=Fl -[\w-]+ (?:Ar|Cm) )).*", roff, re.MULTILINE)
     return {"-" + option for option in re.findall(r"Fl (-[\w-]+)", "\n".join(lines))}
 
 

@@ -25,6 +25,7 @@ from pam_totp.errors import (
     NameServiceError,
     UsageError,
 )
+from pam_totp.factors import enroll, recovery
 from pam_totp.factors.enroll import fresh
 from pam_totp.host import users
 from pam_totp.host.users import User
@@ -654,6 +655,73 @@ def test_what_was_spent_stays_spent_when_a_damaged_record_is_removed_and_restore
         accounts.save(accounts.unreadable("alice"))
     host.put_back(backup)
     assert host.login("alice", code).reason == "spent-code"
+
+
+# An older cache that is put back in the same boot
+
+
+def test_an_authenticator_that_was_removed_stays_removed_when_an_older_cache_is_put_back(host: Host) -> None:
+    lost, kept = host.enroll(label="lost"), host.enroll(label="kept")
+    backup = host.snapshot()
+    host.change(lambda account: enroll.remove(account, "lost"))
+    host.put_back(backup)
+    assert [each.label for each in host.account().active] == ["kept"]
+    assert host.login("alice", host.code(lost)).reason == "wrong-code"
+    outcome = host.login("alice", host.code(kept))
+    assert (outcome.reason, outcome.detail) == (
+        "code",
+        "an older cache was put back: what was removed since then stays removed",
+    )
+    # What is written then is whole again.
+    with host.accounts() as accounts:
+        accounts.save(accounts.find(ALICE))
+        assert accounts.damage() == []
+    assert host.account().note == ""
+
+
+def test_a_spent_recovery_code_stays_spent_when_an_older_cache_is_put_back(host: Host, quick_hash: None) -> None:
+    host.enroll()
+    codes: list[str] = []
+    with host.accounts() as accounts:
+        account = accounts.find(ALICE)
+        codes += recovery.issue(account.ledger, accounts.sealer)
+        recovery.acknowledge(account.ledger, codes, accounts.sealer)
+        accounts.save(account)
+    backup = host.snapshot()
+    assert host.login("alice", codes[0]).reason == "recovery-code"
+    host.put_back(backup)
+    assert host.login("alice", codes[0]).reason == "wrong-recovery-code"
+    assert host.login("alice", codes[1]).reason == "recovery-code"
+
+
+@pytest.mark.parametrize("anew", [True, False])
+def test_a_user_whose_authenticators_were_all_removed_is_refused_when_an_older_cache_is_put_back(
+    host: Host, anew: bool
+) -> None:
+    lost = host.enroll(label="lost")
+    backup = host.snapshot()
+    host.change(lambda account: enroll.remove(account, None))
+    new = host.enroll(label="new") if anew else lost
+    host.put_back(backup)
+    for secret in (lost, new):
+        outcome = host.login("alice")
+        assert (outcome.verdict, outcome.reason) == ("unavailable", "cache-damaged")
+        assert secret.hex() not in outcome.detail
+    assert "run pam-totp reset alice" in host.login("alice").detail
+    with host.accounts() as accounts:
+        accounts.save(accounts.unreadable("alice"))
+    again = host.enroll(label="again")
+    assert host.login("alice", host.code(again)).reason == "code"
+
+
+def test_a_record_of_an_older_version_does_not_say_what_it_holds(host: Host) -> None:
+    secret = host.enroll()
+    with host.accounts() as accounts:
+        account = accounts.find(ALICE)
+        account.complete = False
+        accounts.save(account)
+    assert host.account().ledger.holds is None
+    assert host.login("alice", host.code(secret)).reason == "code"
 
 
 # Charging

@@ -13,6 +13,7 @@ from pam_totp.cache import accounts as accounts_module
 from pam_totp.cache.accounts import PENDING
 from pam_totp.cache.volatile import Volatile
 from pam_totp.errors import CacheError, NameServiceError
+from pam_totp.factors import recovery
 from pam_totp.factors.otp import SECRET_BYTES
 from pam_totp.host.users import User
 from tests.unit.pretend import ALICE, BOB, ELSEWHERE, HERE, STEP, Host
@@ -20,6 +21,7 @@ from tests.unit.pretend import ALICE, BOB, ELSEWHERE, HERE, STEP, Host
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pam_totp.cache.accounts import Account
     from pam_totp.login.attempt import Outcome
     from tests.unit.conftest import Disk, Passwd
 
@@ -1104,3 +1106,82 @@ def test_what_was_refused_without_a_question_is_told_once_in_a_moment(host: Host
     # From elsewhere it is another one.
     host.fail(3, rhost=ELSEWHERE)
     assert [told(ELSEWHERE), told(ELSEWHERE)] == [True, False]
+
+
+# Scratch codes, as they are imported
+
+
+SCRATCH = ["52449723", "11133056"]
+
+
+@pytest.fixture
+def scratch(host: Host) -> list[str]:
+    """Alice has an authenticator and two scratch codes."""
+    host.enroll()
+    host.change(lambda account: setattr(account.ledger, "scratch", list(SCRATCH)))
+    return list(SCRATCH)
+
+
+def test_a_scratch_code_lets_in_once(host: Host, scratch: list[str]) -> None:
+    outcome = host.login("alice", scratch[0])
+    assert (result(outcome), outcome.detail) == (("accepted", "scratch-code"), "1 left")
+    assert result(host.login("alice", scratch[0])) == WRONG
+    assert result(host.login("alice", f" {scratch[1]} ")) == ("accepted", "scratch-code")
+    assert result(host.login("alice", scratch[1])) == MALFORMED
+
+
+def test_a_spent_scratch_code_stays_spent_when_an_older_cache_is_put_back(host: Host, scratch: list[str]) -> None:
+    older = host.snapshot()
+    assert host.login("alice", scratch[0]).verdict == "accepted"
+    host.put_back(older)
+    assert result(host.login("alice", scratch[0])) == WRONG
+
+
+def test_a_wrong_scratch_code_is_charged_as_a_wrong_code(host: Host, scratch: list[str]) -> None:
+    for wrong in ("99999999", "52449724", "11133055"):
+        assert result(host.login("alice", wrong)) == WRONG
+    assert host.account().ledger.row == 3
+    assert result(host.login("alice")) == THROTTLED
+    host.later(31)
+    assert host.login("alice", scratch[0]).verdict == "accepted"
+
+
+def test_a_scratch_code_is_not_looked_at_in_a_wait_that_began_at_the_prompt(host: Host, scratch: list[str]) -> None:
+    def guess(account: Account) -> None:
+        for _ in range(24):
+            account.ledger.fail("elsewhere", "", host.now(), 100)
+
+    def meanwhile() -> str:
+        host.change(guess)
+        return scratch[0]
+
+    assert result(host.login("alice", meanwhile)) == THROTTLED
+    assert host.account().ledger.scratch == SCRATCH
+
+
+def test_a_scratch_code_needs_a_durable_record(host: Host, scratch: list[str], disk: Disk) -> None:
+    host.later(3600)
+    disk.full = True
+    assert host.login("alice", scratch[0]).verdict == "unavailable"
+    disk.full = False
+    assert host.login("alice", scratch[0]).verdict == "accepted"
+
+
+@pytest.mark.parametrize("answer", ["02449723", "5244972", "524497231", "5244972x", "5244 9723", "52449723" * 2])
+def test_what_has_not_the_form_of_a_scratch_code_is_no_guess(answer: str, host: Host, scratch: list[str]) -> None:
+    assert result(host.login("alice", answer)) == MALFORMED
+    assert host.account().ledger.row == 0
+
+
+def test_eight_digits_are_no_code_of_who_has_no_scratch_codes(host: Host) -> None:
+    host.enroll()
+    assert result(host.login("alice", SCRATCH[0])) == MALFORMED
+
+
+def test_recovery_codes_and_a_reset_end_scratch_codes(host: Host, scratch: list[str], quick_hash: None) -> None:
+    with host.accounts() as accounts:
+        account = accounts.find(ALICE)
+        recovery.issue(account.ledger, accounts.sealer)
+        assert account.ledger.scratch == []
+        accounts.save(account)
+    assert host.account().ledger.cleared().scratch == []
