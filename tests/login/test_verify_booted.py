@@ -110,8 +110,9 @@ def test_disabled_nobody_listens(booted: Booted, token: str) -> None:
         assert ask(booted, "/v1/start", token, place=place, user="carol")[0] == 0
 
 
-def test_a_purge_leaves_nothing(booted: Booted, debs: tuple[Path, ...]) -> None:
+def test_a_purge_leaves_nothing_of_it(booted: Booted, debs: tuple[Path, ...]) -> None:
     booted.run(["pam-totp", "verify", "enable", "--listen", ADDRESS])
     apt(booted, "purge", "pam-totp")
-    assert booted.sh("find /etc /lib/systemd /var/lib /run -name '*pam[-_]totp*'").stdout == ""
+    assert booted.sh("find /etc /lib/systemd /var/lib /run -name '*pam-totp-verify*'").stdout == ""
+    assert booted.run(["test", "-e", "/etc/pam-totp"], check=False).returncode == 1
     apt(booted, "install", *on_it(debs))
