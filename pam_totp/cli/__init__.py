@@ -39,6 +39,7 @@ from pam_totp.cli import (
     setup,
     status,
     unlock,
+    verify,
 )
 from pam_totp.errors import PamTotpError, UsageError
 from pam_totp.host.paths import Paths
@@ -71,6 +72,7 @@ VERBS = (
     log,
     metrics,
     self,
+    verify,
 )
 
 

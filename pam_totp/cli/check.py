@@ -29,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, paths: Paths) -> int:
     """Check; 0 where the code would be accepted."""
     config = configuration.load(paths.config, paths.owner)
-    user = common.known_user(arguments.user)
+    user = common.person(arguments.user, paths)
     answer = common.read_code("Code from the app: ")
     code = None if answer is None else otp.parse(answer)
     with Accounts(paths) as accounts:

@@ -64,6 +64,17 @@ def next_login(attempt: Attempt, account: Account, accounts: Accounts) -> str:
     return ACTIONS[policy.decide(account, attempt.config, attempt.facts(account, accounts), now()).action]
 
 
+def person(name: str, paths: Paths) -> users.User:
+    """The user NSS knows by this name, or somebody without a Unix account who has a record. Raises UsageError."""
+    user = users.find(name)
+    if user is None and users.possible(name):
+        with Accounts(paths) as accounts:
+            account = accounts.get(name)
+        if account is not None and account.uid < 0:
+            return users.User(account.name, account.uid)
+    return user or known_user(name)
+
+
 def recorded_name(accounts: Accounts, name: str) -> str:
     """The name a record is kept under: also one that NSS no longer knows or that is gone, and the own name of an alias.
 

@@ -33,7 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, paths: Paths) -> int:
     """Confirm."""
     config = configuration.load(paths.config, paths.owner)
-    user = common.known_user(arguments.user)
+    user = common.person(arguments.user, paths)
     with Accounts(paths) as accounts:
         if accounts.find(user).pending is None:
             print(f"pam-totp: nothing is pending for {user.name}: run pam-totp enroll {user.name}", file=sys.stderr)

@@ -15,6 +15,7 @@ from pam_totp.cli import common, confirm, enroll_many, many
 from pam_totp.errors import UsageError
 from pam_totp.factors import enroll as enrolment
 from pam_totp.host import config as configuration
+from pam_totp.host import users
 from pam_totp.host.clock import now
 
 TYPE_CHECKING = False
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """USER [--label L] [--qr STYLE] [--no-confirm] [--replace] [--json], or --from FILE and what goes with it."""
+    """USER [--label L] [--qr STYLE] [--no-account] [--no-confirm] [--replace] [--json], or --from FILE and the like."""
     parser.add_argument("user", metavar="USER", nargs="?", help="login name, as getent passwd knows it")
     many.arguments(parser, "a list of names, or CSV or JSON lines with user, label, secret")
     parser.add_argument(
@@ -39,6 +40,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="name of the authenticator (default: %(default)s); one with the same label is replaced when confirmed",
     )
     parser.add_argument("--qr", choices=enrolment.STYLES, help="how to draw the QR code (default: as the terminal is)")
+    parser.add_argument(
+        "--no-account", action="store_true", help="for somebody without a Unix account, whom the verify service knows"
+    )
     parser.add_argument("--no-confirm", action="store_true", help="leave it pending: pam-totp confirm activates it")
     parser.add_argument("--replace", action="store_true", help="void one that is pending already, without asking")
     parser.add_argument("--json", action="store_true", help="print one JSON document (needs --no-confirm)")
@@ -47,6 +51,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, paths: Paths) -> int:
     """Enrol."""
     if many.wanted(arguments):
+        if arguments.no_account:
+            raise UsageError("--no-account goes with one USER: leave it out")
         return enroll_many.run(arguments, paths)
     if arguments.user is None:
         raise UsageError("say who: give a USER, --from FILE or --group G")
@@ -60,7 +66,7 @@ def _one(arguments: argparse.Namespace, paths: Paths) -> int:
         raise UsageError("--json needs --no-confirm: a program confirms with pam-totp confirm afterwards")
     label = enrolment.check_label(arguments.label)
     config = configuration.load(paths.config, paths.owner)
-    user = common.known_user(arguments.user)
+    user = _newcomer(arguments.user) if arguments.no_account else common.person(arguments.user, paths)
     with Accounts(paths) as accounts:
         account = accounts.find(user)
         pending = account.pending
@@ -114,6 +120,13 @@ def _void(name: str, pending: Authenticator) -> bool:
 
 def _identifier(authenticator: Authenticator | None) -> str | None:
     return None if authenticator is None else authenticator.identifier
+
+
+def _newcomer(name: str) -> users.User:
+    """Somebody who has no Unix account. Raises UsageError where NSS knows the name."""
+    if users.find(name) is not None:
+        raise UsageError(f"{name} has an account on this host: leave out --no-account")
+    return users.without_account(name)
 
 
 def _picture(uri: str, style: str | None) -> str:

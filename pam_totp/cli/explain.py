@@ -40,7 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, paths: Paths) -> int:
     """Explain."""
     config = configuration.load(paths.config, paths.owner)
-    user = common.known_user(arguments.user)
+    user = common.person(arguments.user, paths)
     if arguments.rhost:
         _require_an_address(arguments.rhost)
     auth_info = _auth_info(arguments.key) if arguments.key else ""

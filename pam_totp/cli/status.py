@@ -176,6 +176,8 @@ def _strange(account: Account) -> str:
         return " (unknown: the name service does not answer)" if account.authenticators else ""
     if not account.authenticators or (user is not None and user.uid == account.uid):
         return ""
+    if user is None and account.uid < 0:
+        return " (no Unix account)"
     if user is None:
         return " (no such user: rename or reset it)" if account.active else " (stale: no such user)"
     return f" (uid changed: was {account.uid}, is {user.uid})"

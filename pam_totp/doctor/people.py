@@ -66,6 +66,8 @@ def _of_account(account: Account, config: Config, now: Moment) -> list[Finding]:
         user = users.find(account.name)
     except NameServiceError:
         return []  # nothing is known of the user just now
+    if user is None and account.uid < 0:
+        return []  # never had an account here: only clients of the verify service ask about this record
     if user is None:
         mend = f"pam-totp reset {name}"
         return [Finding("user-gone", f"{account.name}, uid {account.uid}", mend)] if account.authenticators else []

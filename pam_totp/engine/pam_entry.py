@@ -139,12 +139,11 @@ def _authenticate(transaction: Transaction, words: list[str]) -> str:
 
 def _finish(request: Request, outcome: Outcome) -> str:
     """Log an outcome, keep a refusal for ``pam-totp status``, and turn it into a PAM code."""
-    from pam_totp.login import log
+    from pam_totp.host import clock
+    from pam_totp.host.paths import Paths
+    from pam_totp.login import log, login
 
-    text = log.decision(request, outcome)
-    good = outcome.verdict in ("accepted", "skipped")
-    if not good and outcome.account:
-        _record(outcome.account, text)
+    login.keep(outcome, log.decision(request, outcome), Paths(), clock.now)
     return _CODES[outcome.verdict]
 
 
@@ -214,23 +213,3 @@ def _account(transaction: Transaction) -> str:
         log.ERROR, log.prefix(service, "account"), log.line(outcome="refused", reason="not-verified", detail=detail)
     )
     return "PAM_AUTH_ERR"
-
-
-def _record(name: str, text: str) -> None:
-    """Keep the refusal for ``pam-totp status``; best effort, the decision is made and logged."""
-    from pam_totp.cache.accounts import Accounts
-    from pam_totp.errors import PamTotpError
-    from pam_totp.host import clock, config
-    from pam_totp.host.paths import Paths
-
-    paths = Paths()
-    try:
-        size = config.load(paths.config, paths.owner).refusals
-    except PamTotpError:
-        size = 0
-    try:
-        # Whoever was refused has waited long enough, perhaps for this very lock.
-        with Accounts(paths, patience=1.0) as accounts:
-            accounts.record_event(int(clock.now().wall), name, text, size)
-    except PamTotpError:
-        pass

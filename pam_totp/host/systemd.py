@@ -35,6 +35,18 @@ def reload(unit: str) -> None:
     programs.run("systemctl", "reload", unit)
 
 
+def enable(unit: str) -> None:
+    """Start a unit, now and at each boot, as its files now are. Raises ProgramError."""
+    programs.run("systemctl", "daemon-reload")
+    programs.run("systemctl", "enable", "--quiet", unit)
+    programs.run("systemctl", "restart", unit)
+
+
+def disable(unit: str) -> None:
+    """Stop a unit, and start it at no boot any more. Raises ProgramError."""
+    programs.run("systemctl", "disable", "--quiet", "--now", unit)
+
+
 def start_timer(seconds: int) -> None:
     """Have the service run after so many seconds; an earlier timer is gone. Raises ProgramError."""
     stop_timer()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pwd
 import sys
 
-from pam_totp.errors import NameServiceError
+from pam_totp.errors import NameServiceError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,13 +16,42 @@ _NO_UID = 2**32 - 1  # (uid_t) -1
 
 
 class User:
-    """A user by the name NSS spells, and the uid."""
+    """A user by the name NSS spells, and the uid; below 0 for somebody without a Unix account."""
 
     __slots__ = ("name", "uid")
 
     def __init__(self, name: str, uid: int) -> None:
         self.name = name
         self.uid = uid
+
+    @property
+    def outside(self) -> bool:
+        """Whether this is somebody without a Unix account, of whom NSS knows nothing."""
+        return self.uid < 0
+
+
+def without_account(name: str) -> User:
+    """Somebody who is to have a record here, and no Unix account, under a name that an account could have.
+
+    The number stands for the name alone, so no two of them share one; and no account has it. Once there is an account
+    of that name, its logins are refused until root says whether it is the same person ("uid-changed").
+
+    Raises UsageError for a name that no account could have.
+    """
+    from hashlib import sha256
+
+    if not possible(name):
+        raise UsageError(f"{name!r} cannot be a name: at most {LONGEST_NAME} bytes, printable, without : and /")
+    return User(name, -1 - int.from_bytes(sha256(name.encode("utf-8")).digest()[:7], "big"))
+
+
+def possible(name: str) -> bool:
+    """Whether a passwd entry can have this name: no control characters, colon or slash; not empty; not too long."""
+    try:
+        size = len(name.encode("utf-8"))
+    except UnicodeEncodeError:
+        return False
+    return 0 < size <= LONGEST_NAME and name.isprintable() and ":" not in name and "/" not in name
 
 
 def find(name: str) -> User | None:
@@ -32,11 +61,7 @@ def find(name: str) -> User | None:
 
     Raises NameServiceError where NSS cannot say. Finding somebody is fast; finding nobody takes some ms.
     """
-    try:
-        size = len(name.encode("utf-8"))
-    except UnicodeEncodeError:
-        return None
-    if not 0 < size <= LONGEST_NAME or not name.isprintable() or ":" in name or "/" in name:
+    if not possible(name):
         return None
     try:
         entry = pwd.getpwnam(_to_file_system(name))

@@ -47,18 +47,22 @@ class Outcome:
 
 
 class Request:
-    """What PAM says about a login.
+    """What PAM, or a client of the verify service, says about a login.
 
     ``auth_info`` is the content of SSH_AUTH_INFO_0: an empty one says that no key has passed. None: this is unknown.
+    ``door`` names the client whose word ``rhost`` is; empty where it is the word of a program of this host.
     """
 
-    __slots__ = ("auth_info", "rhost", "service", "user")
+    __slots__ = ("auth_info", "door", "rhost", "service", "user")
 
-    def __init__(self, user: str, service: str = "", rhost: str = "", auth_info: str | None = None) -> None:
+    def __init__(
+        self, user: str, service: str = "", rhost: str = "", auth_info: str | None = None, door: str = ""
+    ) -> None:
         self.user = user
         self.service = service
         self.rhost = rhost
         self.auth_info = auth_info
+        self.door = door
 
     @property
     def public_keys(self) -> list[publickeys.PublicKey] | None:
@@ -67,9 +71,14 @@ class Request:
 
 
 class Conversation:
-    """How a login talks to its user. ``columns`` is how wide the user's screen is; 0 where that is not known."""
+    """How a login talks to its user.
+
+    ``columns`` is how wide the user's screen is; 0 where that is not known. ``interactive``: more than one question can
+    be asked. Without it nobody enrols, and no recovery codes are handed out.
+    """
 
     columns = 0
+    interactive = True
 
     def ask(self, prompt: str, echo: bool = False) -> str | None:
         """Ask, without echo where not told otherwise. None where there is no answer: refused, aborted, not text."""
@@ -109,10 +118,15 @@ class Attempt:
         near = network(request.rhost)
         both = f"{identities}\0{near}"
         source = f"key:{accounts.sealer.token(both, 'source')}" if keys else f"net:{near}"
+        if request.door:
+            # Each client has sources of its own: one that lies about addresses neither uses up the tries of a place
+            # that the user logs in from by another door, nor borrows its good name.
+            source = f"door:{request.door} {near}"
         facts = Facts(self.user.name, source, request.service, request.rhost)
         facts.keys = keys
         wanted = {name for rule in self.config.rules for name in rule.groups}
-        if wanted:
+        # Of somebody without a Unix account no name service knows the groups: they stay unknown.
+        if wanted and not self.user.outside:
             facts.groups = users.groups(self.user, wanted)
         if account.active and account.name != self.user.name:
             facts.record = account.name

@@ -32,11 +32,14 @@ from pam_totp.login.attempt import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pam_totp.cache.accounts import Account
     from pam_totp.cache.ledger import Mark
     from pam_totp.host.clock import Moment
     from pam_totp.host.config import Arguments, Config
     from pam_totp.host.paths import Paths
+    from pam_totp.host.users import User
     from pam_totp.login.attempt import Clock, Verdict
     from pam_totp.login.policy import Decision, Facts
 
@@ -60,8 +63,18 @@ TOLD_FOR = 2  # seconds
 _SSHDS = "\b\n\r\x7fINCORRECT"
 
 
-def attempt(request: Request, arguments: Arguments, paths: Paths, clock: Clock, conversation: Conversation) -> Outcome:
-    """Decide, ask, verify, charge, and tell the user. Whatever is missing or broken lets nobody in."""
+def attempt(
+    request: Request,
+    arguments: Arguments,
+    paths: Paths,
+    clock: Clock,
+    conversation: Conversation,
+    find: Callable[[str], User | None] | None = None,
+) -> Outcome:
+    """Decide, ask, verify, charge, and tell the user. Whatever is missing or broken lets nobody in.
+
+    ``find`` says who a name is, and None where it is nobody's; by default NSS does.
+    """
     name = ""
     try:
         if arguments.first_factor == "publickey" and not request.public_keys:
@@ -71,7 +84,7 @@ def attempt(request: Request, arguments: Arguments, paths: Paths, clock: Clock, 
                 "sshd saw no public key in this login: set AuthenticationMethods publickey,keyboard-interactive:pam",
             )
         config = configuration.load(paths.config, paths.owner)
-        user = users.find(request.user)
+        user = (find or users.find)(request.user)
         if user is None:
             return Outcome("unknown-user", "unknown-user")
         name = user.name
@@ -81,6 +94,22 @@ def attempt(request: Request, arguments: Arguments, paths: Paths, clock: Clock, 
     if outcome.message:
         conversation.tell(outcome.message)
     return outcome
+
+
+def keep(outcome: Outcome, line: str, paths: Paths, clock: Clock) -> None:
+    """Keep the line of a refusal for ``pam-totp status``; best effort, the decision is made and logged."""
+    if outcome.verdict in ("accepted", "skipped") or not outcome.account:
+        return
+    try:
+        size = configuration.load(paths.config, paths.owner).refusals
+    except PamTotpError:
+        size = 0
+    try:
+        # Whoever was refused has waited long enough, perhaps for this very lock.
+        with Accounts(paths, patience=1.0) as accounts:
+            accounts.record_event(int(clock().wall), outcome.account, line, size)
+    except PamTotpError:
+        pass
 
 
 def outcome_of(error: PamTotpError, name: str = "") -> Outcome:
@@ -122,7 +151,9 @@ def _attempt(attempt: Attempt) -> Outcome:
         account = accounts.find(attempt.user)
         facts = attempt.facts(account, accounts)
         decision = policy.decide(account, attempt.config, facts, attempt.clock())
-        told = decision.action == "refuse" and _just_told(attempt, accounts, account.name, decision.reason)
+        # A door with one question asks once, and shows what it is told each time.
+        again = decision.action == "refuse" and attempt.conversation.interactive
+        told = again and _just_told(attempt, accounts, account.name, decision.reason)
     outcome = _carry_out(attempt, account, facts, decision)
     if told:
         outcome.message = ""
@@ -150,12 +181,15 @@ def _carry_out(attempt: Attempt, account: Account, facts: Facts, decision: Decis
     if decision.action == "refuse":
         return refusal(decision, account)
     if decision.action in ("enroll", "invite"):
+        if not attempt.conversation.interactive:
+            return refusal(policy.Decision("refuse", decision.reason), account)
         from pam_totp.login import dialogue
 
         return dialogue.enroll(attempt, account, facts, decision)
 
     outcome = ask(attempt, account, facts, decision)
-    if outcome.verdict == "accepted" and account.ledger.recovery and not account.ledger.recovery["shown"]:
+    unshown = account.ledger.recovery and not account.ledger.recovery["shown"]
+    if outcome.verdict == "accepted" and unshown and attempt.conversation.interactive:
         from pam_totp.login import dialogue
 
         dialogue.hand_out_recovery_codes(attempt, account.name)

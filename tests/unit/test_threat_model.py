@@ -56,3 +56,10 @@ def test_what_is_said_to_be_not_protected_is_named_there() -> None:
 
 def test_no_row_skips() -> None:
     assert [row for row in ROWS if re.search(r"\bskips\b|let in|gets in", row[2])] == []
+
+
+def test_every_test_that_the_tables_of_the_doors_name_is_there() -> None:
+    parts = [PAGE.partition(f"## {title}\n")[2].partition("\n## ")[0] for title in ("Enrolment", "The verify service")]
+    named = [set(re.findall(r"`(test_\w+)`", part)) for part in parts]
+    assert all(len(names) > 8 for names in named)
+    assert {name.removeprefix("test_") for names in named for name in names} - existing() == set()

@@ -1,5 +1,5 @@
-"""The units of the self-service, of the warm helper and of the watch over a set-up, as systemd itself understands them
-without running.
+"""The units of the self-service, the warm helper, the verify service and the watch over a set-up, as systemd itself
+understands them without running.
 """
 
 from __future__ import annotations
@@ -11,16 +11,20 @@ from pathlib import Path
 
 import pytest
 
+from pam_totp.cli import verify
 from pam_totp.engine import helper
 from pam_totp.host import systemd
 from pam_totp.host.paths import Paths
 from pam_totp.selfservice import server, verbs
+from pam_totp.verify import server as verify_server
 
 UNITS = Path(__file__).resolve().parents[2] / "debian"
 SOCKET = "pam-totp-self.socket"
 SERVICE = "pam-totp-self@.service"
 WARM_SOCKET = "pam-totp-login.socket"
 WARM = "pam-totp-login.service"
+VERIFY_SOCKET = "pam-totp-verify.socket"
+VERIFY = "pam-totp-verify.service"
 WATCH = "pam-totp-pinned.path"
 CHANGED = "pam-totp-changed.service"
 CHECK = "pam-totp-pinned.service"
@@ -44,20 +48,20 @@ def analyze(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["systemd-analyze", *words], capture_output=True, encoding="utf-8", check=False)
 
 
-@pytest.mark.parametrize("unit", [SOCKET, "pam-totp-self@0.service", WARM_SOCKET, WARM])
+@pytest.mark.parametrize("unit", [SOCKET, "pam-totp-self@0.service", WARM_SOCKET, WARM, VERIFY_SOCKET, VERIFY])
 def test_systemd_understands_every_line(unit: str, tmp_path: Path) -> None:
-    for name in (SOCKET, SERVICE, WARM_SOCKET, WARM):
+    for name in (SOCKET, SERVICE, WARM_SOCKET, WARM, VERIFY_SOCKET, VERIFY):
         shutil.copy(UNITS / name, tmp_path)
     done = analyze("verify", "--man=no", tmp_path / unit)
     assert (done.returncode, [line for line in done.stderr.splitlines() if str(tmp_path) in line]) == (0, [])
 
 
-@pytest.mark.parametrize("service", [SERVICE, WARM])
+@pytest.mark.parametrize("service", [SERVICE, WARM, VERIFY])
 def test_the_exposure_of_the_service_is_low(service: str) -> None:
     done = analyze("security", "--offline=yes", "--threshold=30", "--no-pager", UNITS / service)
     assert done.returncode == 0, done.stdout + done.stderr
     [exposure] = re.findall(r"Overall exposure level for \S+: (\d+\.\d)", done.stdout)
-    # Of the network, the warm helper may ask a name service there.
+    # Of the network, the warm helper and the verify service may ask a name service there.
     assert float(exposure) <= (2.0 if service == SERVICE else 3.0)
 
 
@@ -77,14 +81,14 @@ def test_what_the_service_prints_is_not_sent_to_the_caller() -> None:
     assert (service["StandardOutput"], service["StandardError"]) == (["null"], ["journal"])
 
 
-@pytest.mark.parametrize("unit", [SERVICE, WARM])
+@pytest.mark.parametrize("unit", [SERVICE, WARM, VERIFY])
 def test_the_service_has_no_capability_and_leaves_no_core(unit: str) -> None:
     service = section(unit, "Service")
     assert service["CapabilityBoundingSet"] == [""]
     assert service["LimitCORE"] == ["0"]
 
 
-@pytest.mark.parametrize("unit", [SERVICE, WARM])
+@pytest.mark.parametrize("unit", [SERVICE, WARM, VERIFY])
 def test_the_service_may_write_its_own_data_only(unit: str) -> None:
     service = section(unit, "Service")
     assert service["ProtectSystem"] == ["strict"]
@@ -115,6 +119,24 @@ def test_the_warm_helper_is_where_the_module_looks_for_it_and_roots_alone() -> N
         f"/usr/bin/python3 -I -S -B -c \"import sys; sys.path.append('{library}'); "
         f'from pam_totp.engine import helper; helper.{helper.stay_warm.__name__}(3)"'
     )
+
+
+# The verify service
+
+
+def test_the_verify_service_is_where_the_command_says_and_knows_its_clients_by_the_kernel() -> None:
+    socket = section(VERIFY_SOCKET, "Socket")
+    assert socket["ListenStream"] == [verify.SOCKET] == [verify_server.SOCKET]
+    assert socket["SocketMode"] == ["0666"]
+    service = section(VERIFY, "Service")
+    assert "PrivateUsers" not in service  # it would hide the client's uid
+    assert service["ExecStart"] == [f"/usr/bin/python3 -I -m {verify_server.__name__}"]
+
+
+def test_the_verify_service_begins_again_however_often_it_ended() -> None:
+    assert section(VERIFY_SOCKET, "Socket")["TriggerLimitIntervalSec"] == ["0"]
+    assert section(VERIFY, "Unit")["StartLimitIntervalSec"] == ["0"]
+    assert int(section(VERIFY, "Service")["TasksMax"][0]) > 4 * verify_server.WORKERS
 
 
 # What watches over a set-up

@@ -364,3 +364,29 @@ def test_the_secret_is_in_no_log_and_no_file(command: Command, host: Host, journ
                 content = file.read()
             assert secret not in content
             assert base64.b32encode(secret) not in content
+
+
+def test_somebody_without_a_unix_account_is_enrolled_where_that_is_said(command: Command, host: Host) -> None:
+    assert command("enroll", "carol", "--no-confirm").code == 2
+    ran = command("enroll", "carol", "--no-account", "--no-confirm", "--json")
+    secret = base64.b32decode(ran.json["secret"])
+    assert command("confirm", "carol", piped=f"{host.code(secret)}\n").code == 0
+    assert command("check", "carol", typed=(f"{host.code(secret, 1)}\n",)).code == 0
+    assert command("status", "carol").out.splitlines()[1].startswith("carol (no Unix account)  active")
+    # A further one needs no further word.
+    assert command("enroll", "carol", "--label", "tablet", "--no-confirm").code == 0
+    assert command("unlock", "carol").code == command("reset", "carol", "--yes").code == 0
+    assert host.login("carol").verdict == "unknown-user"
+
+
+@pytest.mark.parametrize("name", ["a/b", "a:b", "a\nb", ""])
+def test_and_only_under_a_name_that_an_account_could_have(name: str, command: Command) -> None:
+    ran = command("enroll", name, "--no-account", "--no-confirm")
+    assert ran.code == 2
+    assert "cannot be a name" in ran.err
+
+
+def test_nobody_who_has_an_account_is_enrolled_as_if_there_were_none(command: Command) -> None:
+    ran = command("enroll", "alice", "--no-account", "--no-confirm")
+    assert ran.code == 2
+    assert "alice has an account on this host: leave out --no-account" in ran.err

@@ -30,7 +30,14 @@ FORMS = {
     "migrate": [],
     "enroll": [
         *("USER?", "--from FILE", "--group G", "--handout DIR", "--active"),
-        *("--label L", "--qr {utf8,utf8-light,ascii,ascii-light,none}", "--no-confirm", "--replace", "--json"),
+        *(
+            "--label L",
+            "--qr {utf8,utf8-light,ascii,ascii-light,none}",
+            "--no-account",
+            "--no-confirm",
+            "--replace",
+            "--json",
+        ),
     ],
     "confirm": ["USER"],
     "status": ["USER*", "--all", "--missing", "--json"],

@@ -11,7 +11,7 @@ from pam_totp.doctor import people
 from pam_totp.host import config as configuration
 from pam_totp.host import logins
 from pam_totp.host.logins import Login
-from pam_totp.host.users import User
+from pam_totp.host.users import User, without_account
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Passwd
@@ -104,3 +104,11 @@ def test_drifts_of_many_users_that_agree_are_the_hosts(
 
         host.change(learn, user)
     assert ids(host) == (["drifts-agree"] if said else [])
+
+
+def test_a_record_of_somebody_who_never_had_an_account_is_no_finding(host: Host, passwd: Passwd) -> None:
+    before = ids(host)
+    host.enroll(without_account("carol"))
+    assert ids(host) == before
+    passwd.add("carol", 1003)
+    assert "uid-changed" in ids(host)

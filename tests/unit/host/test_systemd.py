@@ -50,3 +50,14 @@ def test_where_it_does_not_run_there_is_no_timer_to_stop(asked: list[str], monke
     monkeypatch.setattr(systemd, "_RUNNING", "/nonexistent")
     systemd.stop_timer()
     assert asked == []
+
+
+def test_a_unit_is_enabled_as_its_files_are_now_and_disabled(asked: list[str]) -> None:
+    systemd.enable("x.socket")
+    systemd.disable("x.socket")
+    assert asked == [
+        "systemctl daemon-reload",
+        "systemctl enable --quiet x.socket",
+        "systemctl restart x.socket",
+        "systemctl disable --quiet --now x.socket",
+    ]

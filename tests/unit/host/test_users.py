@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pam_totp.errors import NameServiceError
+from pam_totp.errors import NameServiceError, UsageError
 from pam_totp.host import nss, users
 
 if TYPE_CHECKING:
@@ -198,3 +198,14 @@ def test_the_members_of_a_group_are_those_it_lists_and_those_whose_primary_group
     monkeypatch.setattr(nss, "group", listed.__getitem__)
     assert users.members("staff") == ["alice", "bob", "zo\u00eb"]
     assert users.members("none") == []
+
+
+def test_somebody_without_an_account_has_a_number_of_the_name_alone_that_no_account_has() -> None:
+    carol = users.without_account("carol")
+    assert carol.outside
+    assert -(1 << 62) < carol.uid < 0
+    assert carol.uid == users.without_account("carol").uid != users.without_account("Carol").uid
+    assert users.with_uid(carol.uid) is None
+    for name in ("", "a:b", "a/b", "a\n", "\udcff", "x" * 257):
+        with pytest.raises(UsageError, match="cannot be a name"):
+            users.without_account(name)
