@@ -50,6 +50,8 @@ class Scene:
                 if left() < 10:
                     time.sleep(left())
                 session.answer(code(self.secret, time.time() - STEP))
+                session.expect("Print recovery codes too")
+                session.answer("n")
             elif "pam-totp check" in block:
                 session.expect("Code from the app: ")
                 session.answer(code(self.secret))
