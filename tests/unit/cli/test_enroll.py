@@ -116,7 +116,7 @@ def test_on_a_light_terminal_it_is_drawn_so_that_it_scans(
     monkeypatch.setenv("COLORFGBG", "0;15")
     assert scan(picture_of(command("enroll", "alice", "--no-confirm")), tmp_path).startswith("otpauth://")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setattr(shutil, "get_terminal_size", lambda *_: os.terminal_size((200, 24)))
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda *_, **__: os.terminal_size((200, 24)))
     ran = command("enroll", "alice", "--no-confirm", "--replace")
     assert picture_of(ran).startswith("    ")
     assert scan(picture_of(ran), tmp_path, light=True) == uri_of(ran)
@@ -165,7 +165,7 @@ def test_a_picture_that_would_wrap_is_not_drawn(
     columns: int, fits: bool, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setattr(shutil, "get_terminal_size", lambda *_: os.terminal_size((columns, 24)))
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda *_, **__: os.terminal_size((columns, 24)))
     ran = command("enroll", "alice", "--no-confirm")
     assert ("█" in ran.out) == fits
     assert ("too narrow" in ran.out) == (not fits)
