@@ -49,15 +49,21 @@ pam-totp init --anew >/dev/null
 awk '{ print "HOTP/T30/6\t" $1 "\t-\t" $2 }' /root/secrets >/etc/users.oath
 """
 
-# google-authenticator's file is what its own program writes with --time-based --disallow-reuse --rate-limit=3
-# --rate-time=30 --window-size=3.
 ACCOUNTS = r"""
 set -e
 head -n "$1" /root/secrets >/root/some
 awk -v OFS=: -v uid="$2" '{ print $1, "x", uid + NR - 1, 100, "", "/home/" $1, "/bin/bash" }' /root/some >>/etc/passwd
 awk '{ print $1 ":*:19000:0:99999:7:::" }' /root/some >>/etc/shadow
+"""
+
+# google-authenticator's file is what its own program writes with --time-based --disallow-reuse --rate-limit=3
+# --rate-time=30 --window-size=3.
+GOOGLE_FILES = r"""
+set -e
+head -n "$1" /root/secrets >/root/some
 while read -r name _ secret; do
-    mkdir "/home/$name"
+    mkdir -p "/home/$name"
+    rm -f "/home/$name/.google_authenticator"
     printf '%s\n' "$secret" '" RATE_LIMIT 3 30' '" WINDOW_SIZE 3' '" DISALLOW_REUSE' '" TOTP_AUTH' \
         >"/home/$name/.google_authenticator"
     chmod 400 "/home/$name/.google_authenticator"
@@ -162,12 +168,14 @@ class Field:
             machine.sh('ln /bin/true "$1"', _command(rival))
         machine.write("/etc/sudoers.d/bench", SUDOERS + "".join(map(_sudoers, RIVALS)), mode=0o440)
         self._enroll()
-        machine.sh(ACCOUNTS, str(self._real), str(FIRST_UID), timeout=120)
+        machine.sh(ACCOUNTS, str(self._real), str(FIRST_UID))
+        self._give_google()
 
     def person(self) -> Person:
         """A user who has not logged in yet. When all with an account have, everybody is enrolled anew."""
         if not self._unspent:
             self._enroll()
+            self._give_google()
         return self._unspent.pop()
 
     def people(self, count: int) -> list[Person]:
@@ -178,6 +186,9 @@ class Field:
         self.machine.sh(ENROL, str(self.enrolled), str(FIRST_UID), timeout=3600)
         lines = self.machine.sh('head -n "$1" /root/secrets', str(self._real)).stdout.splitlines()
         self._unspent = [Person(name, secret) for name, _, secret in map(str.split, lines)]
+
+    def _give_google(self) -> None:
+        self.machine.sh(GOOGLE_FILES, str(self._real), timeout=120)
 
 
 class Servers:
