@@ -156,9 +156,14 @@ def passphrase(path: str) -> bytes:
 
 
 def record(action: str, account: Account, detail: str = "") -> None:
-    """Tell syslog who changed what."""
+    """Tell syslog who changed what of an account."""
+    note(action, detail, user=account.name)
+
+
+def note(action: str, detail: str = "", *, user: str = "", service: str = "", priority: int = log.NOTICE) -> None:
+    """Tell syslog who did what."""
     by = os.environ.get("SUDO_USER", "root")
-    log.send(log.NOTICE, "pam-totp", log.line(user=account.name, action=action, by=by, detail=detail))
+    log.send(priority, "pam-totp", log.line(user=user, service=service, action=action, by=by, detail=detail))
 
 
 def qr_style(asked: str | None) -> str:

@@ -17,7 +17,7 @@ from pam_totp.errors import ConfigError, DamageError, NameServiceError, PamTotpE
 from pam_totp.host import config as configuration
 from pam_totp.host import files, programs, users
 from pam_totp.host.clock import now
-from pam_totp.login import coverage, log, rules
+from pam_totp.login import coverage, rules
 
 _EDITORS = ("/usr/bin/editor", "/usr/bin/vi")
 _LIMIT = 1 << 20
@@ -84,7 +84,7 @@ def _edit(paths: Paths, yes: bool) -> int:
             os.unlink(copy)
     with Accounts(paths) as accounts:
         _note(accounts, present=True)
-    _record("config-edit")
+    common.note("config-edit")
     return _report(config, paths)
 
 
@@ -141,7 +141,7 @@ def _reset(paths: Paths, yes: bool) -> int:
         return 1
     with Accounts(paths) as accounts:
         _note(accounts, present=False)
-    _record("config-reset")
+    common.note("config-reset")
     print(f"no {paths.config}: the defaults hold")
     return 0
 
@@ -155,10 +155,6 @@ def _note(accounts: Accounts, present: bool) -> None:
     # A cache of the first schema does not hold it; its migration looks for itself.
     if known is not None and known is not present:
         accounts.configured.note(present)
-
-
-def _record(action: str) -> None:
-    log.send(log.NOTICE, "pam-totp", log.line(action=action, by=os.environ.get("SUDO_USER", "root")))
 
 
 def _editor() -> str:

@@ -7,9 +7,9 @@ is bound to this host, and to its TPM2 where there is one: a copy of /etc/pam-to
 from __future__ import annotations
 
 import json
-import os
 
 from pam_totp.cache import binding, rotation
+from pam_totp.cli import common
 from pam_totp.errors import HostKeyError, UsageError
 from pam_totp.host import clock, credentials, systemd
 from pam_totp.login import log
@@ -85,7 +85,7 @@ def _rotate(paths: Paths) -> int:
     if count is None:
         print("what was begun before has ended: the former key is destroyed")
         return 0
-    _log(log.NOTICE, "key-rotate", f"{count} values")
+    common.note("key-rotate", f"{count} values")
     print(f"the key is a new one ({count} values were sealed anew), and the former one is destroyed")
     print("back up key and cache: what was backed up before belongs to the former key")
     return 0
@@ -103,7 +103,7 @@ def _seal(arguments: argparse.Namespace, paths: Paths) -> int:
     if not changed:
         print(f"nothing to do: the key is sealed, and bound to {words}")
         return 0
-    _log(log.NOTICE, "key-seal", f"bound to {words}")
+    common.note("key-seal", f"bound to {words}")
     print(f"the key is sealed in {binding.sealed_path(paths)}, and bound to {words}")
     print("without these nothing opens it: keep a plain copy of it in a safe place, see docs/recovery.md, Sealed key")
     return 0
@@ -113,7 +113,7 @@ def _unseal(paths: Paths) -> int:
     if not binding.unseal(paths):
         print(f"nothing to do: {paths.key} is there in the clear")
         return 0
-    _log(log.NOTICE, "key-unseal", "")
+    common.note("key-unseal")
     print(f"the key is in {paths.key} again, in the clear")
     return 0
 
@@ -125,9 +125,5 @@ def _unseal_at_boot(paths: Paths) -> int:
     print(f"the key is unsealed to {paths.unsealed}")
     weaker = [each.text for each in binding.look(paths).problems if each.identifier == "key-bound-to-less"]
     if weaker:
-        _log(log.ALERT, "key-bound-to-less", weaker[0])
+        common.note("key-bound-to-less", weaker[0], priority=log.ALERT)
     return 0
-
-
-def _log(priority: int, action: str, detail: str) -> None:
-    log.send(priority, "pam-totp", log.line(action=action, by=os.environ.get("SUDO_USER", "root"), detail=detail))

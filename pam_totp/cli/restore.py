@@ -13,7 +13,6 @@ from pam_totp.cli.backup import wanted
 from pam_totp.errors import ConfigError
 from pam_totp.host import config as configuration
 from pam_totp.host.clock import now
-from pam_totp.login import log
 from pam_totp.moving import backup
 
 TYPE_CHECKING = False
@@ -47,7 +46,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
         if backup.CACHE in restore.parts:
             _tell_what_is_not_known(restore, made)
     migrate.mark(paths)
-    log.send(log.NOTICE, "pam-totp", log.line(action="restore", detail=f"{what} of {made} UTC"))
+    common.note("restore", f"{what} of {made} UTC")
     for problem in problems:
         print(f"pam-totp: {problem}", file=sys.stderr)
     try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import json
-import os
 import re
 import sys
 from contextlib import contextmanager
@@ -128,7 +127,8 @@ def _set_up(arguments: argparse.Namespace, paths: Paths) -> int:
         if arrange.changes(paths, pin) != changes:
             raise SetupError("a file was changed meanwhile: run it again to see the new change")
         how = arrange.put_in_force(paths, pin, changes, seconds, now)
-    _log(log.NOTICE, pin.service, "setup", _named(pin) + (f", undone in {seconds} s unless kept" if seconds else ""))
+    until = f", undone in {seconds} s unless kept" if seconds else ""
+    common.note("setup", f"{_named(pin)}{until}", service=pin.service)
     report.end(changed=True, text=_next(pin, how, seconds), reloaded=how)
     return 0
 
@@ -278,7 +278,7 @@ def _undo(arguments: argparse.Namespace, paths: Paths) -> int:
         if arrange.undoing(paths, arguments.service) != changes:
             raise SetupError("a file was changed meanwhile: run it again to see the new change")
         how = arrange.undo(paths, arguments.service, changes)
-    _log(log.NOTICE, arguments.service, "setup-undo")
+    common.note("setup-undo", service=arguments.service)
     report.end(changed=True, text=f"undone: {arguments.service} is as it was before pam-totp setup", reloaded=how)
     return 0
 
@@ -301,7 +301,7 @@ def _keep(arguments: argparse.Namespace, paths: Paths) -> int:
             )
             return 1
         arrange.keep(paths, pin)
-    _log(log.NOTICE, pin.service, "setup-keep")
+    common.note("setup-keep", service=pin.service)
     print(f"kept: {_named(pin)}")
     return 0
 
@@ -319,7 +319,7 @@ def _check(paths: Paths) -> int:
             try:
                 code = max(code, _checked(paths, service))
             except (PamTotpError, files.UnsafeFileError, OSError) as error:
-                _log(log.ALERT, service, "enforcement-lost", str(error))
+                common.note("enforcement-lost", str(error), service=service, priority=log.ALERT)
                 print(f"pam-totp: {service}: {error}", file=sys.stderr)
                 code = 3
     return code
@@ -330,7 +330,7 @@ def _checked(paths: Paths, service: str) -> int:
     if pin is None:
         return 0
     if pin.revert is not None and pin.revert.due(now()):
-        _log(log.NOTICE, service, "setup-revert", "nobody has kept it")
+        common.note("setup-revert", "nobody has kept it", service=service)
         arrange.revert(paths, pin)
         print(f"{service}: undone, because nobody has kept it")
         return 0
@@ -338,13 +338,13 @@ def _checked(paths: Paths, service: str) -> int:
     if not missing:
         print(f"{service}: in force")
         return 0
-    _log(log.ALERT, service, "enforcement-lost", "; ".join(missing))
+    common.note("enforcement-lost", "; ".join(missing), service=service, priority=log.ALERT)
     print("\n".join(f"{service}: not in force: {each}" for each in missing))
     if not pin.enforce:
         print("To put it back: pam-totp setup; to give it up: pam-totp setup --undo")
         return 1
     arrange.put_in_force(paths, pin, arrange.changes(paths, pin), None, now)
-    _log(log.ALERT, service, "enforcement-restored", _named(pin))
+    common.note("enforcement-restored", _named(pin), service=service, priority=log.ALERT)
     print(f"{service}: put back")
     return 0
 
@@ -361,8 +361,3 @@ def _locked(paths: Paths, seconds: float | None = None) -> Iterator[None]:
         raise SetupError("another pam-totp setup is running: try again") from None
     with lock:
         yield
-
-
-def _log(priority: int, service: str, action: str, detail: str = "") -> None:
-    by = os.environ.get("SUDO_USER", "root")
-    log.send(priority, "pam-totp", log.line(service=service, action=action, by=by, detail=detail))

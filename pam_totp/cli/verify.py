@@ -13,7 +13,6 @@ import sys
 from pam_totp.cli import common
 from pam_totp.errors import ConfigError, PamTotpError, UsageError
 from pam_totp.host import files, rewrite, systemd
-from pam_totp.login import log
 from pam_totp.verify import clients
 from pam_totp.verify.clients import Client
 
@@ -100,7 +99,7 @@ def _enable(listen: str | None, paths: Paths) -> int:
     else:
         _forget_address()
     systemd.enable(UNIT)
-    _log("verify-enable", address or "")
+    common.note("verify-enable", address or "")
     print(f"enabled: http on {SOCKET}{f' and {address}' if address else ''}")
     if not clients.everybody(paths):
         print("Nobody may ask yet: pam-totp verify add CLIENT")
@@ -128,7 +127,7 @@ def _disable(paths: Paths) -> int:
         systemd.disable(UNIT)
         systemd.disable(UNIT.replace(".socket", ".service"))
     _forget_address()
-    _log("verify-disable")
+    common.note("verify-disable")
     left = len(clients.everybody(paths))
     print(f"disabled{f'; the {left} clients stay: pam-totp verify remove CLIENT' if left else ''}")
     return 0
@@ -149,7 +148,7 @@ def _add(arguments: argparse.Namespace, paths: Paths) -> int:
     services = list(dict.fromkeys(arguments.service or [arguments.client]))
     client = Client(arguments.client, services, arguments.identity, arguments.may_know, uid)
     token = clients.add(client, paths)
-    _log("verify-add", f"client {client.name}")
+    common.note("verify-add", f"client {client.name}")
     if arguments.json:
         print(json.dumps(_fields(client) | {"token": token or None}))
     elif token:
@@ -164,7 +163,7 @@ def _remove(name: str, paths: Paths) -> int:
     if not clients.remove(name, paths):
         print(f"pam-totp: there is no client {name}: see pam-totp verify list", file=sys.stderr)
         return 1
-    _log("verify-remove", f"client {name}")
+    common.note("verify-remove", f"client {name}")
     print(f"{name} may not ask any more")
     return 0
 
@@ -215,8 +214,3 @@ def _fields(client: Client) -> dict[str, object]:
 def _row(client: Client) -> tuple[str, ...]:
     known_by = "a token" if client.uid is None else f"uid {client.uid}"
     return client.name, ",".join(client.services), client.identity, "yes" if client.may_know else "no", known_by
-
-
-def _log(action: str, detail: str = "") -> None:
-    by = os.environ.get("SUDO_USER", "root")
-    log.send(log.NOTICE, "pam-totp", log.line(action=action, by=by, detail=detail))

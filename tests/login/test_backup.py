@@ -47,3 +47,23 @@ def test_a_backup_and_a_restore_while_users_log_in_lose_nothing_that_counts(host
     assert not alice.log_in(codes[0]).ok
     assert alice.log_in(codes[1]).ok
     assert alice.log_in(alice.code()).ok
+
+
+def test_what_was_backed_up_before_and_after_a_rotation_of_the_key_can_be_put_back(host: Host) -> None:
+    alice = host.person(spent=-2)
+    machine = host.machine
+    pam.alone(machine)
+    machine.run(["pam-totp", "backup", "/root/before.tar"])
+    machine.run(["pam-totp", "key", "rotate"])
+    machine.run(["pam-totp", "backup", "/root/after.tar"])
+    for number, name in enumerate(("after", "before")):
+        mark = machine.mark()
+        done = machine.run(["pam-totp", "restore", f"/root/{name}.tar", "--yes"])
+        assert "put back: cache and key" in done.stdout
+        [line] = [record.message for record in machine.log(mark) if "action=restore" in record.message]
+        assert " by=root " in line
+        code = alice.code(number - 1)
+        assert alice.log_in(code).ok
+        assert not alice.log_in(code).ok
+    machine.run(["pam-totp", "key", "rotate"])
+    assert alice.log_in(alice.code(1)).ok
