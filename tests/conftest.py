@@ -20,10 +20,11 @@ ENGINES = {"pam_totp": "pam_totp.so", "pam_python": "pam_python.so pam_totp.py"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --suite, --engine and --full."""
+    """Add --suite, --engine, --full and --half."""
     parser.addoption("--suite", action="append", choices=SUITES, help="only this Debian suite (can be repeated)")
     parser.addoption("--engine", action="append", choices=ENGINES, help="only this engine (can be repeated)")
     parser.addoption("--full", action="store_true", help="also run what is marked `full`")
+    parser.addoption("--half", choices=SUITES, help="of all tests those of this suite; those of none are trixie's")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -55,24 +56,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("engine", list(dict.fromkeys(engines)), scope="session")
 
 
-@pytest.hookimpl(tryfirst=True)  # type: ignore[untyped-decorator]  # not typed in pytest of Debian 12
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is marked `full`, unless it is asked for, and keep together the tests that share a machine.
+    """Leave out what is marked `full`, unless it is asked for, and what another process runs."""
+    half = config.getoption("half")
+    left_out = [
+        item
+        for item in items
+        if (item.get_closest_marker("full") and not config.getoption("full")) or half not in (None, _half(item))
+    ]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
-    That comes before what a run in several processes does: it hands out whole groups.
-    """
-    if not config.getoption("full"):
-        left_out = [item for item in items if item.get_closest_marker("full")]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
-    for item in items:
-        callspec = getattr(item, "callspec", None)
-        values = callspec.params if callspec else {}
-        shared = [
-            item.nodeid.partition("::")[0],
-            *(str(values[name]) for name in ("suite", "engine") if name in values),
-        ]
-        item.add_marker(pytest.mark.xdist_group(" ".join(shared)))
+
+def _half(item: pytest.Item) -> str:
+    callspec = getattr(item, "callspec", None)
+    return str(callspec.params.get("suite", "trixie")) if callspec else "trixie"
 
 
 @pytest.fixture(scope="session")

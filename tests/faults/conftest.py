@@ -1,4 +1,4 @@
-"""Fixtures for faults and races, and the table of what was proven: printed, and kept in dist/reliability.json."""
+"""Fixtures for faults and races, and the table of what was proven: printed, and kept in dist/reliability*.json."""
 
 from __future__ import annotations
 
@@ -91,6 +91,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     terminalreporter.section(f"reliability{' (full)' if full else ''}")
     terminalreporter.write_line(table(tallies))
     DIST.mkdir(exist_ok=True)
-    path = DIST / "reliability.json"
+    half = config.getoption("half")
+    path = DIST / (f"reliability-{half}.json" if half else "reliability.json")
     path.write_text(json.dumps(document(tallies, full), indent=2) + "\n", encoding="utf-8")
     terminalreporter.write_line(f"kept in {path.relative_to(DIST.parent)}")
