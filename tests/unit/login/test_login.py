@@ -15,14 +15,16 @@ from pam_totp.cache.volatile import Volatile
 from pam_totp.errors import CacheError, NameServiceError
 from pam_totp.factors import recovery
 from pam_totp.factors.otp import SECRET_BYTES
+from pam_totp.host.config import Arguments
 from pam_totp.host.users import User
-from tests.unit.pretend import ALICE, BOB, ELSEWHERE, HERE, STEP, Host
+from pam_totp.login import login
+from pam_totp.login.attempt import Outcome
+from tests.unit.pretend import ALICE, BOB, ELSEWHERE, HERE, STEP, Host, Script
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pam_totp.cache.accounts import Account
-    from pam_totp.login.attempt import Outcome
     from tests.unit.conftest import Disk, Passwd
 
 NOT_ACCEPTED = "That code was not accepted."
@@ -1106,6 +1108,42 @@ def test_what_was_refused_without_a_question_is_told_once_in_a_moment(host: Host
     # From elsewhere it is another one.
     host.fail(3, rhost=ELSEWHERE)
     assert [told(ELSEWHERE), told(ELSEWHERE)] == [True, False]
+
+
+def test_where_it_cannot_be_read_what_was_told_before_it_is_told_again(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.enroll(ALICE)
+    host.fail(3, rhost=HERE)
+
+    def broken(*_: object) -> list[tuple[int, str]]:
+        raise CacheError("the cache cannot be read")
+
+    monkeypatch.setattr(accounts_module.Accounts, "events", broken)
+    outcome = host.login("alice")
+    assert (result(outcome), outcome.message != "") == (THROTTLED, True)
+
+
+def test_a_refusal_is_kept_even_if_the_configuration_is_broken(host: Host) -> None:
+    host.configure("no = such setting")
+    outcome = host.login("alice")
+    assert (outcome.verdict, outcome.account) == ("misconfigured", "")
+    login.keep(Outcome("refused", "wrong-code", account="alice"), "a line", host.paths, host.now)
+    with host.accounts() as accounts:
+        assert accounts.events("alice") == [(int(host.wall), "a line")]
+
+
+@pytest.mark.parametrize("unenrolled", ["enroll", "invite"])
+def test_nobody_enrols_where_only_one_question_can_be_asked(unenrolled: str, host: Host) -> None:
+    host.configure(f'unenrolled = "{unenrolled}"')
+    if unenrolled == "invite":
+        host.change(lambda account: setattr(account.ledger, "invitation", ["00" * 16, int(host.wall) + 3600]))
+    conversation = Script()
+    conversation.interactive = False
+    request = login.Request("alice", "vpn", HERE)
+    outcome = login.attempt(request, Arguments([]), host.paths, host.now, conversation)
+    assert result(outcome) == ("refused", "not-enrolled")
+    assert conversation.told == [outcome.message]
 
 
 # Scratch codes, as they are imported
