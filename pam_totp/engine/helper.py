@@ -217,7 +217,7 @@ def _import_all() -> None:
     import ipaddress  # noqa: F401  # for rules with networks
 
     from pam_totp.host import clock, config, nss, paths, stack  # noqa: F401  # to be there when a login needs them
-    from pam_totp.login import log, login  # noqa: F401
+    from pam_totp.login import log, login  # noqa: F401  # the same
 
     config.toml_parser()
 

@@ -120,7 +120,7 @@ class Virtual:
             self.run("systemctl --no-block poweroff")
             self._processes[-1].wait(BOOT_PATIENCE)
         for process in reversed(self._processes):
-            end(process.pid, lambda process=process: process.poll() is not None)  # type: ignore[misc]
+            end(process.pid, lambda process=process: process.poll() is not None)  # type: ignore[misc]  # its default
         self._processes.clear()
 
     def reboot(self) -> None:
