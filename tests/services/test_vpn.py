@@ -1,0 +1,281 @@
+"""VPNs with the examples: real servers and clients, and tunnels that carry what is sent through them."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lab import vpn
+from tests.lab.machine import Machine
+from tests.lab.user import User
+from tests.lab.verify import Verify
+from tests.lab.vpn import Network
+from tests.login.host import Host, Person, spelled, steady
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.lab.roots import Root
+
+# The root takes a minute to build, and renegotiations take their time.
+pytestmark = pytest.mark.full
+
+PACKAGES = tuple(sorted({*vpn.OPENVPN, *vpn.OCSERV, "freeradius", "freeradius-rest"}))
+RADIUS = "/etc/freeradius/3.0"
+RADIUS_LOG = "/root/radius.log"
+SECRET = "testing123"
+# Renegotiations that a test can wait for; the token is renewed with each.
+QUICK = ("reneg-sec 8", "hand-window 4", "auth-gen-token 43200 100")
+
+
+@pytest.fixture(scope="module")
+def machine(suite: str, debs: tuple[object, ...], pytestconfig: pytest.Config) -> Iterator[Machine]:
+    """A machine with the VPNs, FreeRADIUS and the package."""
+    from tests.lab.package import installed
+
+    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        root: Root = installed(suite, debs, PACKAGES)  # type: ignore[arg-type]
+    with Machine(root) as running:
+        running.sh("sed -i 's/pam_unix.so nullok$/& nodelay/' /etc/pam.d/common-auth")
+        yield running
+
+
+@pytest.fixture(scope="module")
+def host(machine: Machine) -> Iterator[Host]:
+    """Who connects; at the end its log is searched for secrets."""
+    host = Host(machine)
+    host.use("password-and-code")
+    yield host
+    host.close()
+    assert host.leaks() == []
+
+
+@pytest.fixture(scope="module")
+def network(machine: Machine) -> Iterator[Network]:
+    """The wire between the machine and who is away."""
+    with Network(machine) as network:
+        yield network
+
+
+def connect(
+    network: Network, person: Person, code: str | None, password: str = "", *lines: str, **options: bool
+) -> bool:
+    """Whether a client gets a tunnel, which then carries something."""
+    with network.openvpn_client(person.name, password or person.user.password, code, *lines, **options) as tunnel:
+        if tunnel.up:
+            assert tunnel.carries()
+        return tunnel.up
+
+
+def test_openvpn_with_pam_and_a_challenge(host: Host, network: Network) -> None:
+    host.machine.sh('cp "$1/pam.d/openvpn" /etc/pam.d/', vpn.EXAMPLES)
+    alice, bob = host.person(), host.person(enrolled=False)
+    with network.openvpn("config server-pam.conf", *QUICK):
+        steady(15)
+        spent = alice.code()
+        assert not connect(network, alice, spent, "wrong", challenge=True)
+        assert not connect(network, alice, alice.wrong(), challenge=True)
+        assert not connect(network, alice, "", challenge=True)
+        assert not connect(network, alice, None)
+        mark = host.machine.mark()
+        with network.openvpn_client(alice.name, alice.user.password, spent, challenge=True) as tunnel:
+            assert tunnel.up
+            assert tunnel.asked == ["user", "password", "code"]
+            assert tunnel.carries()
+            assert "2 received" in tunnel.ping()
+            [line] = host.decisions(mark)
+            assert (line["service"], line["rhost"], line["reason"]) == ("openvpn", vpn.THERE, "code")
+            assert tunnel.lasts(2)
+            assert tunnel.carries()
+        assert len(host.decisions(mark)) == 1
+        assert not connect(network, alice, spent, challenge=True)
+        assert connect(network, bob, "", challenge=True)
+
+
+@contextmanager
+def freeradius(host: Host, site: str, *people: Person, signed: bool = True) -> Iterator[None]:
+    """FreeRADIUS with the examples, and the verify service, whose client it is."""
+    machine = host.machine
+    with Verify(machine) as verify:
+        token = verify.client("radius", "--service", "vpn", "--may-know")
+        machine.sh('cd "$1" && rm -f sites-enabled/* mods-enabled/eap', RADIUS)
+        mod = machine.read(f"{vpn.EXAMPLES}/freeradius/mod").replace("TOKEN", token)
+        machine.write(f"{RADIUS}/mods-enabled/pam_totp", mod, mode=0o640, owner="root:freerad")
+        for name in (site, "site-accounting"):
+            machine.sh('cp "$1/$2" "$3"', f"{vpn.EXAMPLES}/freeradius", name, f"{RADIUS}/sites-enabled/")
+        demand = f"require_message_authenticator = {'yes' if signed else 'no'}"
+        machine.write(f"{RADIUS}/clients.conf", f"client vpn {{\nipaddr = 127.0.0.1\nsecret = {SECRET}\n{demand}\n}}\n")
+        users = "".join(f'{person} Cleartext-Password := "{person.user.password}"\n' for person in people)
+        machine.write(f"{RADIUS}/mods-config/files/authorize", users)
+        machine.run(["rm", "-f", RADIUS_LOG])
+        process = machine.popen(["sh", "-c", 'exec freeradius -X >"$0" 2>&1', RADIUS_LOG])
+        try:
+            machine.sh(vpn.WAIT, RADIUS_LOG, "Ready to process requests")
+            yield
+        finally:
+            machine.end(process)
+            machine.run(["pam-totp", "verify", "remove", "radius"])
+
+
+def test_openvpn_with_pam_and_one_field(host: Host, network: Network) -> None:
+    host.machine.sh('cp "$1/pam.d/openvpn-one-field" /etc/pam.d/openvpn', vpn.EXAMPLES)
+    alice, bob = host.person(), host.person(enrolled=False)
+    with network.openvpn("config server-pam.conf"):
+        steady(15)
+        spent = alice.code()
+        assert not connect(network, alice, None)
+        assert not connect(network, alice, None, f"wrong{spent}")
+        assert not connect(network, alice, None, f"{alice.user.password}{alice.wrong()}")
+        assert connect(network, alice, None, f"{alice.user.password}{spent}")
+        assert not connect(network, alice, None, f"{alice.user.password}{spent}")
+        assert connect(network, bob, None)
+
+
+def test_openvpn_with_radius(host: Host, network: Network, suite: str) -> None:
+    # The plugin of Debian 12 sends no Message-Authenticator.
+    signed = suite != "bookworm"
+    alice, bob = host.person(), host.person(enrolled=False)
+    conf = host.machine.read(f"{vpn.EXAMPLES}/openvpn/radiusplugin.cnf").replace("SECRET", SECRET)
+    host.machine.write(f"{vpn.SERVER}/radiusplugin.cnf", conf, mode=0o600)
+    with (
+        freeradius(host, "site-one-field", alice, bob, signed=signed),
+        network.openvpn("config server-radius.conf", *QUICK),
+    ):
+        steady(15)
+        spent = alice.code()
+        password = alice.user.password
+        assert not connect(network, alice, None)
+        assert not connect(network, alice, None, f"wrong{spent}")
+        assert not connect(network, alice, None, f"{password}{alice.wrong()}")
+        mark = host.machine.mark()
+        with network.openvpn_client(alice.name, f"{password}{spent}") as tunnel:
+            assert tunnel.up
+            assert tunnel.carries()
+            [line] = host.decisions(mark)
+            assert (line["service"], line["rhost"], line["reason"]) == ("vpn", vpn.THERE, "code")
+            assert tunnel.lasts(2)
+            assert tunnel.carries()
+        assert len(host.decisions(mark)) == 1
+        assert not connect(network, alice, None, f"{password}{spent}")
+        assert not alice.log_in(spent).ok  # and at another door
+        following = alice.code(1)
+        assert alice.log_in(following).ok
+        assert not connect(network, alice, None, f"{password}{following}")
+        assert connect(network, bob, None)
+
+
+@contextmanager
+def verify_service(host: Host, *options: str) -> Iterator[Verify]:
+    """The verify service, which OpenVPN may ask as its user."""
+    host.machine.sh("id openvpn >/dev/null 2>&1 || adduser --quiet --system --group --no-create-home openvpn")
+    with Verify(host.machine) as verify:
+        verify.client("openvpn", "--runs-as", "openvpn", *options)
+        try:
+            yield verify
+        finally:
+            host.machine.run(["pam-totp", "verify", "remove", "openvpn"])
+
+
+def test_openvpn_with_a_certificate_and_a_code(host: Host, network: Network) -> None:
+    carol, dave = without_account(host, "carol"), without_account(host, "dave")
+    network.certificates("carol", "dave", "erin")
+    mine = ("cert carol.crt", "key carol.key")
+    lines = ("config server-certificate.conf", *QUICK)
+    with verify_service(host, "--identity", "record", "--may-know") as verify, network.openvpn(*lines):
+        steady(20)
+        spent = carol.code()
+        assert not connect(network, carol, None, carol.wrong(), *mine)
+        mark = host.machine.mark()
+        assert not connect(network, dave, None, dave.code(), *mine)  # another's name and code
+        assert host.decisions(mark) == []
+        assert not connect(network, carol, None, "nothing", *mine)
+        assert not connect(
+            network, Person(host, User("erin", 0, ""), ""), None, "123456", "cert erin.crt", "key erin.key"
+        )
+        mark = host.machine.mark()
+        with network.openvpn_client("carol", spent, None, *mine) as tunnel:
+            assert tunnel.up
+            assert tunnel.asked == ["user", "password"]
+            assert tunnel.carries()
+            [line] = host.decisions(mark)
+            assert (line["service"], line["rhost"], line["reason"]) == ("openvpn", vpn.THERE, "code")
+            assert tunnel.lasts(2)
+            assert tunnel.carries()
+        assert len(host.decisions(mark)) == 1
+        assert not connect(network, carol, None, spent, *mine)
+        assert connect(network, carol, carol.code(1), "nothing", *mine, challenge=True)
+        verify.stop()
+        assert not connect(network, dave, None, dave.code(), "cert dave.crt", "key dave.key")
+    assert left_behind(host) == []
+
+
+def test_openvpn_with_a_password_and_a_question(host: Host, network: Network) -> None:
+    machine = host.machine
+    alice, bob = host.person(), host.person(enrolled=False)
+    program = '#!/bin/sh\nread -r user\nread -r password\ngrep -qxF "$user:$password" /etc/openvpn/passwords\n'
+    machine.write("/usr/local/sbin/vpn-password", program, mode=0o755)
+    machine.write("/etc/openvpn/passwords", "".join(f"{each}:{each.user.password}\n" for each in (alice, bob)))
+    password = alice.user.password
+    with verify_service(host, "--may-know"), network.openvpn("config server-password.conf", *QUICK):
+        steady(20)
+        mark = machine.mark()
+        assert not connect(network, alice, alice.code(), "wrong", challenge=True)
+        assert not connect(network, alice, alice.code(), "wrong", gui=True)
+        assert host.decisions(mark) == []  # without the password nobody is asked about
+        assert not connect(network, alice, alice.wrong(), challenge=True)
+        assert not connect(network, alice, alice.wrong(), gui=True)
+        assert not connect(network, alice, None)
+        spent = alice.code()
+        assert connect(network, alice, spent, challenge=True)
+        assert not connect(network, alice, spent, gui=True)
+        following = alice.code(1)
+        with network.openvpn_client(alice.name, password, following, gui=True) as tunnel:
+            assert tunnel.up
+            assert tunnel.asked == ["user", "password", "code"]
+            assert tunnel.carries()
+            assert tunnel.lasts(2)
+            assert tunnel.carries()
+        assert not alice.log_in(following).ok
+        # Who is not enrolled is not asked.
+        with network.openvpn_client(bob.name, bob.user.password, gui=True) as tunnel:
+            assert (tunnel.up, tunnel.asked) == (True, ["user", "password"])
+        with host.config('[[rule]]\nservices = ["openvpn"]\nunenrolled = "deny"'):
+            assert not connect(network, bob, None, gui=True)
+    assert left_behind(host) == []
+
+
+def test_openvpn_with_a_password_and_a_code_in_one_field_and_a_token(host: Host, network: Network) -> None:
+    machine = host.machine
+    alice, bob = host.person(), host.person(enrolled=False)
+    machine.write("/etc/openvpn/passwords", "".join(f"{each}:{each.user.password}\n" for each in (alice, bob)))
+    with Verify(machine) as verify:
+        token = verify.client("field", "--service", "vpn", "--may-know")
+        machine.write("/etc/openvpn/token", f"{token}\n", mode=0o640, owner="root:openvpn")
+        program = "/usr/lib/pam-totp/openvpn-verify --password /usr/local/sbin/vpn-password"
+        line = f'auth-user-pass-verify "{program} --one-field --token /etc/openvpn/token" via-file'
+        with network.openvpn("config server-password.conf", line):
+            steady(15)
+            spent = alice.code()
+            assert not connect(network, alice, None, f"wrong{spent}")
+            assert connect(network, alice, None, f"{alice.user.password}{spent}")
+            assert not connect(network, alice, None, f"{alice.user.password}{spent}")
+            assert connect(network, bob, None)
+        machine.run(["pam-totp", "verify", "remove", "field"])
+
+
+def without_account(host: Host, name: str) -> Person:
+    """Somebody with an authenticator and no Unix account."""
+    machine = host.machine
+    document = machine.run(["pam-totp", "enroll", name, "--no-account", "--no-confirm", "--json"]).stdout
+    person = Person(host, User(name, 0, ""), json.loads(document)["secret"])
+    host.confidential |= spelled(person.secret)
+    machine.run(["pam-totp", "confirm", name], input=f"{person.code(-1)}\n{person.code()}\n")
+    return person
+
+
+def left_behind(host: Host) -> list[str]:
+    """What OpenVPN or the program have left of what clients have typed."""
+    return host.machine.sh("find /dev/shm -name 'openvpn*'").stdout.split()
