@@ -7,15 +7,16 @@ with Network(machine) as network, network.openvpn("config server-pam.conf"):
 
 from __future__ import annotations
 
+import signal
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
+from tests.lab.process import end
 from tests.lab.ssh import SessionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from subprocess import Popen
 
     from tests.lab.machine import Machine
     from tests.lab.ssh import Session
@@ -98,7 +99,7 @@ verb 3
 """
 READY = "Initialization Sequence Completed"
 CONNECTED = f"{READY}|Configured as|Connected as"
-OPENVPN_LOG = "/root/openvpn.log"
+OPENVPN_LOG, OCSERV_LOG = "/root/openvpn.log", "/root/ocserv.log"
 WAIT = """
 for _ in $(seq 200); do
     grep -qs "$2" "$1" && exit
@@ -135,6 +136,14 @@ with socket.create_connection((sys.argv[1], 7), 10) as connection:
     connection.shutdown(socket.SHUT_WR)
     sys.exit(connection.recv(64).decode() != hashlib.sha256(sent).hexdigest())
 """
+# The client says that it is connected before it has set the route.
+ROUTE = """
+for _ in $(seq 100); do
+    ip -n away route get "$1" 2>&- | grep -q " dev tun" && exit
+    sleep 0.1
+done
+exit 1
+"""
 # A client with windows, as far as its management interface goes: it shows what the server asks, and sends the answer.
 GUI = """
 import base64, getpass, os, socket, subprocess, sys, time
@@ -164,7 +173,7 @@ for line in management.makefile():
 USER, PASSWORD, CODE = (
     r"Enter Auth Username: ?",
     r"Enter Auth Password: ?|Password: ?",
-    r"CHALLENGE: [^\r\n]*: ?|Password\d: ?|Response: ?|Verification code: ?",
+    r"CHALLENGE: [^\r\n]*: ?|Password\d: ?|Response: ?",
 )
 
 
@@ -181,9 +190,9 @@ class Tunnel:
     def carries(self) -> bool:
         """Whether a megabyte gets through to the other end, by the tunnel, whole."""
         machine = self.network.machine
-        way = machine.run(["ip", "-n", "away", "route", "get", self.inside], check=False).stdout
-        send = machine.run([*AWAY, "/usr/bin/python3", "-I", "-c", SEND, self.inside], check=False)
-        return " dev tun" in way and send.returncode == 0
+        if machine.sh(ROUTE, self.inside, check=False).returncode:
+            return False
+        return machine.run([*AWAY, "/usr/bin/python3", "-I", "-c", SEND, self.inside], check=False).returncode == 0
 
     def ping(self, count: int = 2) -> str:
         """What `ping` prints, through the tunnel."""
@@ -249,7 +258,7 @@ class Network:
             machine.sh(WAIT, OPENVPN_LOG, READY)
             yield
         finally:
-            machine.end(process)
+            end(process.pid, lambda: process.poll() is not None, signal.SIGTERM)
 
     @contextmanager
     def openvpn_client(
@@ -280,14 +289,21 @@ class Network:
     # -- ocserv
 
     @contextmanager
-    def ocserv(self, configuration: str) -> Iterator[Popen[str]]:
-        """A running ocserv with this configuration file."""
+    def ocserv(self, configuration: str) -> Iterator[None]:
+        """A running ocserv with this configuration file, whose log is OCSERV_LOG."""
         machine = self.machine
-        process = machine.popen(["sh", "-c", 'exec ocserv -f -c "$0" >>/root/ocserv.log 2>&1', configuration])
+        machine.run(["rm", "-f", OCSERV_LOG])
+        command = 'exec ocserv -f --pid-file /run/ocserv.pid -c "$0" >"$1" 2>&1'
+        process = machine.popen(["sh", "-c", command, configuration, OCSERV_LOG])
         try:
-            machine.sh('for _ in $(seq 100); do ss -Hltn "sport = 443" | grep -q . && exit; sleep 0.1; done; exit 1')
-            yield process
+            machine.sh(WAIT, OCSERV_LOG, "listening (UDP)")
+            yield
         finally:
+            # It leaves its process group.
+            machine.sh(
+                'pid=$(cat /run/ocserv.pid) && kill "$pid" && while test -e "/proc/$pid"; do sleep 0.05; done',
+                timeout=20,
+            )
             machine.end(process)
 
     @contextmanager

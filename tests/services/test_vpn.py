@@ -65,6 +65,7 @@ def connect(
 ) -> bool:
     """Whether a client gets a tunnel, which then carries something."""
     with network.openvpn_client(person.name, password or person.user.password, code, *lines, **options) as tunnel:
+        print(tunnel.screen)  # seen where a test fails
         if tunnel.up:
             assert tunnel.carries()
         return tunnel.up
@@ -264,6 +265,90 @@ def test_openvpn_with_a_password_and_a_code_in_one_field_and_a_token(host: Host,
             assert not connect(network, alice, None, f"{alice.user.password}{spent}")
             assert connect(network, bob, None)
         machine.run(["pam-totp", "verify", "remove", "field"])
+
+
+def ocserv_is_set_up(host: Host, *, radius: bool = False) -> str:
+    """ocserv's files, which are the examples; returns the configuration's name."""
+    machine = host.machine
+    machine.sh('cp "$1"/ocserv/* /etc/ocserv/; cp "$1/pam.d/ocserv" /etc/pam.d/', vpn.EXAMPLES)
+    machine.sh('for kind in crt key; do cp "$1/server.$kind" /etc/ocserv/; done', vpn.SERVER)
+    machine.sh("cd /etc/ocserv && mv server.crt server-cert.pem && mv server.key server-key.pem")
+    machine.replace("/etc/ocserv/radius-servers", "SECRET", SECRET)
+    if radius:
+        machine.sh("sed -i 's/^auth = /#&/; s/^#\\(auth = \"radius\\)/\\1/' /etc/ocserv/ocserv.conf")
+    return "/etc/ocserv/ocserv.conf"
+
+
+def anyconnect(network: Network, person: Person, code: str | None, password: str = "") -> bool:
+    """Whether openconnect gets a tunnel, which then carries something."""
+    with network.openconnect(person.name, password or person.user.password, code) as tunnel:
+        print(tunnel.screen)  # seen where a test fails
+        if tunnel.up:
+            assert tunnel.carries()
+        return tunnel.up
+
+
+def test_ocserv_with_pam(host: Host, network: Network) -> None:
+    alice, bob = host.person(), host.person(enrolled=False)
+    with network.ocserv(ocserv_is_set_up(host)):
+        steady(20)
+        spent = alice.code()
+        mark = host.machine.mark()
+        assert not anyconnect(network, alice, spent, "wrong")
+        assert host.decisions(mark) == []
+        assert not anyconnect(network, alice, alice.wrong())
+        assert not anyconnect(network, alice, "")
+        mark = host.machine.mark()
+        with network.openconnect(alice.name, alice.user.password, spent) as tunnel:
+            assert (tunnel.up, tunnel.asked) == (True, ["password", "code"])
+            assert tunnel.carries()
+            assert "2 received" in tunnel.ping()
+            [line] = host.decisions(mark)
+            assert (line["service"], line["rhost"], line["reason"]) == ("ocserv", vpn.THERE, "code")
+            # The line breaks, and the client comes back.
+            host.machine.run(["pkill", "-USR2", "-x", "openconnect"])
+            tunnel.session.expect("Got CONNECT response: HTTP/1.1 200")
+            assert tunnel.carries()
+        assert len(host.decisions(mark)) == 1
+        assert not anyconnect(network, alice, spent)
+        assert not alice.log_in(spent).ok  # and at another door
+        following = alice.code(1)
+        assert alice.log_in(following).ok
+        assert not anyconnect(network, alice, following)
+        assert anyconnect(network, bob, None)
+
+
+def test_ocserv_with_radius_and_a_challenge(host: Host, network: Network) -> None:
+    alice, bob = host.person(), host.person(enrolled=False)
+    # radcli sends no Message-Authenticator.
+    with (
+        freeradius(host, "site-challenge", alice, bob, signed=False),
+        network.ocserv(ocserv_is_set_up(host, radius=True)),
+    ):
+        steady(20)
+        spent = alice.code()
+        assert not anyconnect(network, alice, spent, "wrong")
+        assert not anyconnect(network, alice, alice.wrong())
+        mark = host.machine.mark()
+        assert anyconnect(network, alice, spent)
+        [line] = host.decisions(mark)
+        assert (line["service"], line["rhost"], line["reason"]) == ("vpn", vpn.THERE, "code")
+        assert not anyconnect(network, alice, spent)
+        assert not alice.log_in(spent).ok
+        assert anyconnect(network, bob, None)
+
+
+def test_ocserv_with_radius_and_one_field(host: Host, network: Network) -> None:
+    alice = host.person()
+    with (
+        freeradius(host, "site-one-field", alice, signed=False),
+        network.ocserv(ocserv_is_set_up(host, radius=True)),
+    ):
+        steady(15)
+        spent = alice.code()
+        assert not anyconnect(network, alice, None)
+        assert anyconnect(network, alice, None, f"{alice.user.password}{spent}")
+        assert not anyconnect(network, alice, None, f"{alice.user.password}{spent}")
 
 
 def without_account(host: Host, name: str) -> Person:
