@@ -229,6 +229,7 @@ def main(arguments: list[str] | None = None) -> int:
         door = Door(options, os.environ)
         reading, writing = os.pipe()
         if os.fork() == 0:
+            os.close(reading)  # so that writing fails once nobody reads
             _work(door, options, text, writing)
     except (PamTotpError, OSError, ValueError) as error:
         _complain(error)

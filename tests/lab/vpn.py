@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 # Packages for a root.
 OPENVPN = ("iputils-ping", "openssl", "openvpn", "openvpn-auth-radius")
-OCSERV = ("iputils-ping", "ocserv", "openconnect", "openssl", "vpnc-scripts")
+# radcli, its RADIUS client, finds no port without netbase.
+OCSERV = ("iputils-ping", "netbase", "ocserv", "openconnect", "openssl", "vpnc-scripts")
 EXAMPLES = "/usr/share/doc/pam-totp/examples"
 SERVER = "/etc/openvpn/server"
 CLIENT = "/etc/openvpn/client"

@@ -135,6 +135,28 @@ def test_over_loopback_a_token_is_needed_and_on_the_socket_a_user_will_do(host: 
     assert verify.ask("/v1/start", "", user=alice.name)[0] == 401
 
 
+def test_what_openvpn_runs_asks_as_its_user_and_is_told_yes_once(host: Host, verify: Verify) -> None:
+    """Without OpenVPN, which tests/services/test_vpn.py has: one user's certificate is the first factor."""
+    alice = host.person()
+    verify.client("openvpn", "--runs-as", "nobody")
+    script = """
+        cd "$(mktemp -d)" && chown nobody . && printf '%s\\n%s\\n' "$1" "$2" >typed
+        : >answer && chown nobody answer
+        export X509_0_CN="$1" untrusted_ip=192.0.2.7 auth_control_file="$PWD/answer"
+        setpriv --reuid=nobody --regid=nogroup --clear-groups \\
+            /usr/lib/pam-totp/openvpn-verify --certificate "$PWD/typed"
+        echo "$? $(cat answer)"
+    """
+    code, mark = alice.code(), host.machine.mark()
+    found = [host.machine.sh(script, alice.name, typed).stdout for typed in (alice.wrong(), code, code)]
+    assert found == ["1 0\n", "0 1\n", "1 0\n"]
+    lines = host.decisions(mark)
+    assert [(line["service"], line["rhost"], line["outcome"]) for line in lines] == [
+        ("openvpn", "192.0.2.7", outcome) for outcome in ("refused", "accepted", "refused")
+    ]
+    host.machine.run(["pam-totp", "verify", "remove", "openvpn"])
+
+
 def test_a_proxy_asks_with_headers(host: Host, verify: Verify, vpn: str) -> None:
     alice = host.person()
     headers = {"Totp-User": alice.name, "Totp-Code": alice.code(), "Totp-Source": "192.0.2.7"}
