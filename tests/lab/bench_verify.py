@@ -1,7 +1,8 @@
 """`./run bench verify`: how many codes the verify service verifies in a second, and how long one takes.
 
 Each try is a right and unspent code of another user, over a kept connection to the UNIX socket, on a machine whose
-changes go to the disk: each makes the durable writes of a login. The codes come from another implementation.
+changes go to the disk: each makes the durable writes of a login. The codes come from another implementation. Beside it,
+in the same run, on the same machine and disk: privacyIDEA's /validate/check.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.lab import cache
+from tests.lab import cache, privacyidea
 from tests.lab.bench import BenchError, machine, surroundings
 from tests.lab.code import STEP, code, left
 from tests.lab.machine import HERE, MachineError
@@ -33,6 +35,9 @@ CROWD = 1500
 RATE = 100
 STEADY = 1500
 WARM_UP = 100
+# privacyIDEA takes so much longer that fewer do.
+PEER_CROWD = 150
+PEER_WARM_UP = 30
 LEAST_A_SECOND = 300.0
 MOST_P99_MS = 20.0
 FIRST_UID = 100_000
@@ -42,31 +47,70 @@ How it was measured
   unit's command. Client and service share the machine and its processors. Crowd: {at_once} connections, each with its
   next request when it has an answer. Steady: {rate} requests a second, sent when their time has come; a time
   begins then. cpu: what the service used of the processors for each of the crowd.
-  The first {warm_up} requests are dropped. An answer other than 200 is a failure of the benchmark."""
+  The first {warm_up} requests are dropped. An answer other than yes is a failure of the benchmark.
+  privacyIDEA is version {peer}, from the Python Package Index, with its default settings, SQLite and a process of
+  gunicorn for each processor; {peer_crowd} of the same people, by their tokens' serials, right after our crowd, in the
+  same way."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """Who is asked, and how: what a request is, and what is in the answer to a right code."""
+
+    address: str
+    head: str
+    body: str
+    yes: str
+
+
+PRIVACYIDEA = Service(
+    privacyidea.ADDRESS,
+    "POST /validate/check HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n",
+    "serial={name}&pass={code}",
+    '"value": true',
+)
+
+
+def ours(token: str) -> Service:
+    """The verify service, for the client that has this token."""
+    head = f"POST /v1/verify HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
+    return Service(SOCKET, head, '{{"user": "{name}", "code": "{code}"}}', '"result": true')
 
 
 def measure(root: Root) -> dict[str, Any]:
     """Everything, on one suite."""
     cache.say(f"{root.suite}: enrolling {WARM_UP + CROWD + STEADY:,} people")
-    with machine(root) as up, Verify(up) as verify:
+    with machine(privacyidea.with_it(root)) as up, Verify(up) as verify:
         for script in ("fill.py", "load.py"):
             up.write(f"/run/lab/{script}", (HERE / script).read_bytes())
         count = WARM_UP + CROWD + STEADY
         listing = up.sh('exec /usr/bin/python3 -I /run/lab/fill.py "$1" "$2"', str(count), str(FIRST_UID)).stdout
         people = [line.split() for line in listing.splitlines()]
-        token = verify.client("bench", "--identity", "record", "--may-know")
-        refused = verify.ask("/v1/verify", token, user=people[0][0], code=code(people[0][2], 1.0))
-        if refused[0] != 403:
-            raise BenchError(f"a code of 1970 was not refused: {refused}")
-        load(up, token, people[:WARM_UP], 0)
+        service = ours(verify.client("bench", "--identity", "record", "--may-know"))
+        load(up, service, people[:WARM_UP], 0)
         cache.say(f"{root.suite}: {CROWD:,} verifications, {AT_ONCE} at a time")
-        service = verify.started
-        before = used(up, service)
-        crowd = load(up, token, people[WARM_UP : WARM_UP + CROWD], 0)
-        crowd["cpu"] = used(up, service) - before
+        crowd = loaded(up, service, people[WARM_UP : WARM_UP + CROWD], verify.started)
+        peer = beside(up, people[: PEER_WARM_UP + PEER_CROWD])
         cache.say(f"{root.suite}: {STEADY:,} verifications, {RATE} a second")
-        steady = load(up, token, people[WARM_UP + CROWD :], RATE)
-    return {"crowd": crowd, "steady": steady}
+        steady = load(up, service, people[WARM_UP + CROWD :], RATE)
+        return {"crowd": crowd, "steady": steady, "peer": peer, "peer_version": privacyidea.version(up)}
+
+
+def beside(up: Machine, people: list[list[str]]) -> dict[str, Any]:
+    """The same with privacyIDEA."""
+    cache.say(f"{up.suite}: enrolling {len(people)} of them in privacyIDEA")
+    known = [(name, secret) for name, secret, _ in people]
+    with privacyidea.serving(up, known, processes=len(os.sched_getaffinity(0))) as pid:
+        load(up, PRIVACYIDEA, people[:PEER_WARM_UP], 0)
+        cache.say(f"{up.suite}: {PEER_CROWD} verifications of privacyIDEA, {AT_ONCE} at a time")
+        return loaded(up, PRIVACYIDEA, people[PEER_WARM_UP:], pid)
+
+
+def loaded(up: Machine, service: Service, people: list[list[str]], pid: int) -> dict[str, Any]:
+    """A crowd of requests, with the processor time that a process and its children used for them."""
+    before = used(up, pid)
+    found = load(up, service, people, 0)
+    return {**found, "cpu": used(up, pid) - before}
 
 
 def used(up: Machine, service: int) -> float:
@@ -78,20 +122,30 @@ def used(up: Machine, service: int) -> float:
     )
 
 
-def load(up: Machine, token: str, people: list[list[str]], rate: int) -> dict[str, Any]:
-    """Have a right code of each of these people verified."""
+def load(up: Machine, service: Service, people: list[list[str]], rate: int) -> dict[str, Any]:
+    """Have a right code of each of these people verified, after a wrong one of the first that has to be refused."""
     # The next step's code is good already, and stays so for more than two steps: time enough on a slow machine.
     if left() < 2:
         time.sleep(left() + 0.05)
     when = time.time() + STEP
-    tries = [[name, _code(bytes.fromhex(secret), int(when // STEP))] for name, secret, _ in people]
-    if tries[0][1] != code(people[0][2], when):
+    codes = [_code(bytes.fromhex(secret), int(when // STEP)) for _, secret, _ in people]
+    if codes[0] != code(people[0][2], when):
         raise BenchError("the codes of the benchmark are not those of oathtool")
-    order = {"socket": SOCKET, "token": token, "tries": tries, "rate": rate, "connections": AT_ONCE}
-    done = up.run(["/usr/bin/python3", "-I", "-S", "/run/lab/load.py"], input=json.dumps(order), timeout=120)
+    bodies = [service.body.format(name=name, code=right) for (name, *_), right in zip(people, codes, strict=True)]
+    refused = _send(up, service, [service.body.format(name=people[0][0], code=code(people[0][2], 1.0))], 0)
+    if "yes" in refused["answers"]:
+        raise BenchError("a code of 1970 was accepted")
+    found = _send(up, service, bodies, rate)
+    if found["answers"] != {"yes": len(people)}:
+        raise BenchError(f"not every code was accepted: {found['answers']}")
+    return found
+
+
+def _send(up: Machine, service: Service, bodies: list[str], rate: int) -> dict[str, Any]:
+    order = {"address": service.address, "head": service.head, "yes": service.yes}
+    text = json.dumps({**order, "tries": bodies, "rate": rate, "connections": AT_ONCE})
+    done = up.run(["/usr/bin/python3", "-I", "-S", "/run/lab/load.py"], input=text, timeout=300)
     found: dict[str, Any] = json.loads(done.stdout)
-    if found["statuses"] != {"200": len(people)}:
-        raise BenchError(f"not every code was accepted: {found['statuses']}")
     return found
 
 
@@ -104,15 +158,23 @@ def _code(secret: bytes, step: int) -> str:
 
 def summary(found: dict[str, Any]) -> dict[str, float]:
     """What the measurements of one suite come to."""
-    crowd, steady = found["crowd"], found["steady"]
+    crowd, peer, steady = found["crowd"], found["peer"], found["steady"]
+    come_to = {**_crowd(crowd, ""), **_crowd(peer, "peer_")}
     return {
-        "a_second": len(crowd["seconds"]) / crowd["elapsed"],
-        "cpu_ms": crowd["cpu"] / len(crowd["seconds"]) * 1000,
-        "crowd_p50_ms": _quantile(crowd["seconds"], 0.5) * 1000,
-        "crowd_p99_ms": _quantile(crowd["seconds"], 0.99) * 1000,
+        **come_to,
+        "ratio": come_to["a_second"] / come_to["peer_a_second"],
         "steady_p50_ms": _quantile(steady["seconds"], 0.5) * 1000,
         "steady_p99_ms": _quantile(steady["seconds"], 0.99) * 1000,
         "steady_most_ms": steady["seconds"][-1] * 1000,
+    }
+
+
+def _crowd(crowd: dict[str, Any], prefix: str) -> dict[str, float]:
+    return {
+        f"{prefix}a_second": len(crowd["seconds"]) / crowd["elapsed"],
+        f"{prefix}cpu_ms": crowd["cpu"] / len(crowd["seconds"]) * 1000,
+        f"{prefix}crowd_p50_ms": _quantile(crowd["seconds"], 0.5) * 1000,
+        f"{prefix}crowd_p99_ms": _quantile(crowd["seconds"], 0.99) * 1000,
     }
 
 
@@ -128,16 +190,21 @@ def main() -> int:
     around = surroundings()
     if around["load_before"][0] > around["processors"] / 4:
         cache.say(f"this machine is busy (load {around['load_before'][0]:.1f}): the numbers are a lower bound")
-    results = {}
+    results: dict[str, dict[str, float]] = {}
+    peer = ""
     try:
         packages = debs()
         for suite in dict.fromkeys(arguments.suite or SUITES):
-            results[suite] = summary(measure(installed(suite, packages)))
+            measured = measure(installed(suite, packages))
+            results[suite] = summary(measured)
+            peer = measured["peer_version"]
     except (BenchError, BuildError, MachineError, NoSourcesError, RootError, subprocess.SubprocessError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
     rounded = {suite: {name: round(value, 2) for name, value in found.items()} for suite, found in results.items()}
-    RESULT.write_text(json.dumps({"surroundings": around, "summary": rounded}, indent=1) + "\n", encoding="ascii")
+    RESULT.write_text(
+        json.dumps({"surroundings": around, "peer": peer, "summary": rounded}, indent=1) + "\n", encoding="ascii"
+    )
     owner = CHECKOUT.stat()
     os.chown(RESULT, owner.st_uid, owner.st_gid)
     print(f"One durable write of 4 KiB to this disk: {around['durable_write_ms']:.2f} ms (median)\n")
@@ -148,7 +215,13 @@ def main() -> int:
             f" {found['crowd_p50_ms']:5.1f} {found['crowd_p99_ms']:5.1f}"
             f" {found['steady_p50_ms']:13.1f} {found['steady_p99_ms']:5.1f} {found['steady_most_ms']:6.1f}"
         )
-    print("\n" + METHOD.format(at_once=AT_ONCE, rate=RATE, warm_up=WARM_UP))
+        print(
+            f"{'  privacyIDEA':13} {found['peer_a_second']:6.0f} {found['peer_cpu_ms']:5.1f}"
+            f" {found['peer_crowd_p50_ms']:5.0f} {found['peer_crowd_p99_ms']:5.0f}"
+            f"    the verify service makes {found['ratio']:.1f} times as many a second"
+        )
+    shown = {"at_once": AT_ONCE, "rate": RATE, "warm_up": WARM_UP, "peer": peer, "peer_crowd": PEER_CROWD}
+    print("\n" + METHOD.format(**shown))
     missed = [
         f"MISSED on {suite}: {what}"
         for suite, found in results.items()
