@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 from contextlib import contextmanager
 
 from pam_totp.cache import summary
 from pam_totp.cache.accounts import Accounts
+from pam_totp.cache.volatile import Volatile
 from pam_totp.doctor import stacks
-from pam_totp.errors import UsageError
+from pam_totp.errors import LockTimeoutError, UsageError
 from pam_totp.host import terminal, users
 from pam_totp.host.clock import now
 from pam_totp.host.config import date, duration
+from pam_totp.host.pinned import SetupError
 from pam_totp.login import log, policy
 
 TYPE_CHECKING = False
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from pam_totp.cache.accounts import Account
     from pam_totp.host.clock import Moment
     from pam_totp.host.paths import Paths
+    from pam_totp.host.rewrite import State
     from pam_totp.login.attempt import Attempt
 
 ACTIONS = {
@@ -35,6 +39,8 @@ ACTIONS = {
 }
 
 WHEN = "a time from now (7d), a day (2027-01-31, its end in UTC), or a time (2027-01-31T18:00:00Z)"
+# Seconds that another set-up is waited for.
+_PATIENCE = 10.0
 rfc3339 = summary.rfc3339
 minute = summary.minute
 
@@ -120,6 +126,29 @@ def sure(question: str) -> bool:
         raise UsageError("this asks before it changes anything, and there is no terminal: add --yes")
     print(question, end="", flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+@contextmanager
+def one_setup(paths: Paths, seconds: float | None = None) -> Iterator[None]:
+    """One set-up at a time. Raises SetupError where another one does not end."""
+    try:
+        lock = Volatile(paths.run, paths.owner).lock("setup", _PATIENCE if seconds is None else seconds)
+    except LockTimeoutError:
+        raise SetupError("another pam-totp setup is running: try again") from None
+    with lock:
+        yield
+
+
+def show_change(path: str, old: State, new: State, *, context: int = 2) -> None:
+    """Print how a file is to change, with so many lines of context."""
+    if new.link is not None:
+        print(f"{path} -> {new.link}")
+        return
+    lines = list(difflib.unified_diff(old.text.splitlines(), new.text.splitlines(), path, path, n=context, lineterm=""))
+    if new.content is None:
+        lines[:2] = [f"--- {path}", "+++ (removed)"]
+    # Nothing of a file can move the cursor or colour the terminal.
+    print("\n".join("".join(c if c.isprintable() or c == "\t" else "?" for c in line) for line in lines))
 
 
 def read_code(prompt: str) -> str | None:

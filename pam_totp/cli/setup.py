@@ -5,17 +5,14 @@ Shows the change and whom it would keep out, and asks. Without --variant, what w
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import json
 import re
 import sys
-from contextlib import contextmanager
 
 from pam_totp.cache.accounts import Accounts
-from pam_totp.cache.volatile import Volatile
 from pam_totp.cli import common
-from pam_totp.errors import LockTimeoutError, PamTotpError, UsageError
+from pam_totp.errors import PamTotpError, UsageError
 from pam_totp.host import arrange, files, logins, pamfile, pinned, sshd, users
 from pam_totp.host import config as configuration
 from pam_totp.host.clock import now
@@ -27,7 +24,6 @@ from pam_totp.login.attempt import duration
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
     from typing import Any
 
     from pam_totp.host.arrange import Changes
@@ -36,8 +32,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?")
 _SERVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _SHOWN = 20
-# Seconds that another set-up is waited for; what runs by itself has more time.
-_PATIENCE = 10.0
+# Seconds that another set-up is waited for by what runs by itself.
 _MORE_PATIENCE = 120.0
 
 
@@ -123,7 +118,7 @@ def _set_up(arguments: argparse.Namespace, paths: Paths) -> int:
     if not arguments.yes and not common.sure("Put this in force? [y/N] "):
         report.end(changed=False, text="nothing changed")
         return 1
-    with _locked(paths):
+    with common.one_setup(paths):
         if arrange.changes(paths, pin) != changes:
             raise SetupError("a file was changed meanwhile: run it again to see the new change")
         how = arrange.put_in_force(paths, pin, changes, seconds, now)
@@ -216,7 +211,7 @@ class _Report:
         if self._json:
             return
         for path, (old, new) in self._changes.items():
-            print("\n".join(_difference(path, old.text, new.text if new.content is not None else None)))
+            common.show_change(path, old, new)
         if self._pin is None or self._pin.service != pinned.SSHD:
             return
         if self._kept_out:
@@ -249,14 +244,6 @@ class _Report:
         print(json.dumps(document | {"reloaded": reloaded or None}))
 
 
-def _difference(path: str, old: str, new: str | None) -> list[str]:
-    lines = list(difflib.unified_diff(old.splitlines(), (new or "").splitlines(), path, path, n=2, lineterm=""))
-    if new is None:
-        lines[1:2] = ["+++ (removed)"]
-    # Nothing of a file can move the cursor or colour the terminal.
-    return ["".join(c if c.isprintable() or c == "\t" else "?" for c in line) for line in lines]
-
-
 # -- undoing, keeping
 
 
@@ -274,7 +261,7 @@ def _undo(arguments: argparse.Namespace, paths: Paths) -> int:
     if not arguments.yes and not common.sure("Undo this? [y/N] "):
         report.end(changed=False, text="nothing changed")
         return 1
-    with _locked(paths):
+    with common.one_setup(paths):
         if arrange.undoing(paths, arguments.service) != changes:
             raise SetupError("a file was changed meanwhile: run it again to see the new change")
         how = arrange.undo(paths, arguments.service, changes)
@@ -284,7 +271,7 @@ def _undo(arguments: argparse.Namespace, paths: Paths) -> int:
 
 
 def _keep(arguments: argparse.Namespace, paths: Paths) -> int:
-    with _locked(paths):
+    with common.one_setup(paths):
         pin = pinned.load(paths, arguments.service)
         if pin is None or pin.revert is None:
             print("nothing to keep: no set-up is waiting to be undone")
@@ -315,7 +302,7 @@ def _check(paths: Paths) -> int:
     # Most hosts that have the package installed and nothing set up end here.
     for service in pinned.services(paths):
         # Ended by systemd, because a file has changed again, it still says what it has done.
-        with _locked(paths, _MORE_PATIENCE), arrange.uninterrupted():
+        with common.one_setup(paths, _MORE_PATIENCE), arrange.uninterrupted():
             try:
                 code = max(code, _checked(paths, service))
             except (PamTotpError, files.UnsafeFileError, OSError) as error:
@@ -347,17 +334,3 @@ def _checked(paths: Paths, service: str) -> int:
     common.note("enforcement-restored", _named(pin), service=service, priority=log.ALERT)
     print(f"{service}: put back")
     return 0
-
-
-# -- small things
-
-
-@contextmanager
-def _locked(paths: Paths, seconds: float | None = None) -> Iterator[None]:
-    """One set-up at a time. Raises SetupError where another one does not end."""
-    try:
-        lock = Volatile(paths.run, paths.owner).lock("setup", _PATIENCE if seconds is None else seconds)
-    except LockTimeoutError:
-        raise SetupError("another pam-totp setup is running: try again") from None
-    with lock:
-        yield

@@ -1,6 +1,7 @@
 """Let other programs ask whether a code is right, over HTTP on this host: a RADIUS server, a VPN, a web portal.
 
 enable, disable: have the service or not; it is off until then. add, remove: who may ask. list: what there is.
+setup: have a program of this host ask, by settings that it shows before it writes them.
 """
 
 from __future__ import annotations
@@ -10,17 +11,22 @@ import json
 import os
 import sys
 
-from pam_totp.cli import common
+from pam_totp.cli import common, verify_setup
 from pam_totp.errors import ConfigError, PamTotpError, UsageError
 from pam_totp.host import files, rewrite, systemd
-from pam_totp.verify import clients
+from pam_totp.verify import clients, freeradius
 from pam_totp.verify.clients import Client
 
 UNIT = "pam-totp-verify.socket"
 SOCKET = "/run/pam-totp-verify.sock"
 DROP_IN = f"/etc/systemd/system/{UNIT}.d/listen.conf"
 _MOST_PORT = 1023
-_WHAT = ("enable", "disable", "add", "remove", "list")
+_WHAT = ("enable", "disable", "add", "remove", "list", "setup")
+# What goes with some of these only.
+_OPTIONS = (
+    *("client", "listen", "service", "identity", "may_know", "runs_as", "module", "nas"),
+    *("undo", "dry_run", "yes", "json"),
+)
 _HEAD = ("CLIENT", "SERVICES", "IDENTITY", "MAY KNOW", "KNOWN BY")
 
 TYPE_CHECKING = False
@@ -31,25 +37,30 @@ if TYPE_CHECKING:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """WHAT [CLIENT] [--listen A] [--service S] [--identity I] [--may-know] [--runs-as U] [--json]."""
+    """WHAT [CLIENT] and its options."""
     parser.add_argument("what", metavar="|".join(_WHAT), choices=_WHAT, help="what to do, see above")
-    parser.add_argument("client", metavar="CLIENT", nargs="?", help="add, remove: a name for a program that asks")
+    parser.add_argument(
+        "client",
+        metavar="CLIENT",
+        nargs="?",
+        help=f"add, remove: a name for a program that asks; setup: {' or '.join(verify_setup.PROGRAMS)}",
+    )
     parser.add_argument(
         "--listen",
         metavar="ADDRESS",
-        help="enable: also on this loopback address and port, below 1024, like 127.0.0.1:722",
+        help="enable, setup: also on this loopback address and port, below 1024, like 127.0.0.1:722",
     )
     parser.add_argument(
         "--service",
         action="append",
         metavar="S",
-        help="add: what rules and the log call its logins (default: its name); can be repeated",
+        help="add, setup: what rules and the log call its logins (default: its name); can be repeated",
     )
     parser.add_argument(
         "--identity",
         choices=clients.IDENTITIES,
-        default="nss",
-        help="add: its users are those of this host, or whoever has a record, also without a Unix account",
+        help="add, setup: its users are those of this host (nss, the default), or whoever has a record, also without "
+        "a Unix account",
     )
     parser.add_argument(
         "--may-know", action="store_true", help="add: tell it who is not asked for a code, and why somebody is refused"
@@ -57,6 +68,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runs-as", metavar="U", help="add: know it by its user, on the UNIX socket, and make no token"
     )
+    parser.add_argument(
+        "--module", choices=tuple(freeradius.MODULES), help="setup freeradius: what checks the password there"
+    )
+    parser.add_argument(
+        "--nas",
+        metavar="NAME=MODE[,WAY]",
+        action="append",
+        help=f"setup freeradius: of whom a client in clients.conf wants a code ({', '.join(freeradius.MODES)}), and "
+        f"how the code comes ({', '.join(freeradius.WAYS)}); can be repeated",
+    )
+    parser.add_argument("--undo", action="store_true", help="setup: bring back what was there before the first set-up")
+    parser.add_argument("--dry-run", action="store_true", help="setup: show the change, and change nothing")
+    parser.add_argument("--yes", action="store_true", help="setup: do not ask")
     parser.add_argument("--json", action="store_true", help="add, list: print one JSON document")
 
 
@@ -67,6 +91,10 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
         return _enable(arguments.listen, paths)
     if arguments.what == "disable":
         return _disable(paths)
+    if arguments.what == "setup":
+        if arguments.listen:
+            arguments.listen = _address(arguments.listen)
+        return verify_setup.run(arguments, paths, _listening(paths))
     if arguments.what == "add":
         return _add(arguments, paths)
     return _remove(arguments.client, paths) if arguments.what == "remove" else _list(paths, arguments.json)
@@ -78,13 +106,16 @@ def _check(arguments: argparse.Namespace) -> None:
         "add": ("client", "service", "identity", "may_know", "runs_as", "json"),
         "remove": ("client",),
         "list": ("json",),
+        "setup": ("client", "undo", "dry_run", "yes", *verify_setup.PROGRAMS.get(arguments.client, ())),
     }.get(arguments.what, ())
-    for name in ("client", "listen", "service", "may_know", "runs_as", "json"):
+    for name in _OPTIONS:
         if getattr(arguments, name) and name not in takes:
             shown = "CLIENT" if name == "client" else f"--{name.replace('_', '-')}"
             raise UsageError(f"verify {arguments.what} takes no {shown}: see pam-totp verify --help")
     if "client" in takes and not arguments.client:
         raise UsageError(f"say which client: pam-totp verify {arguments.what} CLIENT")
+    if arguments.what == "setup" and arguments.client not in verify_setup.PROGRAMS:
+        raise UsageError(f"verify setup knows no {arguments.client!r}: name {' or '.join(verify_setup.PROGRAMS)}")
 
 
 def _enable(listen: str | None, paths: Paths) -> int:
@@ -146,7 +177,7 @@ def _forget_address() -> None:
 def _add(arguments: argparse.Namespace, paths: Paths) -> int:
     uid = common.known_user(arguments.runs_as).uid if arguments.runs_as else None
     services = list(dict.fromkeys(arguments.service or [arguments.client]))
-    client = Client(arguments.client, services, arguments.identity, arguments.may_know, uid)
+    client = Client(arguments.client, services, arguments.identity or "nss", arguments.may_know, uid)
     token = clients.add(client, paths)
     common.note("verify-add", f"client {client.name}")
     if arguments.json:

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
 
 class State:
-    """A file as it is, or was, at a path: its content and what goes with it. ``content`` is None where none was."""
+    """A file as it is, or was, at a path: its content and what goes with it. ``content`` is None where none was.
 
-    __slots__ = ("attributes", "content", "gid", "mode", "uid")
+    A symbolic link has a ``link``, what it points to, and nothing else.
+    """
+
+    __slots__ = ("attributes", "content", "gid", "link", "mode", "uid")
 
     def __init__(
         self,
@@ -27,8 +30,10 @@ class State:
         uid: int = 0,
         gid: int = 0,
         attributes: dict[str, bytes] | None = None,
+        link: str | None = None,
     ) -> None:
         self.content = content
+        self.link = link
         self.mode = mode
         self.uid = uid
         self.gid = gid
@@ -50,6 +55,8 @@ class State:
 
     def plain(self) -> dict[str, Any]:
         """As JSON keeps it."""
+        if self.link is not None:
+            return {"content": None, "link": self.link}
         if self.content is None:
             return {"content": None}
         return {
@@ -64,19 +71,22 @@ class State:
     def from_plain(cls, kept: dict[str, Any]) -> State:
         """What ``plain`` has made. Raises KeyError, TypeError or ValueError for anything else."""
         if kept["content"] is None:
-            return cls()
+            return cls(link=None if kept.get("link") is None else str(kept["link"]))
         attributes = {str(name): base64.b64decode(value) for name, value in kept["attributes"].items()}
         content = base64.b64decode(kept["content"], validate=True)
         return cls(content, int(kept["mode"]), int(kept["uid"]), int(kept["gid"]), attributes)
 
 
-def look(path: str, owner: int) -> State:
+def look(path: str, owner: int, *, links: bool = False) -> State:
     """The file at ``path`` now: a plain one of ``owner`` that nobody else can write, or none.
 
+    With ``links`` it can be a symbolic link.
     Raises UnsafeFileError, or OSError.
     """
     try:
         files.check_parents(path, owner)
+        if links and os.path.islink(path):
+            return State(link=os.readlink(path))
         content = files.read(path, owner, LIMIT, private=False)
     except FileNotFoundError:
         return State()
@@ -94,7 +104,7 @@ def put(path: str, state: State) -> None:
 
     Raises OSError; the old one is there then.
     """
-    if state.content is None:
+    if state.content is None and state.link is None:
         try:
             os.unlink(path)
         except FileNotFoundError:
@@ -108,11 +118,10 @@ def put(path: str, state: State) -> None:
     except FileNotFoundError:
         pass
     try:
-        files.write_new(temporary, state.content, 0o600)
-        os.chown(temporary, state.uid, state.gid)
-        os.chmod(temporary, state.mode)
-        for name, value in state.attributes.items():
-            os.setxattr(temporary, name, value)
+        if state.link is not None:
+            os.symlink(state.link, temporary)
+        else:
+            _write(temporary, state)
         os.rename(temporary, path)
     except BaseException:
         try:
@@ -121,3 +130,19 @@ def put(path: str, state: State) -> None:
             pass
         raise
     files.sync_directory(os.path.dirname(path))
+
+
+def _write(path: str, state: State) -> None:
+    """Write a new file with all that goes with it.
+
+    It is named once: in a directory of somebody else's, as FreeRADIUS has one, the name could be another file later.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(state.content or b"")
+        file.flush()
+        os.fchown(descriptor, state.uid, state.gid)
+        os.fchmod(descriptor, state.mode)
+        for name, value in state.attributes.items():
+            os.setxattr(descriptor, name, value)
+        os.fsync(descriptor)

@@ -84,15 +84,26 @@ def add(client: Client, paths: Paths) -> str:
     others = [each for each in everybody(paths) if isinstance(each, Client)]
     if client.uid is not None and (other := next((each for each in others if each.uid == client.uid), None)):
         raise UsageError(f"uid {client.uid} is the client {other.name} already: remove that one first")
-    # The name in front tells which file to look in; it never has a dot.
-    token = "" if client.uid is not None else f"{client.name}.{secrets.token_urlsafe(32)}"
-    client.digest = _digest(token) if token else ""
-    os.makedirs(_directory(paths), mode=0o700, exist_ok=True)
+    token = "" if client.uid is not None else give_token(client)
+    make_directory(paths)
     try:
-        files.write_new(_path(client.name, paths), json.dumps(client.plain(), indent=1).encode("ascii"), 0o600)
+        files.write_new(path_of(client.name, paths), content(client), 0o600)
     except FileExistsError:
         raise UsageError(f"there is a client {client.name} already: remove it first, or take another name") from None
     return token
+
+
+def give_token(client: Client) -> str:
+    """Have a client be known by a new token, which is returned and kept nowhere."""
+    # The name in front tells which file to look in; it never has a dot.
+    token = f"{client.name}.{secrets.token_urlsafe(32)}"
+    client.digest = _digest(token)
+    return token
+
+
+def content(client: Client) -> bytes:
+    """What the file of a client holds."""
+    return json.dumps(client.plain(), indent=1).encode("ascii")
 
 
 def remove(name: str, paths: Paths) -> bool:
@@ -100,7 +111,7 @@ def remove(name: str, paths: Paths) -> bool:
     if not _NAME.fullmatch(name):
         return False
     try:
-        os.unlink(_path(name, paths))
+        os.unlink(path_of(name, paths))
     except FileNotFoundError:
         return False
     files.sync_directory(_directory(paths))
@@ -144,7 +155,7 @@ def load(name: str, paths: Paths) -> Client | None:
     """The client of a name; None where there is none. Raises ConfigError for a file that cannot be used."""
     if not _NAME.fullmatch(name):
         return None
-    path = _path(name, paths)
+    path = path_of(name, paths)
     try:
         files.check_parents(path, paths.owner)
         fields = json.loads(files.read(path, paths.owner, _LIMIT))
@@ -173,11 +184,17 @@ def load(name: str, paths: Paths) -> Client | None:
     return client
 
 
+def make_directory(paths: Paths) -> None:
+    """Have the place of the clients' files. Raises OSError."""
+    os.makedirs(_directory(paths), mode=0o700, exist_ok=True)
+
+
 def _directory(paths: Paths) -> str:
     return f"{os.path.dirname(paths.config)}/verify"
 
 
-def _path(name: str, paths: Paths) -> str:
+def path_of(name: str, paths: Paths) -> str:
+    """The file of a client."""
     return f"{_directory(paths)}/{name}.json"
 
 

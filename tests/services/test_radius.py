@@ -1,85 +1,52 @@
-"""FreeRADIUS with the examples: the site's password, then a code that is asked for, or one field with both."""
+"""FreeRADIUS as ``verify setup freeradius`` has it, and what its clients get: the site's password, then a code."""
 
 from __future__ import annotations
 
-import json
-from contextlib import contextmanager
-from pathlib import Path
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.lab.machine import Machine
-from tests.lab.verify import Verify
+from tests.lab.verify import ADDRESS, Verify
 from tests.login.host import Host, steady
+from tests.services import radius
+from tests.services.radius import PLACE, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.lab.roots import Root
     from tests.login.host import Person
+    from tests.services.radius import Radius
 
 # The root with FreeRADIUS takes a minute to build.
 pytestmark = pytest.mark.full
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "config/freeradius"
-PLACE = "/etc/freeradius/3.0"
-PACKAGES = ("freeradius", "freeradius-rest")
-LOG = "/root/radius.log"
-READY = """
-for _ in $(seq 200); do
-    grep -qs "Ready to process requests" "$1" && exit
-    sleep 0.1
-done
-tail -n 20 "$1" >&2
-exit 1
-"""
-# A client (RFC 2865), from one socket. A line of its input is [user, password, state, times]: so many times the same
-# packet is sent, and all answers are waited for. The output is a list of [kind, state, message] for each line.
-CLIENT = """
-import hashlib, hmac, json, os, socket, struct, sys
-secret = b"testing123"
-connection = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-connection.connect(("127.0.0.1", 1812))
-connection.settimeout(15)
-def attribute(kind, value):
-    return bytes((kind, len(value) + 2)) + value
-for number, line in enumerate(sys.stdin):
-    user, password, state, times = json.loads(line)
-    nonce = os.urandom(16)
-    clear = password.encode()
-    clear += bytes(-len(clear) % 16)
-    hidden, last = b"", nonce
-    for start in range(0, len(clear), 16):
-        pad = hashlib.md5(secret + last).digest()
-        last = bytes(a ^ b for a, b in zip(clear[start : start + 16], pad))
-        hidden += last
-    parts = attribute(80, bytes(16)) + attribute(1, user.encode()) + attribute(2, hidden)
-    parts += attribute(31, b"198.51.100.3") + (attribute(24, bytes.fromhex(state)) if state else b"")
-    head = struct.pack(">BBH", 1, number % 256, 20 + len(parts)) + nonce
-    parts = attribute(80, hmac.digest(secret, head + parts, "md5")) + parts[18:]
-    found = []
-    for _ in range(times):
-        connection.send(head + parts)
-        answer = connection.recv(4096)
-        fields, rest = {}, answer[20:]
-        while rest:
-            fields[rest[0]], rest = rest[2 : rest[1]], rest[rest[1] :]
-        kind = {2: "accept", 3: "reject", 11: "challenge"}[answer[0]]
-        found.append([kind, fields.get(24, b"").hex(), fields.get(18, b"").decode()])
-    print(json.dumps(found), flush=True)
-"""
+SETUP = ("pam-totp", "verify", "setup", "freeradius")
+WISHES = (
+    *("vpn=required", "door=enrolled", "firewall=required,one-field", "printer=enrolled,one-field"),
+    *("wlan=required,eap", "cafe=enrolled,eap", "plain=off"),
+)
+# All that there is to know of a tree of files.
+TREE = (
+    r'cd "$1" && find . -printf "%p %y %m %u %g %l\n" | sort && find . -type f -print0 | sort -z | xargs -0 sha256sum'
+)
+GTC = "sed -i '/^\tpeap {/,/^\t}/s/default_eap_type = mschapv2/default_eap_type = gtc/' $1/mods-available/eap"
 
 
 @pytest.fixture(scope="module")
 def machine(suite: str, debs: tuple[Path, ...], pytestconfig: pytest.Config) -> Iterator[Machine]:
-    """A machine with FreeRADIUS and the package."""
+    """A machine with FreeRADIUS and the package, and a client for each NAS."""
     from tests.lab.package import installed
 
     with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        root: Root = installed(suite, debs, PACKAGES)
-    with Machine(root) as running:
-        yield running
+        root: Root = installed(suite, debs, radius.PACKAGES)
+    with Machine(root) as machine:
+        radius.clients(machine)
+        yield machine
 
 
 @pytest.fixture(scope="module")
@@ -92,104 +59,405 @@ def host(machine: Machine) -> Iterator[Host]:
     assert host.leaks() == []
 
 
-class Radius:
-    """A running server."""
-
-    def __init__(self, machine: Machine) -> None:
-        self._process = machine.popen(["/usr/bin/python3", "-I", "-c", CLIENT])
-
-    def ask(self, user: str, password: str, state: str = "", times: int = 1) -> list[list[str]]:
-        """The answers to one packet, sent so many times."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps([user, password, state, times]) + "\n")
-        self._process.stdin.flush()
-        found: list[list[str]] = json.loads(self._process.stdout.readline())
-        return found
-
-    def one(self, user: str, password: str, state: str = "") -> str:
-        """Accept, reject or challenge."""
-        return self.ask(user, password, state)[0][0]
-
-    def challenge(self, person: Person) -> str:
-        """The state of a first step with the right password."""
-        [[kind, state, message]] = self.ask(person.name, "pw")
-        assert (kind, message) == ("challenge", "Verification code: ")
-        return state
+@pytest.fixture(scope="module")
+def pristine(machine: Machine) -> str:
+    """What FreeRADIUS's settings were before."""
+    machine.sh(GTC, PLACE)
+    return machine.sh(TREE, PLACE).stdout
 
 
-@contextmanager
-def radius(host: Host, site: str, *people: Person) -> Iterator[tuple[Radius, Verify]]:
-    """FreeRADIUS with an example, and the verify service, whose client it is."""
-    machine = host.machine
-    with Verify(machine) as verify:
-        name = site.replace("site-", "radius-")
-        token = verify.client(name, "--service", "vpn", "--may-know")
-        machine.sh('cd "$1" && rm -f sites-enabled/* mods-enabled/eap', PLACE)
-        mod = (EXAMPLES / "mod").read_text("utf-8").replace("TOKEN", token)
-        machine.write(f"{PLACE}/mods-enabled/pam_totp", mod, mode=0o640, owner="root:freerad")
-        machine.write(f"{PLACE}/sites-enabled/pam_totp", (EXAMPLES / site).read_text("utf-8"))
-        users = "".join(f'{person.name} Cleartext-Password := "pw"\n' for person in people)
-        machine.write(f"{PLACE}/mods-config/files/authorize", users)
-        machine.run(["rm", "-f", LOG])
-        process = machine.popen(["sh", "-c", 'exec freeradius -X >"$0" 2>&1', LOG])
-        try:
-            machine.sh(READY, LOG)
-            asking = Radius(machine)
-            yield asking, verify
-            machine.end(asking._process)
-        finally:
-            machine.end(process)
-            machine.run(["pam-totp", "verify", "remove", name])
+@pytest.fixture(scope="module")
+def verify(host: Host) -> Iterator[Verify]:
+    """The verify service."""
+    with Verify(host.machine) as running:
+        yield running
 
 
-def test_password_then_code_by_challenge(host: Host) -> None:
-    alice, bob, eve = host.person(), host.person(enrolled=False), host.person()
-    with radius(host, "site-challenge", alice, bob, eve) as (server, _):
-        steady(15)
+@pytest.fixture(scope="module")
+def arranged(host: Host, pristine: str) -> str:
+    """FreeRADIUS set up, with the password in its own file of users; what its settings were before."""
+    nas = [word for wish in WISHES for word in ("--nas", wish)]
+    host.machine.run([*SETUP, "--module", "files", "--listen", ADDRESS, "--yes", *nas])
+    return pristine
+
+
+def reset(host: Host, verify: Verify) -> None:
+    """The service anew: what tests have stopped."""
+    verify.stop()
+    verify.__enter__()
+
+
+# -- setting it up
+
+
+def test_setup_is_undone_to_the_byte_and_a_second_one_changes_nothing(machine: Machine, pristine: str) -> None:
+    shown = machine.run(
+        [*SETUP, "--module", "files", "--listen", ADDRESS, "--nas", "wlan=required,eap", "--dry-run"], check=False
+    )
+    assert shown.returncode == 1
+    assert "+server pam-totp {" in shown.stdout
+    assert "secret" not in shown.stdout
+    assert machine.sh(TREE, PLACE).stdout == pristine
+
+    command = [*SETUP, "--module", "files", "--listen", ADDRESS, "--nas", "wlan=required,eap", "--yes"]
+    machine.run(command)
+    after = machine.sh(TREE, PLACE).stdout
+    assert after != pristine
+    assert machine.run(command).stdout == "nothing to change: freeradius is set up\n"
+    assert machine.sh(TREE, PLACE).stdout == after
+    token = f"{PLACE}/mods-config/pam-totp"
+    assert machine.run(["cat", token], user="freerad").stdout.count("freeradius-") == 2
+    for other in ("nobody", "www-data"):
+        assert machine.run(["cat", token], user=other, check=False).returncode != 0
+    # Its group neither: not one who belongs to it for reading its log.
+    group = ["setpriv", "--reuid=nobody", "--regid=freerad", "--clear-groups", "cat", token]
+    assert machine.run(group, check=False).returncode != 0
+
+    machine.run([*SETUP, "--undo", "--yes"])
+    assert machine.sh(TREE, PLACE).stdout == pristine
+    assert "freeradius" not in machine.run(["pam-totp", "verify", "list"], check=False).stdout
+    assert machine.run([*SETUP, "--undo", "--yes"]).stdout.startswith("nothing to undo")
+
+
+def test_what_freeradius_does_not_take_is_taken_back(machine: Machine, pristine: str) -> None:
+    library = "/usr/lib/freeradius/rlm_rest.so"
+    machine.sh('mv "$1" /root/rest && echo broken >"$1"', library)
+    done = machine.run([*SETUP, "--module", "files", "--listen", ADDRESS, "--nas", "vpn", "--yes"], check=False)
+    machine.sh('mv /root/rest "$1"', library)
+    assert done.returncode == 3
+    assert "freeradius -XC says: " in done.stderr
+    assert "rlm_rest" in done.stderr
+    assert machine.sh(TREE, PLACE).stdout == pristine
+    assert "freeradius" not in machine.run(["pam-totp", "verify", "list"], check=False).stdout
+
+
+def test_what_was_broken_before_is_said_and_not_touched(machine: Machine, pristine: str) -> None:
+    machine.write(f"{PLACE}/sites-enabled/broken", "server {\n")
+    done = machine.run([*SETUP, "--module", "files", "--listen", ADDRESS, "--yes"], check=False)
+    machine.run(["rm", f"{PLACE}/sites-enabled/broken"])
+    assert (done.returncode, "sites-enabled/broken" in done.stderr) == (3, True)
+    assert machine.sh(TREE, PLACE).stdout == pristine
+
+
+def test_peap_with_mschapv2_is_refused_with_the_reason(machine: Machine, pristine: str) -> None:
+    eap = f"{PLACE}/mods-available/eap"
+    before = machine.read(eap)
+    machine.sh("sed -i 's/default_eap_type = gtc/default_eap_type = mschapv2/' \"$1\"", eap)
+    wish = ["--module", "files", "--listen", ADDRESS, "--nas", "wlan=required,eap", "--yes"]
+    done = machine.run([*SETUP, *wish], check=False)
+    machine.sh('cat >"$1"', eap, input=before)
+    assert done.returncode == 3
+    assert "PEAP proposes mschapv2 here, which never sends what the user types" in done.stderr
+    assert "default_eap_type = gtc" in done.stderr
+    assert machine.sh(TREE, PLACE).stdout == pristine
+
+
+# -- logins
+
+
+@pytest.mark.usefixtures("arranged")
+def test_the_code_is_asked_for_by_a_challenge_and_good_once_at_all_doors(host: Host, verify: Verify) -> None:
+    alice, eve = host.person(), host.person()
+    with running(host.machine, alice, eve) as server:
+        steady(20)
         mark = host.machine.mark()
-        assert server.one(alice.name, "wrong") == "reject"
+        assert server.one("vpn", alice.name, "wrong") == "reject"
+        assert server.one("vpn", "nobody-at-all", "pw") == "reject"
         assert host.decisions(mark) == []  # without the password nobody is asked about
-        assert server.one(bob.name, "pw") == "accept"  # who is not enrolled is not asked
 
-        state = server.challenge(alice)
+        state = server.challenge("vpn", alice)
         spent = alice.code()
-        # Packets are lost and sent again (RFC 5080): the same answer, and one verification.
         mark = host.machine.mark()
-        assert [kind for kind, *_ in server.ask(alice.name, spent, state, times=3)] == ["accept"] * 3
+        # Packets are lost and sent again (RFC 5080, section 2.2.2): the same answer, and one verification.
+        assert server.ask("vpn", alice.name, spent, state, times=3) == [["accept", "", "", "staff"]] * 3
         [line] = host.decisions(mark)
-        assert (line["service"], line["rhost"], line["reason"]) == ("vpn", "198.51.100.3", "code")
+        assert (line["service"], line["rhost"], line["reason"]) == ("radius", "198.51.100.3", "code")
 
-        assert server.one(alice.name, spent, state) == "reject"  # the state again
-        assert server.one(alice.name, spent, server.challenge(alice)) == "reject"  # the code again
+        assert server.one("vpn", alice.name, spent, state) == "reject"  # the state again
+        assert server.one("vpn", alice.name, spent, server.challenge("vpn", alice)) == "reject"  # the code again
         assert not alice.log_in(spent).ok  # and at another door
-        state = server.challenge(alice)
-        assert server.one(eve.name, eve.code(), state) == "reject"  # the state of another
-        assert server.one(alice.name, alice.code(1), "00" * 16) == "reject"  # an invented one
+        state = server.challenge("vpn", alice)
+        assert server.one("vpn", eve.name, eve.code(), state) == "reject"  # the state of another
+        assert server.one("vpn", alice.name, alice.code(1), state) == "reject"  # which is spent by that
+        assert server.one("vpn", alice.name, alice.code(1), "00" * 16) == "reject"  # an invented one
         following = alice.code(1)
         assert alice.log_in(following).ok
-        assert server.one(alice.name, following, server.challenge(alice)) == "reject"
+        assert server.one("vpn", alice.name, following, server.challenge("vpn", alice)) == "reject"
+        assert server.one("vpn", eve.name, eve.wrong(), server.challenge("vpn", eve)) == "reject"
+        assert server.one("vpn", eve.name, "pw", server.challenge("vpn", eve)) == "reject"
+        assert server.one("vpn", eve.name, eve.code(), server.challenge("vpn", eve)) == "accept"
+    said = host.machine.read("/root/radius.log")
+    assert not any(word in said for word in host.confidential)
 
-        with host.config('[[rule]]\nservices = ["vpn"]\nunenrolled = "deny"\n'):
-            assert server.one(bob.name, "pw") == "reject"
+
+@pytest.mark.usefixtures("arranged", "verify")
+def test_each_nas_asks_nobody_the_enrolled_or_everybody(host: Host) -> None:
+    alice, bob, carol = host.person(), host.person(enrolled=False), host.person(pending=True)
+    with running(host.machine, alice, bob, carol) as server:
+        steady(20)
+        for person in (alice, bob):
+            assert server.one("plain", person.name, "pw") == "accept"
+            assert server.one("plain", person.name, "wrong") == "reject"
+        mark = host.machine.mark()
+        for person in (bob, carol):
+            assert server.one("door", person.name, "pw") == "accept"
+            assert server.one("door", person.name, "wrong") == "reject"
+        assert [line["outcome"] for line in host.decisions(mark)] == ["skipped", "skipped"]
+        assert server.one("door", alice.name, alice.wrong(), server.challenge("door", alice)) == "reject"
+        assert server.one("door", alice.name, alice.code(), server.challenge("door", alice)) == "accept"
+
+        # Required: all look alike, and nobody gets in without a code.
+        for person in (bob, carol):
+            assert server.one("vpn", person.name, "123456", server.challenge("vpn", person)) == "reject"
+            assert server.one("firewall", person.name, "pw") == "reject"
+            assert server.one("firewall", person.name, "pw123456") == "reject"
+        assert server.one("vpn", alice.name, alice.code(1), server.challenge("vpn", alice)) == "accept"
+        # A state of the one NAS is none at another that wants a code.
+        assert server.one("firewall", alice.name, alice.code(1), server.challenge("vpn", alice)) == "reject"
+
+        with host.config('[[rule]]\nservices = ["radius"]\nunenrolled = "deny"\n'):
+            assert server.one("door", bob.name, "pw") == "reject"
+            assert server.one("printer", bob.name, "pw") == "reject"
         with host.config("nonsense = 1"):
-            assert server.one(bob.name, "pw") == "reject"
+            assert server.one("door", bob.name, "pw") == "reject"
 
 
-def test_without_the_service_nobody_gets_in(host: Host) -> None:
-    bob = host.person(enrolled=False)
-    with radius(host, "site-challenge", bob) as (server, verify):
-        verify.stop()
-        assert server.one(bob.name, "pw") == "reject"
-
-
+@pytest.mark.usefixtures("arranged", "verify")
 def test_password_and_code_in_one_field(host: Host) -> None:
     alice, bob = host.person(), host.person(enrolled=False)
-    with radius(host, "site-one-field", alice, bob) as (server, _):
+    with running(host.machine, alice, bob) as server:
+        steady(20)
         spent = alice.code()
-        assert server.one(alice.name, "pw") == "reject"
-        assert server.one(alice.name, f"wrong{spent}") == "reject"
-        assert server.one(alice.name, f"pw{alice.wrong()}") == "reject"
-        assert server.one(alice.name, f"pw{spent}") == "accept"
-        assert server.one(alice.name, f"pw{spent}") == "reject"
-        assert server.one(bob.name, "pw") == "accept"
+        for nas in ("firewall", "printer"):
+            assert server.one(nas, alice.name, "pw") == "reject"
+            assert server.one(nas, alice.name, f"wrong{spent}") == "reject"
+            assert server.one(nas, alice.name, spent) == "reject"
+            assert server.one(nas, alice.name, f"pw{alice.wrong()}") == "reject"
+        mark = host.machine.mark()
+        assert server.ask("firewall", alice.name, f"pw{spent}", times=3) == [["accept", "", "", "staff"]] * 3
+        assert len(host.decisions(mark)) == 1
+        for nas in ("firewall", "printer"):
+            assert server.one(nas, alice.name, f"pw{spent}") == "reject"
+        assert server.one("printer", alice.name, f"pw{alice.code(1)}") == "accept"
+        assert server.one("printer", bob.name, "pw") == "accept"
+        assert server.one("printer", bob.name, "wrong") == "reject"
+
+
+@pytest.mark.usefixtures("arranged", "verify")
+def test_a_password_that_ends_in_digits_is_not_taken_for_a_code(host: Host) -> None:
+    alice, bob = host.person(), host.person(enrolled=False)
+    machine = host.machine
+    with running(machine, alice, bob) as server:
+        server.close()
+    users = "".join(
+        f'{person.name} Cleartext-Password := "horse271828"\n\tFilter-Id = "staff"\n' for person in (alice, bob)
+    )
+    machine.write(f"{PLACE}/mods-config/files/authorize", users, mode=0o640, owner="freerad:freerad")
+    with running(machine) as server:
+        steady(20)
+        assert server.one("door", bob.name, "horse271828") == "accept"
+        assert server.one("printer", bob.name, "horse271828") == "accept"
+        assert server.one("printer", bob.name, "horse") == "reject"
+        assert server.one("printer", bob.name, "horse271829") == "reject"
+        assert server.one("printer", alice.name, "horse271828") == "reject"
+        assert server.one("firewall", alice.name, "horse271828") == "reject"
+        assert server.one("firewall", alice.name, f"horse271828{alice.code()}") == "accept"
+        assert server.one("vpn", alice.name, alice.code(1), server.challenge("vpn", alice, "horse271828")) == "accept"
+
+
+@pytest.mark.usefixtures("arranged", "verify")
+def test_a_packet_that_is_not_signed_gets_no_answer(host: Host) -> None:
+    alice = host.person()
+    with running(host.machine, alice) as server:
+        # The site's own "no" stands below ours.
+        assert server.ask("plain", alice.name, "pw", signed=False)[0][0] == "accept"
+        for nas in ("vpn", "firewall"):
+            assert server.ask(nas, alice.name, "pw", signed=False) == [["nothing", "", "", ""]]
+            assert server.one(nas, alice.name, "wrong") == "reject"
+
+
+@pytest.mark.usefixtures("arranged")
+def test_accounting_is_answered(host: Host) -> None:
+    alice = host.person()
+    with running(host.machine, alice):
+        done = host.machine.run(
+            ["radclient", "-x", "-r1", "-t8", "127.0.0.1:1813", "acct", radius.SECRET],
+            input=f'User-Name = "{alice.name}", Acct-Status-Type = Start, Acct-Session-Id = "1", '
+            "Packet-Src-IP-Address = 127.0.0.11\n",
+        )
+        assert "Received Accounting-Response" in done.stdout
+
+
+@pytest.mark.usefixtures("arranged", "verify")
+def test_chap_and_mschap_are_refused(host: Host) -> None:
+    alice, bob = host.person(), host.person(enrolled=False)
+    with running(host.machine, alice, bob):
+        for person in (alice, bob):
+            for attribute in ("User-Password", "CHAP-Password", "MS-CHAP-Password"):
+                done = host.machine.run(
+                    ["radclient", "-x", "-r1", "-t8", "127.0.0.1:1812", "auth", radius.SECRET],
+                    input=f'User-Name = "{person.name}", {attribute} = "pw", Packet-Src-IP-Address = 127.0.0.12, '
+                    "Message-Authenticator = 0x00\n",
+                    check=False,
+                )
+                wanted = "Access-Reject"
+                if attribute == "User-Password":
+                    wanted = "Access-Challenge" if person is alice else "Access-Accept"
+                assert f"Received {wanted}" in done.stdout, done.stdout + done.stderr
+
+
+# -- networks and services that fail
+
+
+@pytest.mark.usefixtures("arranged")
+def test_a_packet_sent_again_while_the_service_is_slow_spends_one_code(host: Host, verify: Verify) -> None:
+    reset(host, verify)
+    alice, bob = host.person(), host.person()
+    machine = host.machine
+    with running(machine, alice, bob) as server:
+        assert server.one("firewall", bob.name, f"pw{bob.wrong()}") == "reject"
+        service = verify.started
+        steady(20)
+        state = server.challenge("vpn", alice)
+        mark = machine.mark()
+        machine.run(["kill", "-STOP", str(service)])
+        server.ask("vpn", alice.name, alice.code(), state, times=0)
+        server.again("vpn", times=0)
+        time.sleep(1)  # how long it is slow, nothing that is waited for
+        server.again("vpn", times=0)
+        machine.run(["kill", "-CONT", str(service)])
+        # All that is sent from now on gets the first one's answer, and so do those before, if they get any.
+        assert {kind for kind, *_ in server.again("vpn", times=3)} == {"accept"}
+        assert [line["outcome"] for line in host.decisions(mark)] == ["accepted"]
+
+
+@pytest.mark.usefixtures("arranged")
+def test_without_the_service_or_with_one_that_hangs_nobody_gets_in(host: Host, verify: Verify) -> None:
+    reset(host, verify)
+    alice, bob = host.person(), host.person(enrolled=False)
+    machine = host.machine
+    with running(machine, alice, bob) as server:
+        assert server.one("door", bob.name, "pw") == "accept"
+        service = verify.started
+        state = server.challenge("vpn", alice)
+        machine.run(["kill", "-STOP", str(service)])
+        try:
+            for nas, person, password, its in (
+                ("vpn", alice, alice.code(), state),
+                ("door", bob, "pw", ""),
+                ("firewall", alice, f"pw{alice.code()}", ""),
+                ("printer", bob, "pw", ""),
+            ):
+                began = time.monotonic()
+                assert server.one(nas, person.name, password, its) == "reject"
+                # Five seconds, and one that FreeRADIUS has a refusal wait.
+                assert time.monotonic() - began < 9
+            assert server.one("plain", bob.name, "pw") == "accept"  # the others work on
+        finally:
+            machine.run(["kill", "-CONT", str(service)])
+        state = server.challenge("vpn", alice)
+        verify.stop()
+        assert server.one("vpn", alice.name, alice.code(1), state) == "reject"
+        assert server.one("door", bob.name, "pw") == "reject"
+        assert server.one("firewall", alice.name, f"pw{alice.code(1)}") == "reject"
+        assert server.one("printer", bob.name, "pw") == "reject"
+        verify.__enter__()
+        assert server.one("door", bob.name, "pw") == "accept"
+
+
+@pytest.mark.usefixtures("arranged")
+def test_two_servers_with_one_cache_take_a_code_once(host: Host, verify: Verify) -> None:
+    reset(host, verify)
+    alice, *others = (host.person() for _ in range(5))
+    machine = host.machine
+    with running(machine, alice, *others) as one, running(machine, port=1822, log="/root/second.log") as two:
+        steady(25)
+        state = one.challenge("vpn", alice)
+        assert two.one("vpn", alice.name, alice.code(), state) == "reject"  # it is the other's state
+        assert one.one("vpn", alice.name, alice.code(), state) == "accept"
+        assert two.one("vpn", alice.name, alice.code(), two.challenge("vpn", alice)) == "reject"
+        assert two.one("firewall", alice.name, f"pw{alice.code(1)}") == "accept"
+        assert one.one("firewall", alice.name, f"pw{alice.code(1)}") == "reject"
+        # At the same moment: one of them.
+        for person in others:
+            typed = f"pw{person.code()}"
+            found: list[str] = []
+
+            def ask(server: Radius, person: Person = person, typed: str = typed, found: list[str] = found) -> None:
+                found.append(server.one("firewall", person.name, typed))
+
+            threads = [threading.Thread(target=ask, args=(server,)) for server in (one, two)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert sorted(found) == ["accept", "reject"]
+
+
+# -- Wi-Fi
+
+
+@pytest.mark.parametrize(("outer", "inner"), [("TTLS", "auth=PAP"), ("PEAP", "auth=GTC"), ("TTLS", "autheap=GTC")])
+@pytest.mark.usefixtures("arranged", "verify")
+def test_eap_carries_password_and_code_in_its_tunnel(outer: str, inner: str, host: Host) -> None:
+    alice, bob = host.person(), host.person(enrolled=False)
+    with running(host.machine, alice, bob) as server:
+        steady(25)
+        spent = alice.code()
+        mark = host.machine.mark()
+        assert not server.tunnel("wlan", outer, inner, alice, "pw")
+        assert not server.tunnel("wlan", outer, inner, alice, f"wrong{spent}")
+        assert not server.tunnel("wlan", outer, inner, bob, "pw")
+        assert server.tunnel("wlan", outer, inner, alice, f"pw{spent}")
+        assert [line["outcome"] for line in host.decisions(mark)].count("accepted") == 1
+        assert not server.tunnel("wlan", outer, inner, alice, f"pw{spent}")
+        assert server.tunnel("cafe", outer, inner, bob, "pw")
+        assert not server.tunnel("cafe", outer, inner, alice, "pw")
+        assert server.tunnel("cafe", outer, inner, alice, f"pw{alice.code(1)}")
+        assert not alice.log_in(alice.code(1)).ok
+
+
+@pytest.mark.usefixtures("arranged", "verify")
+def test_what_asks_for_a_password_alone_in_a_tunnel_is_refused(host: Host) -> None:
+    alice, bob = host.person(), host.person(enrolled=False)
+    with running(host.machine, alice, bob) as server:
+        for nas in ("wlan", "cafe"):
+            for person in (alice, bob):
+                assert not server.tunnel(nas, "TTLS", "autheap=MD5", person, "pw")
+                assert not server.tunnel(nas, "PEAP", "auth=MSCHAPV2", person, "pw")
+                assert not server.tunnel(nas, "TTLS", "auth=MSCHAPV2", person, "pw")
+                assert not server.tunnel(nas, "TTLS", "auth=CHAP", person, "pw")
+                assert not server.tunnel(nas, "MD5", "", person, "pw")
+        # And a NAS without EAP takes none, as one with it takes nothing else.
+        assert not server.tunnel("vpn", "TTLS", "auth=PAP", alice, f"pw{alice.code()}")
+        assert server.one("wlan", alice.name, f"pw{alice.code()}") == "reject"
+        assert server.one("cafe", bob.name, "pw") == "reject"
+
+
+# -- the site's own ways to check a password
+
+
+def test_the_site_s_own_module_checks_the_password(host: Host, verify: Verify, arranged: str) -> None:
+    reset(host, verify)
+    machine = host.machine
+    alice, bob = host.person(), host.person(enrolled=False)
+    with running(machine, alice, bob):
+        pass
+    # PAM, with the passwords of this host.
+    machine.sh('ln -s ../mods-available/pam "$1/mods-enabled/" && adduser --quiet freerad shadow', PLACE)
+    assert machine.run([*SETUP, "--module", "sql", "--yes"], check=False).returncode == 3
+    machine.run([*SETUP, "--module", "pam", "--yes"])
+    with running(machine) as server:
+        steady(20)
+        assert server.one("door", bob.name, "wrong") == "reject"
+        assert server.one("door", bob.name, bob.user.password) == "accept"
+        assert server.one("firewall", alice.name, f"{alice.user.password}{alice.code()}") == "accept"
+        assert server.one("printer", bob.name, bob.user.password) == "accept"
+        state = server.challenge("vpn", alice, alice.user.password)
+        assert server.one("vpn", alice.name, alice.code(1), state) == "accept"
+    # Back to where it began, all of it.
+    machine.run([*SETUP, "--module", "files", "--yes"])
+    machine.run([*SETUP, "--undo", "--yes"])
+    machine.sh('rm "$1/mods-enabled/pam"; : >"$1/mods-config/files/authorize"', PLACE)
+    left = [line for line in machine.sh(TREE, PLACE).stdout.splitlines() if "mods-config/files/authorize" not in line]
+    assert left == [line for line in arranged.splitlines() if "mods-config/files/authorize" not in line]

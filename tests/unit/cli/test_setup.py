@@ -162,7 +162,7 @@ def test_a_file_that_changed_while_it_asked_is_not_overwritten(
 
 
 def test_one_set_up_at_a_time(command: Command, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pam_totp.cli.setup._PATIENCE", 0.05)
+    monkeypatch.setattr("pam_totp.cli.common._PATIENCE", 0.05)
     with Volatile(server.host.paths.run, server.host.paths.owner).lock("setup"):
         ran = command(*KEY, "--yes")
     assert (ran.code, "another pam-totp setup is running" in ran.err) == (3, True)
