@@ -146,7 +146,7 @@ def test_wrong_codes_here_wait_here_and_hold_up_no_login(host: Host) -> None:
 
 
 def test_one_of_two_is_removed_and_its_codes_are_refused(host: Host) -> None:
-    steady(10)
+    steady(20)
     alice, _ = enrolled(host.person(enrolled=False))
     tablet, _ = enrolled(alice, "--label", "tablet", code=alice.code())
     mark = host.machine.mark()
