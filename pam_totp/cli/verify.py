@@ -76,7 +76,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=MODE[,WAY]",
         action="append",
         help=f"setup freeradius: of whom a client in clients.conf wants a code ({', '.join(freeradius.MODES)}), and "
-        f"how the code comes ({', '.join(freeradius.WAYS)}); can be repeated",
+        f"how the code comes ({', '.join(freeradius.WAYS)}; {freeradius.UNSIGNED}); can be repeated",
     )
     parser.add_argument("--undo", action="store_true", help="setup: bring back what was there before the first set-up")
     parser.add_argument("--dry-run", action="store_true", help="setup: show the change, and change nothing")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+from typing import NamedTuple
 
 from pam_totp.errors import UsageError
 from pam_totp.host import programs, systemd
@@ -32,10 +33,12 @@ MODULES = {
 MODES = ("off", "enrolled", "required")
 # How a NAS brings the code: in a step of its own, behind the password, or so in an EAP tunnel.
 WAYS = ("challenge", "one-field", "eap")
+# A NAS that sends no Message-Authenticator.
+UNSIGNED = "unsigned"
 ENROLLED, REQUIRED = "freeradius-enrolled", "freeradius-required"
 SERVICE = "radius"
-# What is typed at most behind a password: the digits of a code.
-_CODE = "[0-9]{6}"
+# What is typed behind a password: a code, or a recovery code exactly as it is shown.
+_CODE = "[0-9]{6}|[A-Za-z2-9]{5}-[A-Za-z2-9]{5}"
 _MARK = "# pam-totp verify setup"
 _SECTION = re.compile(r'^[ \t]*client[ \t]+"?([^\s"{]+)"?[ \t]*\{[ \t]*(?:#.*)?$')
 _OURS = re.compile(rf"^\s*(\w+) = (\S+)\s+{_MARK}$")
@@ -45,14 +48,36 @@ if TYPE_CHECKING:
     from pam_totp.host.arrange import Changes
     from pam_totp.host.paths import Paths
 
-    NasTable = dict[str, tuple[str, str]]
+    NasTable = dict[str, "Nas"]
+
+
+class Nas(NamedTuple):
+    """A NAS: one of ``MODES``, one of ``WAYS``, and whether its packets have to be signed."""
+
+    mode: str
+    way: str = "challenge"
+    signed: bool = True
+
+    def __str__(self) -> str:
+        return ", ".join((self.mode, self.way, *(() if self.signed else (UNSIGNED,))))
+
+    @property
+    def items(self) -> tuple[str, ...]:
+        """Its items in ``clients.conf``."""
+        if self.mode == "off":
+            return ()
+        signed = "yes" if self.signed else "no"
+        return (
+            *("virtual_server = pam-totp", f"require_message_authenticator = {signed}"),
+            *(f"pam_totp = {self.mode}", f"pam_totp_code = {self.way}"),
+        )
 
 
 class FreeRadius(Program):
     """FreeRADIUS as it is to be. What is not given stays as it was set up before, or has its default.
 
     module     one of ``MODULES``
-    wishes     NAME, NAME=MODE or NAME=MODE,WAY, each for a client of ``clients.conf``
+    wishes     NAME, or NAME=MODE with words after a comma, each for a client of ``clients.conf``
     address    where the verify service listens, on loopback
     """
 
@@ -109,9 +134,9 @@ class FreeRadius(Program):
         text = with_nas(olds["clients.conf"].text, self._wishes)
         self._nas = nas_of(text)
         module = self._module_of(olds["sites-available/pam-totp"].text)
-        with_eap = any(way == "eap" for _, way in self._nas.values())
+        with_eap = any(nas.way == "eap" for nas in self._nas.values())
         if with_eap:
-            self._check_eap()
+            self._check_eap(paths)
         texts = {
             "mods-available/pam-totp": mod(self._address_of(olds["mods-available/pam-totp"].text)),
             "sites-available/pam-totp": site(module, with_eap=with_eap),
@@ -173,14 +198,13 @@ class FreeRadius(Program):
             )
         return address
 
-    def _check_eap(self) -> None:
+    def _check_eap(self, paths: Paths) -> None:
         """Refuse what cannot carry a code. Raises SetupError."""
         path = self._path("mods-enabled/eap")
-        try:
-            with open(path, encoding="utf-8", errors="replace") as file:
-                kind = item(file.read(), "eap", "peap", "default_eap_type") or "mschapv2"
-        except OSError:
-            raise SetupError("EAP is not enabled: set up mods-available/eap, and link it in mods-enabled") from None
+        state = self.look(os.path.realpath(path), paths)
+        if state.content is None:
+            raise SetupError("EAP is not enabled: set up mods-available/eap, and link it in mods-enabled")
+        kind = item(state.text, "eap", "peap", "default_eap_type") or "mschapv2"
         if kind != "gtc":
             raise SetupError(
                 f"PEAP proposes {kind} here, which never sends what the user types, so it has no code to check: "
@@ -190,7 +214,7 @@ class FreeRadius(Program):
 
     def notes(self) -> list[str]:
         """Who comes to it, and what cannot."""
-        found = [f"{name}: {mode}, {way}" for name, (mode, way) in self._nas.items()]
+        found = [f"{name}: {nas}" for name, nas in self._nas.items()]
         notes = ["NAS with codes:\n  " + "\n  ".join(found)] if found else []
         if not found:
             notes.append("No NAS asks for codes yet: add --nas NAME=required, with a name of clients.conf.")
@@ -202,10 +226,11 @@ class FreeRadius(Program):
         return notes
 
     def check(self) -> None:
-        """``freeradius -XC``."""
+        """``freeradius -XC``, as its own user: who can change its settings can have it load anything."""
         if not self._there:
             return
-        code, said = programs.answered("", "freeradius", "-XC")
+        itself = ("setpriv", f"--reuid={self.owner}", f"--regid={self._group}", "--init-groups", "--")
+        code, said = programs.answered("", *(itself if self.owner else ()), "freeradius", "-XC")
         if code:
             lines = [line for line in said.splitlines() if line.strip()]
             wrong = [line for line in lines if line.startswith(self.place) or "rror" in line or "Failed" in line]
@@ -225,20 +250,21 @@ _NAMES = {"enrolled": ENROLLED, "required": REQUIRED}
 # -- clients.conf
 
 
-def _wish(text: str) -> tuple[str, tuple[str, str]]:
-    """The name, the mode and the way of a NAS. Raises UsageError."""
-    name, _, words = text.partition("=")
-    mode, _, way = (words or "required").partition(",")
-    if not name or mode not in MODES or (way or "challenge") not in WAYS:
+def _wish(text: str) -> tuple[str, Nas]:
+    """The name of a NAS, and what is wanted of it. Raises UsageError."""
+    name, _, said = text.partition("=")
+    mode, *words = (said or "required").split(",")
+    ways = [word for word in words if word != UNSIGNED]
+    if not name or mode not in MODES or len(ways) > 1 or not set(ways) <= set(WAYS) or len(words) > len(ways) + 1:
         raise UsageError(
-            f"--nas {text!r}: write NAME=MODE or NAME=MODE,WAY, with a mode of {', '.join(MODES)} "
-            f"and a way of {', '.join(WAYS)}"
+            f"--nas {text!r}: write NAME=MODE, with a mode of {', '.join(MODES)}, and if need be after a comma "
+            f"{', '.join(WAYS)} or {UNSIGNED}"
         )
-    return name, (mode, way or "challenge")
+    return name, Nas(mode, ways[0] if ways else WAYS[0], UNSIGNED not in words)
 
 
 def nas_of(text: str) -> NasTable:
-    """The mode and the way of each client that ``with_nas`` has written lines for."""
+    """Each client that ``with_nas`` has written lines for."""
     found: dict[str, dict[str, str]] = {}
     name = ""
     for line in text.split("\n"):
@@ -246,7 +272,13 @@ def nas_of(text: str) -> NasTable:
             name = section[1]
         elif ours := _OURS.match(line):
             found.setdefault(name, {})[ours[1]] = ours[2]
-    return {name: (items.get("pam_totp", ""), items.get("pam_totp_code", "")) for name, items in found.items()}
+    return {
+        name: Nas(
+            items.get("pam_totp", ""), items.get("pam_totp_code", ""), items["require_message_authenticator"] != "no"
+        )
+        for name, items in found.items()
+        if "require_message_authenticator" in items
+    }
 
 
 def without(text: str) -> str:
@@ -268,13 +300,8 @@ def with_nas(text: str, wishes: NasTable) -> str:
         if section is None:
             continue
         names.add(section[1])
-        mode, way = wanted.get(section[1], ("off", ""))
-        if mode != "off":
-            items = [
-                *("virtual_server = pam-totp", "require_message_authenticator = yes"),
-                *(f"pam_totp = {mode}", f"pam_totp_code = {way}"),
-            ]
-            lines += [f"\t{each} {_MARK}" for each in items]
+        nas = wanted.get(section[1])
+        lines += [f"\t{each} {_MARK}" for each in nas.items] if nas else []
     if unknown := wishes.keys() - names:
         raise UsageError(
             f"clients.conf has no section client {min(unknown)} {{ with its items on lines of their own; "

@@ -91,9 +91,15 @@ def put_in_force(program: Program, paths: Paths, changes: Changes) -> str:
     _unchanged(program, paths, changes)
     # What was broken before is nothing that this change could be blamed for.
     program.check()
+    first = not pinned.before(paths, program.key)
     pinned.remember(paths, program.key, {path: old for path, (old, _) in changes.items()})
     clients.make_directory(paths)
-    return _carry_out(program, changes, program.check)
+    try:
+        return _carry_out(program, changes, program.check)
+    except BaseException:
+        if first:
+            pinned.forget(paths, program.key)
+        raise
 
 
 def undo(program: Program, paths: Paths, changes: Changes) -> str:

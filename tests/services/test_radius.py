@@ -28,7 +28,7 @@ pytestmark = pytest.mark.full
 SETUP = ("pam-totp", "verify", "setup", "freeradius")
 WISHES = (
     *("vpn=required", "door=enrolled", "firewall=required,one-field", "printer=enrolled,one-field"),
-    *("wlan=required,eap", "cafe=enrolled,eap", "plain=off"),
+    *("wlan=required,eap", "cafe=enrolled,eap", "plain=off", "old=required,one-field,unsigned"),
 )
 # All that there is to know of a tree of files.
 TREE = (
@@ -74,11 +74,20 @@ def verify(host: Host) -> Iterator[Verify]:
 
 
 @pytest.fixture(scope="module")
-def arranged(host: Host, pristine: str) -> str:
-    """FreeRADIUS set up, with the password in its own file of users; what its settings were before."""
+def arranged(host: Host, pristine: str) -> Iterator[None]:
+    """FreeRADIUS set up, with the password in its own file of users; undone at the end, to what was there."""
+    machine = host.machine
     nas = [word for wish in WISHES for word in ("--nas", wish)]
-    host.machine.run([*SETUP, "--module", "files", "--listen", ADDRESS, "--yes", *nas])
-    return pristine
+    machine.run([*SETUP, "--module", "files", "--listen", ADDRESS, "--yes", *nas])
+    yield
+    machine.run([*SETUP, "--undo", "--yes"])
+    # What the tests themselves have changed.
+    theirs = ("mods-config/files/authorize", "mods-available/sql")
+    left, before = (
+        [line for line in text.splitlines() if not any(name in line for name in theirs)]
+        for text in (machine.sh(TREE, PLACE).stdout, pristine)
+    )
+    assert left == before
 
 
 def reset(host: Host, verify: Verify) -> None:
@@ -274,6 +283,9 @@ def test_a_packet_that_is_not_signed_gets_no_answer(host: Host) -> None:
         for nas in ("vpn", "firewall"):
             assert server.ask(nas, alice.name, "pw", signed=False) == [["nothing", "", "", ""]]
             assert server.one(nas, alice.name, "wrong") == "reject"
+        # But where the administrator has said so.
+        assert server.ask("old", alice.name, "pw", signed=False)[0][0] == "reject"
+        assert server.ask("old", alice.name, f"pw{alice.code()}", signed=False)[0][0] == "accept"
 
 
 @pytest.mark.usefixtures("arranged")
@@ -436,28 +448,83 @@ def test_what_asks_for_a_password_alone_in_a_tunnel_is_refused(host: Host) -> No
 
 # -- the site's own ways to check a password
 
+LDAP = """
+set -e
+mkdir /root/ldap
+cat >/root/ldap/slapd.conf <<END
+include /etc/ldap/schema/core.schema
+include /etc/ldap/schema/cosine.schema
+include /etc/ldap/schema/inetorgperson.schema
+modulepath /usr/lib/ldap
+moduleload back_mdb
+database mdb
+suffix dc=example,dc=org
+directory /root/ldap
+access to attrs=userPassword by anonymous auth
+access to * by * read
+END
+slapadd -f /root/ldap/slapd.conf
+slapd -f /root/ldap/slapd.conf -h ldap://127.0.0.1:389
+"""
+ENTRY = """
+dn: uid={0},dc=example,dc=org
+objectClass: inetOrgPerson
+uid: {0}
+cn: {0}
+sn: {0}
+userPassword: {1}
+"""
+SQL = """
+import sqlite3, sys
+with sqlite3.connect("/tmp/freeradius.db") as base:
+    base.executescript(open("/etc/freeradius/3.0/mods-config/sql/main/sqlite/schema.sql").read())
+    insert = "INSERT INTO radcheck (username, attribute, op, value) VALUES (?, 'Cleartext-Password', ':=', ?)"
+    base.executemany(insert, [line.split(" ", 1) for line in sys.stdin.read().splitlines()])
+"""
 
-def test_the_site_s_own_module_checks_the_password(host: Host, verify: Verify, arranged: str) -> None:
+
+def prepare(machine: Machine, module: str, *people: Person) -> None:
+    """Have a module of FreeRADIUS's know the passwords that these people have on the host, and enable it."""
+    if module == "pam":
+        machine.run(["adduser", "--quiet", "freerad", "shadow"])
+    elif module == "ldap":
+        entries = "".join(ENTRY.format(person.name, person.user.password) for person in people)
+        machine.sh(LDAP, input=f"dn: dc=example,dc=org\nobjectClass: domain\ndc: example\n{entries}")
+    else:
+        known = "".join(f"{person.name} {person.user.password}\n" for person in people)
+        machine.run(["/usr/bin/python3", "-c", SQL], input=known)
+        machine.run(["chown", "freerad", "/tmp/freeradius.db"])
+        machine.replace(f"{PLACE}/mods-available/sql", 'driver = "rlm_sql_null"', 'driver = "rlm_sql_sqlite"')
+    machine.sh('ln -s "../mods-available/$2" "$1/mods-enabled/"', PLACE, module)
+
+
+@pytest.mark.parametrize("module", ["pam", "ldap", "sql"])
+@pytest.mark.usefixtures("arranged")
+def test_the_sites_own_module_checks_the_password(module: str, host: Host, verify: Verify) -> None:
     reset(host, verify)
     machine = host.machine
-    alice, bob = host.person(), host.person(enrolled=False)
-    with running(machine, alice, bob):
-        pass
-    # PAM, with the passwords of this host.
-    machine.sh('ln -s ../mods-available/pam "$1/mods-enabled/" && adduser --quiet freerad shadow', PLACE)
-    assert machine.run([*SETUP, "--module", "sql", "--yes"], check=False).returncode == 3
-    machine.run([*SETUP, "--module", "pam", "--yes"])
-    with running(machine) as server:
+    alice, bob, eve = host.person(), host.person(enrolled=False), host.person(enrolled=False)
+    refused = machine.run([*SETUP, "--module", module, "--yes"], check=False)
+    assert (refused.returncode, f"module {module} is not enabled" in refused.stderr) == (3, True)
+    prepare(machine, module, alice, bob)
+    machine.run([*SETUP, "--module", module, "--yes"])
+    mark = machine.mark()
+    # The file of users, which knows eve, is not asked.
+    with running(machine, eve) as server:
         steady(20)
-        assert server.one("door", bob.name, "wrong") == "reject"
-        assert server.one("door", bob.name, bob.user.password) == "accept"
-        assert server.one("firewall", alice.name, f"{alice.user.password}{alice.code()}") == "accept"
-        assert server.one("printer", bob.name, bob.user.password) == "accept"
-        state = server.challenge("vpn", alice, alice.user.password)
+        password = bob.user.password
+        for nas in ("door", "printer", "vpn", "firewall"):
+            assert server.one(nas, bob.name, "wrong") == "reject"
+            assert server.one(nas, eve.name, "pw") == "reject"
+            assert server.one(nas, "nobody-at-all", password) == "reject"
+        assert host.decisions(mark) == []
+        assert server.one("door", bob.name, password) == "accept"
+        assert server.one("printer", bob.name, password) == "accept"
+        assert server.one("printer", alice.name, password) == "reject"
+        assert server.one("firewall", alice.name, f"{password}{alice.code()}") == "accept"
+        state = server.challenge("vpn", alice, password)
+        assert server.one("vpn", alice.name, alice.code(), state) == "reject"
+        state = server.challenge("vpn", alice, password)
         assert server.one("vpn", alice.name, alice.code(1), state) == "accept"
-    # Back to where it began, all of it.
     machine.run([*SETUP, "--module", "files", "--yes"])
-    machine.run([*SETUP, "--undo", "--yes"])
-    machine.sh('rm "$1/mods-enabled/pam"; : >"$1/mods-config/files/authorize"', PLACE)
-    left = [line for line in machine.sh(TREE, PLACE).stdout.splitlines() if "mods-config/files/authorize" not in line]
-    assert left == [line for line in arranged.splitlines() if "mods-config/files/authorize" not in line]
+    machine.sh('rm "$1/mods-enabled/$2"', PLACE, module)

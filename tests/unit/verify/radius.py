@@ -50,7 +50,7 @@ class Tree:
         monkeypatch.setattr(systemd, "running", lambda: False)
 
     def _answered(self, _: str, *command: str) -> tuple[int, str]:
-        assert command == ("freeradius", "-XC")
+        assert command[-2:] == ("freeradius", "-XC")
         self.checks += 1
         ours = os.path.lexists(self.path("sites-enabled/pam-totp"))
         return (1, self.refuses) if self.refuses and ours else (0, "Configuration appears to be OK\n")

@@ -12,7 +12,7 @@ from pam_totp.errors import UsageError
 from pam_totp.host import programs, systemd
 from pam_totp.host.pinned import SetupError
 from pam_totp.verify import clients, freeradius, setup
-from pam_totp.verify.freeradius import FreeRadius, item, nas_of, with_nas, without
+from pam_totp.verify.freeradius import FreeRadius, Nas, item, nas_of, with_nas, without
 from tests.unit.verify.radius import CLIENTS, Tree
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def arrange(host: Host, *wishes: str) -> None:
 
 
 def test_a_nas_gets_its_lines_first_in_its_section_and_loses_them_again() -> None:
-    text = with_nas(CLIENTS, {"vpn": ("required", "challenge"), "wlan": ("enrolled", "eap")})
-    assert nas_of(text) == {"vpn": ("required", "challenge"), "wlan": ("enrolled", "eap")}
+    text = with_nas(CLIENTS, {"vpn": Nas("required"), "wlan": Nas("enrolled", "eap")})
+    assert nas_of(text) == {"vpn": Nas("required"), "wlan": Nas("enrolled", "eap")}
     lines = text.splitlines()
     place = lines.index("client vpn {")
     assert [line.split(" # ")[0].strip() for line in lines[place + 1 : place + 5]] == [
@@ -51,21 +51,31 @@ def test_a_nas_gets_its_lines_first_in_its_section_and_loses_them_again() -> Non
     ]
     assert without(text) == CLIENTS
     # Another run says what is new; what it does not say stays.
-    text = with_nas(text, {"vpn": ("enrolled", "one-field")})
-    assert nas_of(text) == {"vpn": ("enrolled", "one-field"), "wlan": ("enrolled", "eap")}
-    assert with_nas(text, {"vpn": ("off", ""), "wlan": ("off", "")}) == CLIENTS
+    text = with_nas(text, {"vpn": Nas("enrolled", "one-field")})
+    assert nas_of(text) == {"vpn": Nas("enrolled", "one-field"), "wlan": Nas("enrolled", "eap")}
+    assert with_nas(text, {"vpn": Nas("off"), "wlan": Nas("off")}) == CLIENTS
 
 
 def test_a_nas_that_is_not_there_is_refused_with_those_that_are() -> None:
     with pytest.raises(UsageError, match=r"no section client printer .* there is localhost, vpn, wlan"):
-        with_nas(CLIENTS, {"printer": ("required", "challenge")})
+        with_nas(CLIENTS, {"printer": Nas("required")})
 
 
-@pytest.mark.parametrize("wish", ["", "=required", "vpn=all", "vpn=required,pap", "vpn=,eap,x", "vpn=required,"])
+def test_a_nas_that_signs_nothing_is_taken_where_that_is_said() -> None:
+    text = with_nas(CLIENTS, {"vpn": Nas("required", "one-field", signed=False)})
+    assert "\trequire_message_authenticator = no # pam-totp verify setup\n" in text
+    assert nas_of(text) == {"vpn": Nas("required", "one-field", signed=False)}
+    assert str(nas_of(text)["vpn"]) == "required, one-field, unsigned"
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        *("", "=required", "vpn=all", "vpn=required,pap", "vpn=,eap", "vpn=required,"),
+        *("vpn=required,eap,one-field", "vpn=required,unsigned,unsigned"),
+    ],
+)
 def test_another_wish_is_refused(wish: str, tree: Tree) -> None:
-    if wish == "vpn=required,":
-        assert wanted(wish)  # the way that is usual
-        return
     with pytest.raises(UsageError, match="NAME=MODE"):
         wanted(wish)
 
@@ -132,6 +142,23 @@ def test_what_is_not_said_stays_as_it_was(host: Host, tree: Tree) -> None:
     assert {os.path.basename(path) for path in changed} == {"freeradius-enrolled.json", "freeradius-required.json"}
 
 
+@pytest.mark.parametrize(
+    ("typed", "parts"),
+    [
+        ("pw123456", ("pw", "123456")),
+        ("horse271828123456", ("horse271828", "123456")),
+        ("pwk7m2p-9xq4t", ("pw", "k7m2p-9xq4t")),
+        ("pw12345", None),
+        ("123456", None),
+        ("pwk7m2p9xq4t", None),
+    ],
+)
+def test_what_stands_behind_a_password_is_told_apart(typed: str, parts: tuple[str, str] | None) -> None:
+    [pattern] = set(re.findall(r"&User-Password =~ /(.*)/\)", freeradius.site("files", with_eap=True)))
+    found = re.search(pattern, typed)
+    assert (found.groups() if found else None) == parts
+
+
 # -- what is refused
 
 
@@ -184,6 +211,23 @@ def test_what_freeradius_says_of_its_files_is_told(tree: Tree, monkeypatch: pyte
     monkeypatch.setattr(programs, "answered", lambda *_: (1, said))
     with pytest.raises(SetupError, match=r"freeradius -XC says: .*x\[3\]: No such module; Errors reading x$"):
         wanted().check()
+
+
+def test_freeradius_looks_at_its_files_as_its_own_user(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def answered(_: str, *command: str) -> tuple[int, str]:
+        asked.append(command)
+        return 0, ""
+
+    monkeypatch.setattr(programs, "answered", answered)
+    program = wanted()
+    program.owner, program._group = 104, 112
+    program.check()
+    program.owner = 0
+    program.check()
+    itself = ("setpriv", "--reuid=104", "--regid=112", "--init-groups", "--")
+    assert asked == [(*itself, "freeradius", "-XC"), ("freeradius", "-XC")]
 
 
 def test_it_is_restarted_where_systemd_runs_it(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:

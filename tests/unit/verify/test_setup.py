@@ -56,6 +56,7 @@ def test_what_the_program_refuses_is_taken_back(host: Host, tree: Tree, program:
         setup.put_in_force(program, host.paths, program.changes(host.paths))
     assert tree.state() == before
     assert clients.everybody(host.paths) == []
+    assert pinned.before(host.paths, program.key) == {}
 
 
 def test_what_cannot_be_written_or_restarted_is_taken_back(
