@@ -11,7 +11,7 @@ import pytest
 from tests.lab import vpn
 from tests.lab.machine import Machine
 from tests.lab.user import User
-from tests.lab.verify import Verify
+from tests.lab.verify import ADDRESS, Verify
 from tests.lab.vpn import Network
 from tests.login.host import Host, Person, spelled, steady
 
@@ -97,18 +97,13 @@ def test_openvpn_with_pam_and_a_challenge(host: Host, network: Network) -> None:
 
 
 @contextmanager
-def freeradius(host: Host, site: str, *people: Person, signed: bool = True) -> Iterator[None]:
-    """FreeRADIUS with the examples, and the verify service, whose client it is."""
+def freeradius(host: Host, way: str, *people: Person) -> Iterator[None]:
+    """FreeRADIUS, set up with the verify service for a NAS on this host, which asks the enrolled for a code."""
     machine = host.machine
-    with Verify(machine) as verify:
-        token = verify.client("radius", "--service", "vpn", "--may-know")
-        machine.sh('cd "$1" && rm -f sites-enabled/* mods-enabled/eap', RADIUS)
-        mod = machine.read(f"{vpn.EXAMPLES}/freeradius/mod").replace("TOKEN", token)
-        machine.write(f"{RADIUS}/mods-enabled/pam_totp", mod, mode=0o640, owner="root:freerad")
-        for name in (site, "site-accounting"):
-            machine.sh('cp "$1/$2" "$3"', f"{vpn.EXAMPLES}/freeradius", name, f"{RADIUS}/sites-enabled/")
-        demand = f"require_message_authenticator = {'yes' if signed else 'no'}"
-        machine.write(f"{RADIUS}/clients.conf", f"client vpn {{\nipaddr = 127.0.0.1\nsecret = {SECRET}\n{demand}\n}}\n")
+    setup = ["pam-totp", "verify", "setup", "freeradius", "--yes"]
+    how = ["--module", "files", "--service", "vpn", "--listen", ADDRESS, "--nas", f"localhost=enrolled,{way}"]
+    with Verify(machine):
+        machine.run([*setup, *how])
         users = "".join(f'{person} Cleartext-Password := "{person.user.password}"\n' for person in people)
         machine.write(f"{RADIUS}/mods-config/files/authorize", users)
         machine.run(["rm", "-f", RADIUS_LOG])
@@ -118,7 +113,7 @@ def freeradius(host: Host, site: str, *people: Person, signed: bool = True) -> I
             yield
         finally:
             machine.end(process)
-            machine.run(["pam-totp", "verify", "remove", "radius"])
+            machine.run([*setup, "--undo"])
 
 
 def test_openvpn_with_pam_and_one_field(host: Host, network: Network) -> None:
@@ -137,12 +132,12 @@ def test_openvpn_with_pam_and_one_field(host: Host, network: Network) -> None:
 
 def test_openvpn_with_radius(host: Host, network: Network, suite: str) -> None:
     # The plugin of Debian 12 sends no Message-Authenticator.
-    signed = suite != "bookworm"
+    way = "one-field,unsigned" if suite == "bookworm" else "one-field"
     alice, bob = host.person(), host.person(enrolled=False)
     conf = host.machine.read(f"{vpn.EXAMPLES}/openvpn/radiusplugin.cnf").replace("SECRET", SECRET)
     host.machine.write(f"{vpn.SERVER}/radiusplugin.cnf", conf, mode=0o600)
     with (
-        freeradius(host, "site-one-field", alice, bob, signed=signed),
+        freeradius(host, way, alice, bob),
         network.openvpn("config server-radius.conf", *QUICK),
     ):
         steady(15)
@@ -322,7 +317,7 @@ def test_ocserv_with_radius_and_a_challenge(host: Host, network: Network) -> Non
     alice, bob = host.person(), host.person(enrolled=False)
     # radcli sends no Message-Authenticator.
     with (
-        freeradius(host, "site-challenge", alice, bob, signed=False),
+        freeradius(host, "challenge,unsigned", alice, bob),
         network.ocserv(ocserv_is_set_up(host, radius=True)),
     ):
         steady(20)
@@ -341,7 +336,7 @@ def test_ocserv_with_radius_and_a_challenge(host: Host, network: Network) -> Non
 def test_ocserv_with_radius_and_one_field(host: Host, network: Network) -> None:
     alice = host.person()
     with (
-        freeradius(host, "site-one-field", alice, signed=False),
+        freeradius(host, "one-field,unsigned", alice),
         network.ocserv(ocserv_is_set_up(host, radius=True)),
     ):
         steady(15)
