@@ -81,7 +81,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--undo", action="store_true", help="setup: bring back what was there before the first set-up")
     parser.add_argument("--dry-run", action="store_true", help="setup: show the change, and change nothing")
     parser.add_argument("--yes", action="store_true", help="setup: do not ask")
-    parser.add_argument("--json", action="store_true", help="add, list: print one JSON document")
+    parser.add_argument("--json", action="store_true", help="add, list, setup: print one JSON document")
 
 
 def run(arguments: argparse.Namespace, paths: Paths) -> int:
@@ -106,7 +106,7 @@ def _check(arguments: argparse.Namespace) -> None:
         "add": ("client", "service", "identity", "may_know", "runs_as", "json"),
         "remove": ("client",),
         "list": ("json",),
-        "setup": ("client", "undo", "dry_run", "yes", *verify_setup.PROGRAMS.get(arguments.client, ())),
+        "setup": ("client", "undo", "dry_run", "yes", "json", *verify_setup.PROGRAMS.get(arguments.client, ())),
     }.get(arguments.what, ())
     for name in _OPTIONS:
         if getattr(arguments, name) and name not in takes:

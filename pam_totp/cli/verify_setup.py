@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from pam_totp.cli import common
 from pam_totp.errors import UsageError
 from pam_totp.host import files, pinned
@@ -32,6 +34,8 @@ def run(arguments: argparse.Namespace, paths: Paths, listening: list[str]) -> in
         arguments.identity,
         arguments.service,
     )
+    if arguments.json and not (arguments.yes or arguments.dry_run):
+        raise UsageError("--json asks nothing: add --yes or --dry-run")
     try:
         return _undo(program, arguments, paths) if arguments.undo else _set_up(program, arguments, paths)
     except files.UnsafeFileError as error:
@@ -41,51 +45,66 @@ def run(arguments: argparse.Namespace, paths: Paths, listening: list[str]) -> in
 def _set_up(program: Program, arguments: argparse.Namespace, paths: Paths) -> int:
     changes = program.changes(paths)
     if not changes:
-        print(f"nothing to change: {program.name} is set up")
+        _end(program, arguments, changes, f"nothing to change: {program.name} is set up")
         return 0
-    _show(program, changes)
-    for note in program.notes():
-        print(f"\n{note}")
-    if arguments.dry_run:
-        print("nothing was changed: this was a dry run")
-        return 1
-    if not arguments.yes and not common.sure("\nWrite this? [y/N] "):
-        print("nothing changed")
+    if not _wanted(program, arguments, changes, program.notes(), "Write this?"):
         return 1
     with common.one_setup(paths):
         how = setup.put_in_force(program, paths, changes)
     common.note("verify-setup", program.name)
-    print(f"set up: {program.name}{_how(program, how)}")
+    _end(program, arguments, changes, f"set up: {program.name}", how, changed=True)
     return 0
 
 
 def _undo(program: Program, arguments: argparse.Namespace, paths: Paths) -> int:
     changes = setup.undoing(program, paths)
     if not changes and not pinned.before(paths, program.key):
-        print(f"nothing to undo: verify setup has changed nothing of {program.name}")
+        _end(program, arguments, changes, f"nothing to undo: verify setup has changed nothing of {program.name}")
         return 0
-    _show(program, changes)
-    if arguments.dry_run:
-        print("nothing was changed: this was a dry run")
-        return 1
-    if not arguments.yes and not common.sure("\nUndo this? [y/N] "):
-        print("nothing changed")
+    if not _wanted(program, arguments, changes, [], "Undo this?"):
         return 1
     with common.one_setup(paths):
         how = setup.undo(program, paths, changes)
     common.note("verify-setup-undo", program.name)
-    print(f"undone: {program.name} is as it was before pam-totp verify setup{_how(program, how)}")
+    text = f"undone: {program.name} is as it was before pam-totp verify setup"
+    _end(program, arguments, changes, text, how, changed=True)
     return 0
 
 
-def _how(program: Program, how: str) -> str:
-    return f"; {how}" if how else f"; no running {program.name} was found: it reads this when it starts"
+def _wanted(program: Program, arguments: argparse.Namespace, changes: Changes, notes: list[str], question: str) -> bool:
+    """Show the change, and say whether it is to be made."""
+    if not arguments.json:
+        for path, (old, new) in changes.items():
+            if what := program.hidden(path):
+                print(f"{path}: {what}: {'removed' if new.content is None else f'written, with mode {new.mode:o}'}")
+            else:
+                # Without context: what stands beside it can be somebody's secret.
+                common.show_change(path, old, new, context=0)
+        print(*(f"\n{note}" for note in notes), sep="\n", end="\n" if notes else "")
+    if arguments.dry_run:
+        _end(program, arguments, changes, "nothing was changed: this was a dry run", changed=True)
+        return False
+    if not arguments.yes and not common.sure(f"\n{question} [y/N] "):
+        print("nothing changed")
+        return False
+    return True
 
 
-def _show(program: Program, changes: Changes) -> None:
-    for path, (old, new) in changes.items():
-        if what := program.hidden(path):
-            print(f"{path}: {what}: {'removed' if new.content is None else f'written, with mode {new.mode:o}'}")
-        else:
-            # Without context: what stands beside it can be somebody's secret.
-            common.show_change(path, old, new, context=0)
+def _end(
+    program: Program,
+    arguments: argparse.Namespace,
+    changes: Changes,
+    text: str,
+    how: str = "",
+    *,
+    changed: bool = False,
+) -> None:
+    """Print how it ended."""
+    if arguments.json:
+        print(
+            json.dumps({"changed": changed, "program": program.name, "files": sorted(changes), "restarted": bool(how)})
+        )
+    elif changed and not arguments.dry_run:
+        print(f"{text}; {how or f'no running {program.name} was found: it reads this when it starts'}")
+    else:
+        print(text)

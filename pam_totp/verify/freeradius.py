@@ -5,7 +5,6 @@ A NAS comes to it by lines of its own in ``clients.conf``; every other one stays
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 from typing import NamedTuple
@@ -123,7 +122,7 @@ class FreeRadius(Program):
         """What has to be written, in an order in which each file finds those that it names."""
         if not self._there:
             raise SetupError(f"{self.place} is missing: apt install freeradius freeradius-rest")
-        if not glob.glob(REST):
+        if not os.path.exists(REST):
             raise SetupError("FreeRADIUS has no module to ask over HTTP with: apt install freeradius-rest")
         names = ("mods-config/pam-totp", "mods-available/pam-totp", "sites-available/pam-totp", "clients.conf")
         links = {f"{kind}-enabled/pam-totp": f"../{kind}-available/pam-totp" for kind in ("mods", "sites")}

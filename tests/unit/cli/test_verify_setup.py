@@ -61,6 +61,18 @@ def test_without_a_terminal_it_wants_a_yes(command: Command, tree: Tree) -> None
     assert (ran.code, "add --yes" in ran.err) == (2, True)
 
 
+def test_json_says_whether_anything_changed(command: Command, tree: Tree) -> None:
+    found = command(*SETUP, *HOW, "--yes", "--json").json
+    assert (found["changed"], found["program"], found["restarted"]) == (True, "freeradius", False)
+    assert tree.path("clients.conf") in found["files"]
+    assert command(*SETUP, *HOW, "--yes", "--json").json["changed"] is False
+    dry = command(*SETUP, "--undo", "--dry-run", "--json")
+    assert (dry.code, dry.json["changed"]) == (1, True)
+    assert command(*SETUP, "--undo", "--yes", "--json").json["changed"] is True
+    assert command(*SETUP, "--undo", "--yes", "--json").json["changed"] is False
+    assert "--json asks nothing" in command(*SETUP, "--undo", "--json").err
+
+
 def test_no_nas_yet_is_said(command: Command, tree: Tree) -> None:
     ran = command(*SETUP, *HOW[:-2], "--yes")
     assert "No NAS asks for codes yet: add --nas NAME=required" in ran.out
