@@ -92,6 +92,10 @@ def test_openvpn_with_pam_and_a_challenge(host: Host, network: Network) -> None:
             assert tunnel.carries()
         assert len(host.decisions(mark)) == 1
         assert not connect(network, alice, spent, challenge=True)
+        assert not alice.log_in(spent).ok  # and at another door
+        following = alice.code(1)
+        assert alice.log_in(following).ok
+        assert not connect(network, alice, following, challenge=True)
         assert connect(network, bob, "", challenge=True)
 
 
@@ -234,7 +238,7 @@ def test_openvpn_with_a_password_and_a_question(host: Host, network: Network) ->
             assert tunnel.carries()
             assert tunnel.lasts(2)
             assert tunnel.carries()
-        assert not alice.log_in(following).ok
+        assert not alice.log_in(following).ok  # nor at another door
         # Who is not enrolled is not asked.
         with network.openvpn_client(bob.name, bob.user.password, gui=True) as tunnel:
             assert (tunnel.up, tunnel.asked) == (True, ["user", "password"])
