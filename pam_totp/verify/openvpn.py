@@ -78,6 +78,11 @@ def _apart(field: str, one_field: bool) -> tuple[str, str]:
     return field, ""
 
 
+def _in_one_line(text: object) -> str:
+    """What the client is to be shown; OpenVPN's messages have no lines."""
+    return " ".join(str(text).split())
+
+
 class Service:
     """The verify service, asked as the client that has the token in this file; without one, as the own user."""
 
@@ -155,8 +160,9 @@ class Door:
             return self._tell(REFUSED, answer)
         if not client.can_ask:
             return self._tell(REFUSED, {"message": _NO_CODE})
-        self._put("auth_pending_file", f"{_SECONDS_TO_TYPE}\ncrtext\nCR_TEXT:R:{answer['prompt']}\n")
-        self._put("auth_control_file", f"{_ASKED}{answer['state']}")
+        prompt = _in_one_line(answer.get("prompt", ""))
+        self._put("auth_pending_file", f"{_SECONDS_TO_TYPE}\ncrtext\nCR_TEXT:R:{prompt}\n")
+        self._put("auth_control_file", f"{_ASKED}{answer.get('state', '')}")
         return LATER
 
     def answer(self, text: str) -> int:
@@ -190,7 +196,7 @@ class Door:
         return True
 
     def _tell(self, status: int, answer: Mapping[str, Any] | None = None) -> int:
-        message = str((answer or {}).get("message", ""))
+        message = _in_one_line((answer or {}).get("message", ""))
         if status == REFUSED and message:
             self._put("auth_failed_reason_file", message)
         self._put("auth_control_file", "1" if status == ACCEPTED else "0")

@@ -211,7 +211,7 @@ def test_who_needs_no_code_is_let_in_with_the_password(vpn: OpenVpn) -> None:
 def test_a_client_that_can_be_asked_is_asked_and_its_answer_decides(vpn: OpenVpn) -> None:
     vpn.service.answer = ASK
     assert vpn.run(*vpn.checks(), IV_SSO="openurl,webauth,crtext") == LATER
-    assert vpn.file("auth_pending_file") == "180\ncrtext\nCR_TEXT:R:Verification code: \n"
+    assert vpn.file("auth_pending_file") == "180\ncrtext\nCR_TEXT:R:Verification code:\n"
     assert vpn.control == "asked 1state"  # neither yes nor no
     for answer, control in ((YES, "1"), (NO, "0")):
         (vpn.place / "auth_control_file").write_text("asked 1state")
@@ -245,10 +245,17 @@ def test_a_client_that_cannot_be_asked_is_told_that_a_code_is_missing(vpn: OpenV
     assert "A code is needed" in vpn.file("auth_failed_reason_file")
 
 
-def test_one_who_has_to_wait_is_told_so(vpn: OpenVpn) -> None:
-    vpn.service.answer = (403, {"action": "refuse", "message": "Wait 30 seconds."})
+def test_one_who_has_to_wait_is_told_so_in_one_line(vpn: OpenVpn) -> None:
+    vpn.service.answer = (403, {"action": "refuse", "message": "Wait 30 seconds.\nThen try again."})
     assert vpn.run(*vpn.checks(), IV_SSO="crtext") == REFUSED
-    assert vpn.file("auth_failed_reason_file") == "Wait 30 seconds."
+    assert vpn.file("auth_failed_reason_file") == "Wait 30 seconds. Then try again."
+
+
+def test_a_question_of_two_lines_is_put_in_one(vpn: OpenVpn) -> None:
+    # The one who has to wait may type a recovery code.
+    vpn.service.answer = (200, {**ASK[1], "prompt": "Wait. Or type a recovery code.\nRecovery code: "})
+    assert vpn.run(*vpn.checks(), IV_SSO="crtext") == LATER
+    assert vpn.file("auth_pending_file").splitlines()[2] == "CR_TEXT:R:Wait. Or type a recovery code. Recovery code:"
 
 
 @pytest.mark.parametrize(
