@@ -20,10 +20,13 @@ ENGINES = {"pam_totp": "pam_totp.so", "pam_python": "pam_python.so pam_totp.py"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --suite, --engine, --full and --half."""
+    """Add --suite, --engine, --full, --pictures and --half."""
     parser.addoption("--suite", action="append", choices=SUITES, help="only this Debian suite (can be repeated)")
     parser.addoption("--engine", action="append", choices=ENGINES, help="only this engine (can be repeated)")
     parser.addoption("--full", action="store_true", help="also run what is marked `full`")
+    parser.addoption(
+        "--pictures", action="store_true", help="draw docs/sso-*.png anew, where a test sees what is on them"
+    )
     parser.addoption("--half", choices=SUITES, help="of all tests those of this suite; those of none are trixie's")
 
 

@@ -63,7 +63,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "a Unix account",
     )
     parser.add_argument(
-        "--may-know", action="store_true", help="add: tell it who is not asked for a code, and why somebody is refused"
+        "--may-know",
+        action="store_true",
+        help="add, setup lemonldap: tell it who is not asked for a code, and why somebody is refused",
     )
     parser.add_argument(
         "--runs-as", metavar="U", help="add: know it by its user, on the UNIX socket, and make no token"

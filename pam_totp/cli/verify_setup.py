@@ -7,12 +7,17 @@ import json
 from pam_totp.cli import common
 from pam_totp.errors import UsageError
 from pam_totp.host import files, pinned
+from pam_totp.host.clock import now
 from pam_totp.host.pinned import SetupError
 from pam_totp.verify import setup
 from pam_totp.verify.freeradius import FreeRadius
+from pam_totp.verify.lemonldap import LemonLDAP
 
 # What can be set up, and the options of ``verify`` that say how.
-PROGRAMS: dict[str, tuple[str, ...]] = {"freeradius": ("module", "nas", "listen", "identity", "service")}
+PROGRAMS: dict[str, tuple[str, ...]] = {
+    "freeradius": ("module", "nas", "listen", "identity", "service"),
+    "lemonldap": ("listen", "identity", "service", "may_know"),
+}
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,15 +32,15 @@ def run(arguments: argparse.Namespace, paths: Paths, listening: list[str]) -> in
     """Set it up, or undo that. ``listening`` are the addresses of the service."""
     if arguments.undo and any(getattr(arguments, option) for option in PROGRAMS[arguments.client]):
         raise UsageError("--undo goes with nothing that says what is to be in force: leave the others out")
-    program = FreeRadius(
-        arguments.module,
-        arguments.nas or [],
-        arguments.listen or next((each for each in listening if not each.startswith("/")), None),
-        arguments.identity,
-        arguments.service,
-    )
     if arguments.json and not (arguments.yes or arguments.dry_run):
         raise UsageError("--json asks nothing: add --yes or --dry-run")
+    address = arguments.listen or next((each for each in listening if not each.startswith("/")), None)
+    who = (arguments.identity, arguments.service)
+    program: Program
+    if arguments.client == "freeradius":
+        program = FreeRadius(arguments.module, arguments.nas or [], address, *who)
+    else:
+        program = LemonLDAP(address, *who, arguments.may_know, int(now().wall))
     try:
         return _undo(program, arguments, paths) if arguments.undo else _set_up(program, arguments, paths)
     except files.UnsafeFileError as error:

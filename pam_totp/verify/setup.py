@@ -52,6 +52,26 @@ class Program:
         del path, text
         return None
 
+    def undoing(self, was: dict[str, State], paths: Paths) -> Changes:
+        """The files that have to be changed to have what ``was`` there. Raises SetupError.
+
+        A file that the site has changed since keeps its changes and loses ours only.
+        """
+        found = {}
+        for path, before in was.items():
+            now = self.look(path, paths)
+            rest = self.without(path, now.text)
+            if rest is None or rest == self.without(path, before.text):
+                new = before
+            else:
+                new = now if now.content is None else now.with_text(rest)
+            if now != new:
+                found[path] = (now, new)
+        # What names others is taken away before them: the site's own files, then links.
+        return dict(
+            sorted(found.items(), key=lambda each: (self.without(each[0], "") is None, each[1][0].link is None))
+        )
+
     def notes(self) -> list[str]:
         """What the administrator has to know or to do, a sentence each."""
         return []
@@ -65,22 +85,8 @@ class Program:
 
 
 def undoing(program: Program, paths: Paths) -> Changes:
-    """The files that have to be changed to have what was there before the first set-up.
-
-    A file that the site has changed since keeps its changes and loses ours only. Raises SetupError.
-    """
-    found = {}
-    for path, was in pinned.before(paths, program.key).items():
-        now = program.look(path, paths)
-        rest = program.without(path, now.text)
-        if rest is None or rest == program.without(path, was.text):
-            new = was
-        else:
-            new = now if now.content is None else now.with_text(rest)
-        if now != new:
-            found[path] = (now, new)
-    # What names others is taken away before them: the site's own files, then links.
-    return dict(sorted(found.items(), key=lambda each: (program.without(each[0], "") is None, each[1][0].link is None)))
+    """The files that have to be changed to have what was there before the first set-up. Raises SetupError."""
+    return program.undoing(pinned.before(paths, program.key), paths)
 
 
 def put_in_force(program: Program, paths: Paths, changes: Changes) -> str:

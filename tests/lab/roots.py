@@ -25,6 +25,9 @@ PACKAGES = [
     *("putty-tools", "libnss-extrausers"),  # another client, and another name service than files
 ]
 
+# Of many packages more than these would make a name that is too long for a directory.
+MOST_NAMED = 8
+
 # Runs in the finished root: no daemon is ever started by apt, and ssh in the root knows its own sshd.
 FINISH = r"""
 printf '#!/bin/sh\nexit 101\n' >"$1/usr/sbin/policy-rc.d"
@@ -61,7 +64,7 @@ def root(suite: str = "", more: tuple[str, ...] = ()) -> Root:
         raise RootError(f"unknown suite {suite!r}: choose one of {', '.join(SUITES)}")
     roots = cache.home() / "roots"
     # A dot marks what a killed build has left (cache.forget).
-    name = "-".join([*more, suite]).replace(".", "_")
+    name = "-".join([*more[:MOST_NAMED], suite]).replace(".", "_")
     directory = roots / f"{name}-{cache.digest(suite, RECIPE, FINISH, *PACKAGES, *more)}"
     cache.kept(directory, lambda unfinished: _bootstrap(suite, [*PACKAGES, *more], unfinished))
     cache.forget(roots, f"{name}-*", keep=1)
