@@ -123,7 +123,11 @@ def _check(arguments: argparse.Namespace) -> None:
 def _enable(listen: str | None, paths: Paths) -> int:
     address = _address(listen) if listen else None
     if not systemd.running():
-        print(f"pam-totp: systemd is not running here, which opens the sockets ({UNIT})", file=sys.stderr)
+        print(
+            f"pam-totp: systemd is not running here, which opens the sockets ({UNIT}): enable it on a host, or in a "
+            "container, that systemd has booted",
+            file=sys.stderr,
+        )
         return 3
     content = f"# Written by pam-totp verify enable.\n[Socket]\nListenStream={address}\n".encode("ascii")
     if address:

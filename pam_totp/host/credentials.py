@@ -62,9 +62,9 @@ def encrypt(content: bytes, to: Bound) -> bytes:
     """
     command = ["systemd-creds", "encrypt", f"--name={NAME}", f"--with-key={'+'.join(sorted(to))}"]
     command += [f"--tpm2-pcrs={_PCR}"] if TPM2 in to else []
-    return programs.filtered(content, *command, "-", "-")
+    return programs.piped(*command, "-", "-", content=content)
 
 
 def decrypt(content: bytes) -> bytes:
     """The content of a credential. Raises ProgramError."""
-    return programs.filtered(content, "systemd-creds", "decrypt", f"--name={NAME}", "-", "-")
+    return programs.piped("systemd-creds", "decrypt", f"--name={NAME}", "-", "-", content=content)

@@ -44,7 +44,7 @@ def run(*command: str, fail: bool = True) -> str:
 
 
 def piped(*command: str, content: bytes, passphrase: bytes = b"") -> bytes:
-    """What a program makes of its standard input: nothing secret is an argument, or in its environment.
+    """What a program makes of its standard input: no secret is an argument, in its environment, or in an error.
 
     A passphrase of at most 4 KiB goes through a descriptor, whose number is put in the place of ``FD`` in the command.
 
@@ -65,13 +65,15 @@ def piped(*command: str, content: bytes, passphrase: bytes = b"") -> bytes:
             check=False,
         )
     except FileNotFoundError:
-        raise ProgramError(f"{command[0]} is not there: apt-get install {command[0]}") from None
-    except (OSError, subprocess.TimeoutExpired):
-        raise ProgramError(f"{command[0]} could not be run: run it to see why") from None
+        raise ProgramError(f"{command[0]} is not there: install it") from None
+    except subprocess.TimeoutExpired:
+        raise ProgramError(f"{command[0]} did not end within {_SECONDS} s: run it to see why") from None
+    except OSError as error:
+        raise ProgramError(f"{command[0]} could not be run: {error.strerror}") from None
     finally:
         os.close(reading)
     if done.returncode:
-        said = "; ".join(done.stderr.decode("utf-8", "replace").strip().splitlines()[:3])
+        said = "; ".join(done.stderr.decode("utf-8", "replace").strip().splitlines()[-3:])
         raise ProgramError(f"{command[0]} says: {said or f'exit status {done.returncode}'}")
     return done.stdout
 
@@ -93,22 +95,6 @@ def answered(text: str, *command: str) -> tuple[int, str]:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ProgramError(f"{' '.join(command)} could not be run: {error}") from None
     return done.returncode, done.stdout
-
-
-def filtered(content: bytes, *command: str) -> bytes:
-    """What a program makes of a secret that it reads and writes. Raises ProgramError, which shows nothing of either."""
-    try:
-        done = subprocess.run(  # noqa: S603 - a fixed program, without a shell
-            command, input=content, capture_output=True, timeout=_SECONDS, env=_ENVIRONMENT, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise ProgramError(f"{' '.join(command)} did not end within {_SECONDS} s") from None
-    except OSError as error:
-        raise ProgramError(f"{command[0]} could not be run: {error.strerror}") from None
-    if done.returncode:
-        said = "; ".join(done.stderr.decode("utf-8", "replace").strip().splitlines()[-3:])
-        raise ProgramError(f"{' '.join(command)} says: {said or f'exit status {done.returncode}'}")
-    return done.stdout
 
 
 def lines(*command: str) -> Iterator[str]:

@@ -334,6 +334,8 @@ def _unpack(source: str, directory: str) -> Backup:
                     raise ValueError
             if left:
                 raise ValueError
+    except FileNotFoundError:
+        raise BackupError(f"{source} is not there: name a file that pam-totp backup has written") from None
     except (tarfile.TarError, EOFError, ValueError, KeyError, TypeError, RecursionError):
         raise BackupError(
             f"{source} is not a whole backup of pam-totp, and nothing was changed: take another one"

@@ -7,6 +7,7 @@ and a throw-away overlay around a root: `boot.sh` lays out the file systems, `in
 no process, no file. Only `lo` is up in it, so every login is an offline one.
 
 In a machine, `sshd` is the real server, `ssh` the real client on a terminal, `pam` runs pamtester, `setup` does what an
-administrator does, and `code` computes codes with oathtool. `demo` and `bench` are `./run demo` and `./run bench`; the
-fixtures for tests are in `tests/conftest.py`.
+administrator does, and `code` computes codes with oathtool; `verify`, `vpn` and `sso` are what else people log in to.
+`demo`, `demo_doors` and `bench` are `./run demo`, `./run demo doors` and `./run bench`; the fixtures for tests are in
+`tests/conftest.py`.
 """

@@ -129,9 +129,7 @@ class Paint:
     def show(self, number: int, login: Login, machine: Machine) -> bool:
         """Carry out a login and print it; return whether it went as it has to."""
         clock = time.strftime("%H:%M:%S")
-        print(
-            f"{self._in('1', f'{number}. {login.title}')}\n  {self.dim(clock)} $ ssh {login.user}@127.0.0.1", flush=True
-        )
+        print(f"{self.title(f'{number}. {login.title}')}\n  {self.dim(clock)} $ ssh {login.user}@127.0.0.1", flush=True)
         result = machine.login(login.user, password=login.user.password, code=login.code)
         for line in filter(None, map(str.strip, result.screen.splitlines())):
             typed = ""
@@ -149,6 +147,10 @@ class Paint:
             print(f"           {self._in('1;31', f'this is wrong: she or he has to be {wanted}')}")
         print(flush=True)
         return right
+
+    def title(self, text: str) -> str:
+        """The beginning of a part."""
+        return self._in("1", text)
 
     def dim(self, text: str) -> str:
         """Text that matters less."""

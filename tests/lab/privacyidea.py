@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.lab import cache
+from tests.lab.machine import MachineError
 from tests.lab.roots import Root
 
 if TYPE_CHECKING:
@@ -122,5 +123,5 @@ def _wait(machine: Machine) -> None:
     probe = ["/usr/bin/python3", "-I", "-c", PROBE, ADDRESS]
     while machine.run(probe, check=False).returncode:
         if time.monotonic() > end:
-            raise TimeoutError(f"privacyIDEA does not answer:\n{machine.read(f'{HOME}/out')}")
+            raise MachineError(f"privacyIDEA does not answer:\n{machine.read(f'{HOME}/out')}")
         time.sleep(0.5)

@@ -198,7 +198,7 @@ def test_a_tool_that_is_missing_is_named(
     monkeypatch.setitem(__import__("pam_totp.host.programs").host.programs._ENVIRONMENT, "PATH", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     ran = command("export", "--all", "--age", "age1x", "--output", target)
-    assert (ran.code, ran.err) == (3, "pam-totp: age is not there: apt-get install age\n")
+    assert (ran.code, ran.err) == (3, "pam-totp: age is not there: install it\n")
 
 
 def test_nothing_to_export_and_an_existing_file_are_told(

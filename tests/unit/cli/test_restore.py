@@ -94,6 +94,15 @@ def test_it_names_who_is_not_enrolled_any_more_and_asks(command: Command, host: 
     assert command("restore", file, piped="").code == 2
 
 
+def test_a_file_that_is_not_there_is_named(command: Command, host: Host, file: str) -> None:
+    host.enroll(ALICE)
+    before = host.snapshot()
+    ran = command("restore", f"{file}.gone", "--yes")
+    assert (ran.code, ran.out) == (3, "")
+    assert ran.err == f"pam-totp: {file}.gone is not there: name a file that pam-totp backup has written\n"
+    assert host.snapshot() == before
+
+
 def test_codes_and_recovery_codes_that_were_spent_stay_spent_also_after_a_boot(
     command: Command, host: Host, file: str, quick_hash: None
 ) -> None:

@@ -105,6 +105,7 @@ def test_without_systemd_it_says_so(command: Command, monkeypatch: pytest.Monkey
     ran = command("verify", "enable")
     assert (ran.code, ran.out) == (3, "")
     assert "systemd is not running here" in ran.err
+    assert "enable it on a host" in ran.err
 
 
 def test_a_token_is_shown_once_and_is_good(command: Command, host: Host, journal: Journal) -> None:

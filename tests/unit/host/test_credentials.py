@@ -44,11 +44,11 @@ def test_both_are_named_for_people() -> None:
 def test_the_key_goes_through_pipes_and_no_state_of_the_firmware_is_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[bytes, str]] = []
 
-    def filtered(content: bytes, *command: str) -> bytes:
+    def piped(*command: str, content: bytes) -> bytes:
         asked.append((content, " ".join(command)))
         return b"made"
 
-    monkeypatch.setattr(programs, "filtered", filtered)
+    monkeypatch.setattr(programs, "piped", piped)
     assert credentials.encrypt(b"key", frozenset({"host"})) == b"made"
     credentials.encrypt(b"key", frozenset({"tpm2", "host"}))
     credentials.decrypt(b"sealed")

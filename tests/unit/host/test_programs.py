@@ -47,15 +47,15 @@ def test_lines_of_a_program_that_fails_are_an_error(command: tuple[str, ...]) ->
 
 
 def test_a_secret_goes_through_it_and_no_failure_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert programs.filtered(b"secret", "/bin/cat") == b"secret"
+    assert programs.piped("/bin/cat", content=b"secret") == b"secret"
     with pytest.raises(ProgramError) as caught:
-        programs.filtered(b"secret", "/bin/sh", "-c", "cat; echo why >&2; exit 1")
+        programs.piped("/bin/sh", "-c", "cat; echo why >&2; exit 1", content=b"secret")
     assert "why" in str(caught.value)
     assert "secret" not in str(caught.value)
     with pytest.raises(ProgramError, match="exit status 1"):
-        programs.filtered(b"secret", "/bin/false")
-    with pytest.raises(ProgramError, match="could not be run"):
-        programs.filtered(b"secret", "/nonexistent")
+        programs.piped("/bin/false", content=b"secret")
+    with pytest.raises(ProgramError, match="/nonexistent is not there"):
+        programs.piped("/nonexistent", content=b"secret")
     monkeypatch.setattr(programs, "_SECONDS", 0.05)
     with pytest.raises(ProgramError, match="did not end"):
-        programs.filtered(b"secret", "/bin/sleep", "9")
+        programs.piped("/bin/sleep", "9", content=b"secret")
