@@ -6,9 +6,8 @@ update; full synchronous writes; and ``secure_delete``, so that no old value sta
 
 from __future__ import annotations
 
-# The C module alone: what the sqlite3 package adds, adapters for dates, costs a login 1 to 2 ms.
-import _sqlite3 as sqlite3
 import os
+import sys
 
 from pam_totp.errors import CacheError, CacheReadOnlyError
 from pam_totp.host import files
@@ -30,6 +29,52 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
     from typing import Any
+
+
+class _Functools:
+    """Stands in the place of ``functools`` while SQLite's C module starts, where nobody has imported that yet.
+
+    The C module wants ``lru_cache`` of it, for its statements, and nothing else; ``functools`` itself costs a login
+    2 to 3 ms, as it imports ``collections`` and others. This is the same cache, of the same C function. Whatever else a
+    Python wants, or wants in another way, is the real one's: such a Python starts more slowly, and nothing fails.
+    """
+
+    __spec__ = None
+
+    def lru_cache(self, *arguments: Any, **named: Any) -> Any:
+        """What makes a function one that keeps so many of its results."""
+        if len(arguments) != 1 or named:
+            return self._real().lru_cache(*arguments, **named)
+        return lambda function: self._cached(function, arguments[0])
+
+    def _cached(self, function: Any, size: Any) -> Any:
+        try:
+            from _functools import _lru_cache_wrapper as cached  # type: ignore[import-not-found]  # private
+
+            return cached(function, size, False, tuple)
+        except (ImportError, TypeError):
+            return self._real().lru_cache(size)(function)
+
+    def _real(self) -> Any:
+        if isinstance(sys.modules.get("functools"), _Functools):
+            del sys.modules["functools"]
+        import functools
+
+        return functools
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # what an import looks for, and a module need not have
+            raise AttributeError(name)
+        return getattr(self._real(), name)
+
+
+sys.modules.setdefault("functools", _Functools())  # type: ignore[arg-type]  # where a module is expected
+try:
+    # The C module alone: what the sqlite3 package adds, adapters for dates, costs a login 1 to 2 ms.
+    import _sqlite3 as sqlite3
+finally:
+    if isinstance(sys.modules.get("functools"), _Functools):
+        del sys.modules["functools"]
 
 _FACTS = "CREATE TABLE fact (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID"
 _SCHEMA = f"""
