@@ -6,7 +6,7 @@ update; full synchronous writes; and ``secure_delete``, so that no old value sta
 
 from __future__ import annotations
 
-import os
+import posix as os
 import sys
 
 from pam_totp.errors import CacheError, CacheReadOnlyError
@@ -125,7 +125,7 @@ def create(path: str, buckets: Sequence[bytes], facts: Mapping[str, bytes]) -> N
     """
     temporary = f"{path}.new"
     for leftover in (temporary, f"{temporary}-journal"):
-        if os.path.lexists(leftover):
+        if files.exists(leftover):
             os.unlink(leftover)
     files.write_new(temporary, b"", 0o600)
     connection = _connect(temporary)
@@ -145,7 +145,7 @@ def create(path: str, buckets: Sequence[bytes], facts: Mapping[str, bytes]) -> N
     os.unlink(f"{temporary}-journal")
     os.link(temporary, path)  # unlike a rename, never replaces
     os.unlink(temporary)
-    files.sync_directory(os.path.dirname(path))
+    files.sync_directory(files.parent(path))
 
 
 def replace(path: str, owner: int, source: str) -> None:
@@ -164,11 +164,11 @@ def replace(path: str, owner: int, source: str) -> None:
             raise
     # Without its name nobody uses the journal; and between the two steps logins find no cache and are refused.
     for suffix in ("-journal", ""):
-        if os.path.lexists(f"{path}{suffix}"):
+        if files.exists(f"{path}{suffix}"):
             os.rename(f"{path}{suffix}", f"{path}.broken{suffix}")
     os.link(source, path)
     os.unlink(source)
-    files.sync_directory(os.path.dirname(path))
+    files.sync_directory(files.parent(path))
     with Store(path, owner) as opened, opened.transaction():
         # The kept journal file is to be large enough for every later transaction.
         opened.execute("UPDATE roster SET entries = entries")
@@ -205,9 +205,9 @@ class Store:
         self.begun: Callable[[], object] | None = None
         try:
             files.check_parents(path, owner)
-            directory = os.lstat(os.path.dirname(path))
+            directory = os.lstat(files.parent(path))
             if directory.st_mode & 0o077:
-                raise files.UnsafeFileError(f"{os.path.dirname(path)} is open to others: run chmod go= on it")
+                raise files.UnsafeFileError(f"{files.parent(path)} is open to others: run chmod go= on it")
             files.inspect(path, owner)
             try:
                 files.inspect(f"{path}-journal", owner)

@@ -6,7 +6,7 @@ takes for a refusal, as it takes everything but a result that it knows.
 
 from __future__ import annotations
 
-import os
+import posix as os
 import sys
 
 from pam_totp.engine import pam_entry
@@ -148,7 +148,7 @@ def main() -> None:
     except BaseException as error:  # noqa: BLE001  # no result is a refusal; why, only the log can say
         pam_entry.failed(error)
     # At once: all is written, and there is nobody to hand memory back to.
-    os._exit(0)
+    os._exit(0)  # noqa: SLF001  # it is public in os
 
 
 def stay_warm(listener: int) -> None:
@@ -162,11 +162,12 @@ def stay_warm(listener: int) -> None:
     import gc
     import signal
     import socket
+    from os import environ
 
     with socket.socket(fileno=listener) as waiting:
         made_of = _made_of()  # before the imports: a file that is replaced during them is another one
         _import_all()
-        os.environ.clear()
+        environ.clear()
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries what ends
         gc.collect()
         gc.freeze()
@@ -203,7 +204,7 @@ def _serve_fork(connection: socket.socket, made_of: bytes) -> None:
             if asked:
                 main()
     finally:
-        os._exit(0)
+        os._exit(0)  # noqa: SLF001  # it is public in os
 
 
 def _made_of() -> bytes:

@@ -155,7 +155,7 @@ def test_a_directory_that_cannot_be_looked_at_is_an_error(path: Path, monkeypatc
         raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "lstat", fail)
+        patch.setattr("posix.lstat", fail)
         assert reason(path) == "cache-unusable"
 
 
