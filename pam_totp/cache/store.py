@@ -108,6 +108,15 @@ PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
+_SETTINGS = """
+PRAGMA journal_mode = PERSIST;
+PRAGMA synchronous = FULL;
+PRAGMA secure_delete = ON;
+PRAGMA temp_store = MEMORY;
+PRAGMA cell_size_check = ON;
+PRAGMA trusted_schema = OFF;
+"""
+
 # The fact that names the key that seals; none while the key was never rotated. What it says is no secret.
 KEY_FACT = "key"
 
@@ -426,15 +435,7 @@ def _connect(path: str, patience: float = BUSY_SECONDS) -> sqlite3.Connection:
         # mode=rw never creates a file; on a read-only disk SQLite opens for reading by itself.
         quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
         connection = sqlite3.connect(f"file:{quoted}?mode=rw", uri=True, timeout=patience, isolation_level=None)
-        for setting in (
-            "journal_mode = PERSIST",
-            "synchronous = FULL",
-            "secure_delete = ON",
-            "temp_store = MEMORY",
-            "cell_size_check = ON",
-            "trusted_schema = OFF",
-        ):
-            connection.execute(f"PRAGMA {setting}")
+        connection.executescript(_SETTINGS)
     except _UNUSABLE as error:
         raise _translated(error, path) from None
     return connection

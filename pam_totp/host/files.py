@@ -12,6 +12,7 @@ import stat
 _GROUP_OTHER_WRITE = 0o022
 _GROUP_OTHER_ALL = 0o077
 _ATTEMPTS = 20
+_CHUNK = 1 << 16  # more memory than this Python would ask the kernel for, and give back at once
 
 
 class UnsafeFileError(Exception):
@@ -89,7 +90,7 @@ def read(path: str, owner: int, limit: int, private: bool = True) -> bytes:
     descriptor, _ = _open(path, os.O_RDONLY | os.O_NONBLOCK, owner, private)
     try:
         content = b""
-        while chunk := os.read(descriptor, limit + 1 - len(content)):
+        while chunk := os.read(descriptor, min(_CHUNK, limit + 1 - len(content))):
             content += chunk
             if len(content) > limit:
                 raise UnsafeFileError(f"{path} is larger than {limit} bytes: this is not the file it should be")
