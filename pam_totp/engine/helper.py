@@ -19,6 +19,8 @@ LONGEST = 65_535
 _LONGEST_IDENT = 32
 # Seconds for all that is not waiting for the user. pam_totp.so gives up after 30; nothing must hang about after that.
 _PATIENCE = 40
+# A name that no token has (cache/volatile.py).
+_REHEARSAL = "/run/pam-totp/.rehearsal"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -152,10 +154,11 @@ def main() -> None:
 
 
 def stay_warm(listener: int) -> None:
-    """Import what a login needs, then fork for each connection to a listening UNIX socket. Never returns.
+    """Import and rehearse what a login needs, then fork for each connection to a listening UNIX socket. Never returns.
 
-    The forks share imported code and nothing else: this process reads no key, no configuration and no cache, and asks
-    NSS nothing. Each one first says which file it is made of; pam_totp.so passes it over where another is installed.
+    The forks share imported code and nothing else: this process reads no key, no configuration and no cache of the
+    host, and asks NSS nothing. Each one first says which file it is made of; pam_totp.so passes it over where another
+    is installed.
 
     Raises OSError where the descriptor is no such socket.
     """
@@ -168,6 +171,7 @@ def stay_warm(listener: int) -> None:
     waiting = socket(fileno=listener)
     made_of = _made_of()  # before the imports: a file that is replaced during them is another one
     _import_all()
+    _rehearse()
     environ.clear()
     signal(SIGCHLD, SIG_IGN)  # the kernel buries what ends
     gc.collect()
@@ -217,6 +221,15 @@ def _import_all() -> None:
     from pam_totp.login import log, login  # noqa: F401  # the same
 
     config.toml_parser()
+
+
+def _rehearse() -> None:
+    try:
+        from pam_totp.engine import rehearsal
+
+        rehearsal.rehearse(_REHEARSAL)
+    except Exception:  # noqa: BLE001  # without it logins are slower, and nothing else
+        return
 
 
 def _ident(program: bytes) -> str:

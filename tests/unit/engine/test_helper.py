@@ -267,6 +267,7 @@ class Warm:
         self.path = str(place / "login.sock")
         self._failures, said = os.pipe()
         monkeypatch.setattr(pam_entry, "failed", lambda error: os.write(said, type(error).__name__.encode()))
+        monkeypatch.setattr(helper, "_REHEARSAL", str(place / ".rehearsal"))
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(self.path)
             listener.listen()
