@@ -11,7 +11,7 @@ a cloned machine image keeps working and a new key means a new host; a rotation 
 
 from __future__ import annotations
 
-import os
+import posix as os
 
 from pam_totp.cache.seal import KEY_BYTES, Sealer, naming_key
 from pam_totp.errors import HostKeyError
@@ -70,7 +70,7 @@ def _none(paths: Paths, found: list[Sealer]) -> HostKeyError:
         return HostKeyError(
             "the host key does not belong to this cache: restore both from the same backup", "key-wrong"
         )
-    if os.path.lexists(f"{paths.key}{SEALED}"):
+    if files.exists(f"{paths.key}{SEALED}"):
         return HostKeyError(
             f"the host key is sealed in {paths.key}{SEALED}, and no boot has unsealed it: "
             "run pam-totp key unseal --boot, which does it or says why not (docs/recovery.md, Sealed key)",

@@ -9,7 +9,7 @@ more than everything else together, for the same two C functions.
 
 from __future__ import annotations
 
-import os
+import posix as os
 
 from nacl._sodium import ffi, lib
 

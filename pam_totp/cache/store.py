@@ -6,9 +6,8 @@ update; full synchronous writes; and ``secure_delete``, so that no old value sta
 
 from __future__ import annotations
 
-# The C module alone: what the sqlite3 package adds, adapters for dates, costs a login 1 to 2 ms.
-import _sqlite3 as sqlite3
-import os
+import posix as os
+import sys
 
 from pam_totp.errors import CacheError, CacheReadOnlyError
 from pam_totp.host import files
@@ -30,6 +29,52 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
     from typing import Any
+
+
+class _Functools:
+    """Stands in the place of ``functools`` while SQLite's C module starts, where nobody has imported that yet.
+
+    The C module wants ``lru_cache`` of it, for its statements, and nothing else; ``functools`` itself costs a login
+    2 to 3 ms, as it imports ``collections`` and others. This is the same cache, of the same C function. Whatever else a
+    Python wants, or wants in another way, is the real one's: such a Python starts more slowly, and nothing fails.
+    """
+
+    __spec__ = None
+
+    def lru_cache(self, *arguments: Any, **named: Any) -> Any:
+        """What makes a function one that keeps so many of its results."""
+        if len(arguments) != 1 or named:
+            return self._real().lru_cache(*arguments, **named)
+        return lambda function: self._cached(function, arguments[0])
+
+    def _cached(self, function: Any, size: Any) -> Any:
+        try:
+            from _functools import _lru_cache_wrapper as cached  # type: ignore[import-not-found]  # private
+
+            return cached(function, size, False, tuple)
+        except (ImportError, TypeError):
+            return self._real().lru_cache(size)(function)
+
+    def _real(self) -> Any:
+        if isinstance(sys.modules.get("functools"), _Functools):
+            del sys.modules["functools"]
+        import functools
+
+        return functools
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # what an import looks for, and a module need not have
+            raise AttributeError(name)
+        return getattr(self._real(), name)
+
+
+sys.modules.setdefault("functools", _Functools())  # type: ignore[arg-type]  # where a module is expected
+try:
+    # The C module alone: what the sqlite3 package adds, adapters for dates, costs a login 1 to 2 ms.
+    import _sqlite3 as sqlite3
+finally:
+    if isinstance(sys.modules.get("functools"), _Functools):
+        del sys.modules["functools"]
 
 _FACTS = "CREATE TABLE fact (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID"
 _SCHEMA = f"""
@@ -63,6 +108,15 @@ PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
+_SETTINGS = """
+PRAGMA journal_mode = PERSIST;
+PRAGMA synchronous = FULL;
+PRAGMA secure_delete = ON;
+PRAGMA temp_store = MEMORY;
+PRAGMA cell_size_check = ON;
+PRAGMA trusted_schema = OFF;
+"""
+
 # The fact that names the key that seals; none while the key was never rotated. What it says is no secret.
 KEY_FACT = "key"
 
@@ -80,7 +134,7 @@ def create(path: str, buckets: Sequence[bytes], facts: Mapping[str, bytes]) -> N
     """
     temporary = f"{path}.new"
     for leftover in (temporary, f"{temporary}-journal"):
-        if os.path.lexists(leftover):
+        if files.exists(leftover):
             os.unlink(leftover)
     files.write_new(temporary, b"", 0o600)
     connection = _connect(temporary)
@@ -100,7 +154,7 @@ def create(path: str, buckets: Sequence[bytes], facts: Mapping[str, bytes]) -> N
     os.unlink(f"{temporary}-journal")
     os.link(temporary, path)  # unlike a rename, never replaces
     os.unlink(temporary)
-    files.sync_directory(os.path.dirname(path))
+    files.sync_directory(files.parent(path))
 
 
 def replace(path: str, owner: int, source: str) -> None:
@@ -119,11 +173,11 @@ def replace(path: str, owner: int, source: str) -> None:
             raise
     # Without its name nobody uses the journal; and between the two steps logins find no cache and are refused.
     for suffix in ("-journal", ""):
-        if os.path.lexists(f"{path}{suffix}"):
+        if files.exists(f"{path}{suffix}"):
             os.rename(f"{path}{suffix}", f"{path}.broken{suffix}")
     os.link(source, path)
     os.unlink(source)
-    files.sync_directory(os.path.dirname(path))
+    files.sync_directory(files.parent(path))
     with Store(path, owner) as opened, opened.transaction():
         # The kept journal file is to be large enough for every later transaction.
         opened.execute("UPDATE roster SET entries = entries")
@@ -160,9 +214,9 @@ class Store:
         self.begun: Callable[[], object] | None = None
         try:
             files.check_parents(path, owner)
-            directory = os.lstat(os.path.dirname(path))
+            directory = os.lstat(files.parent(path))
             if directory.st_mode & 0o077:
-                raise files.UnsafeFileError(f"{os.path.dirname(path)} is open to others: run chmod go= on it")
+                raise files.UnsafeFileError(f"{files.parent(path)} is open to others: run chmod go= on it")
             files.inspect(path, owner)
             try:
                 files.inspect(f"{path}-journal", owner)
@@ -381,15 +435,7 @@ def _connect(path: str, patience: float = BUSY_SECONDS) -> sqlite3.Connection:
         # mode=rw never creates a file; on a read-only disk SQLite opens for reading by itself.
         quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
         connection = sqlite3.connect(f"file:{quoted}?mode=rw", uri=True, timeout=patience, isolation_level=None)
-        for setting in (
-            "journal_mode = PERSIST",
-            "synchronous = FULL",
-            "secure_delete = ON",
-            "temp_store = MEMORY",
-            "cell_size_check = ON",
-            "trusted_schema = OFF",
-        ):
-            connection.execute(f"PRAGMA {setting}")
+        connection.executescript(_SETTINGS)
     except _UNUSABLE as error:
         raise _translated(error, path) from None
     return connection

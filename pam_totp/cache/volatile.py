@@ -7,7 +7,7 @@ Files are named by a token, so no name can lead to another path.
 from __future__ import annotations
 
 import fcntl
-import os
+import posix as os
 import stat
 import time
 
@@ -146,7 +146,7 @@ class Volatile:
 
     def rename(self, former: str, token: str) -> None:
         """Have a copy under another name; one that has that name already is newer. Raises CacheError."""
-        if os.path.lexists(f"{self._directory}/{token}"):
+        if files.exists(f"{self._directory}/{token}"):
             return
         try:
             os.rename(f"{self._directory}/{former}", f"{self._directory}/{token}")

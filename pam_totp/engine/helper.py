@@ -6,8 +6,11 @@ takes for a refusal, as it takes everything but a result that it knows.
 
 from __future__ import annotations
 
-import os
+import posix as os
 import sys
+
+# The built-in part: `signal` itself makes enumerations of all signals, 1 ms.
+from _signal import SIG_DFL, SIG_IGN, SIGCHLD, alarm, signal
 
 from pam_totp.engine import pam_entry
 
@@ -16,10 +19,11 @@ LONGEST = 65_535
 _LONGEST_IDENT = 32
 # Seconds for all that is not waiting for the user. pam_totp.so gives up after 30; nothing must hang about after that.
 _PATIENCE = 40
+# A name that no token has (cache/volatile.py).
+_REHEARSAL = "/run/pam-totp/.rehearsal"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from pam_totp.login.attempt import Request
@@ -142,68 +146,65 @@ def serve(descriptor: int, alarm: Alarm) -> None:
 def main() -> None:
     """Serve the connection that pam_totp.so has left as descriptor 3, and end."""
     try:
-        from _signal import alarm  # the built-in part: `signal` itself makes enumerations of all signals, 1 ms
-
         serve(3, alarm)
     except BaseException as error:  # noqa: BLE001  # no result is a refusal; why, only the log can say
         pam_entry.failed(error)
     # At once: all is written, and there is nobody to hand memory back to.
-    os._exit(0)
+    os._exit(0)  # noqa: SLF001  # it is public in os
 
 
 def stay_warm(listener: int) -> None:
-    """Import what a login needs, then fork for each connection to a listening UNIX socket. Never returns.
+    """Import and rehearse what a login needs, then fork for each connection to a listening UNIX socket. Never returns.
 
-    The forks share imported code and nothing else: this process reads no key, no configuration and no cache, and asks
-    NSS nothing. Each one first says which file it is made of; pam_totp.so passes it over where another is installed.
+    The forks share imported code and nothing else: this process reads no key, no configuration and no cache of the
+    host, and asks NSS nothing. Each one first says which file it is made of; pam_totp.so passes it over where another
+    is installed.
 
     Raises OSError where the descriptor is no such socket.
     """
     import gc
-    import signal
-    import socket
 
-    with socket.socket(fileno=listener) as waiting:
-        made_of = _made_of()  # before the imports: a file that is replaced during them is another one
-        _import_all()
-        os.environ.clear()
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries what ends
-        gc.collect()
-        gc.freeze()
-        while True:
-            connection, _ = waiting.accept()
-            with connection:
-                try:
-                    forked = os.fork()
-                except OSError:
-                    continue  # closed at once, so that the login starts a helper, or says why it cannot
-                if forked == 0:
-                    _serve_fork(connection, made_of)
+    # The C part of `socket`: what the rest of it adds, enumerations, each fork would pay for.
+    from _socket import socket
+    from os import environ
+
+    waiting = socket(fileno=listener)
+    made_of = _made_of()  # before the imports: a file that is replaced during them is another one
+    _import_all()
+    _rehearse()
+    environ.clear()
+    signal(SIGCHLD, SIG_IGN)  # the kernel buries what ends
+    gc.collect()
+    gc.freeze()
+    while True:
+        connection, _ = waiting._accept()  # type: ignore[attr-defined]  # noqa: SLF001  # socket's accept calls it
+        try:
+            if os.fork() == 0:
+                _serve_fork(connection, made_of)
+        except OSError:
+            pass  # closed at once, so that the login starts a helper, or says why it cannot
+        os.close(connection)
 
 
-def _serve_fork(connection: socket.socket, made_of: bytes) -> None:
+def _serve_fork(connection: int, made_of: bytes) -> None:
     """Be the helper of one login, as ``main`` is, in a process of its own. Never returns."""
-    import signal
-    import socket
-    import struct
-
     try:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.alarm(_PATIENCE)
+        from _socket import MSG_PEEK, SO_PEERCRED, SOL_SOCKET, socket
+
+        signal(SIGCHLD, SIG_DFL)
+        alarm(_PATIENCE)
         os.setsid()
-        peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        os.dup2(connection.fileno(), 3)
+        os.dup2(connection, 3)
         os.closerange(4, os.sysconf("SC_OPEN_MAX"))
-        if struct.unpack("3i", peer)[1] == os.geteuid():
-            Channel(3, signal.alarm).send(b"H", made_of)
+        other = socket(fileno=3)
+        peer = other.getsockopt(SOL_SOCKET, SO_PEERCRED, 12)  # three numbers: pid, uid, gid
+        if int.from_bytes(peer[4:8], sys.byteorder) == os.geteuid():
+            Channel(3, alarm).send(b"H", made_of)
             # Nothing comes where the module has passed this helper over: that is no failure.
-            with socket.socket(fileno=3) as kept:
-                asked = kept.recv(1, socket.MSG_PEEK)
-                kept.detach()
-            if asked:
+            if other.recv(1, MSG_PEEK):
                 main()
     finally:
-        os._exit(0)
+        os._exit(0)  # noqa: SLF001  # it is public in os
 
 
 def _made_of() -> bytes:
@@ -220,6 +221,15 @@ def _import_all() -> None:
     from pam_totp.login import log, login  # noqa: F401  # the same
 
     config.toml_parser()
+
+
+def _rehearse() -> None:
+    try:
+        from pam_totp.engine import rehearsal
+
+        rehearsal.rehearse(_REHEARSAL)
+    except Exception:  # noqa: BLE001  # without it logins are slower, and nothing else
+        return
 
 
 def _ident(program: bytes) -> str:

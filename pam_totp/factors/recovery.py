@@ -9,7 +9,7 @@ can be guessed, so they are guarded like TOTP codes: a wrong one is charged as o
 
 from __future__ import annotations
 
-import os
+import posix as os
 
 COUNT = 10
 # No 0, 1, l or o: each of these 32 characters is read in one way only.

@@ -5,9 +5,11 @@ Where journald is, a decision goes to it directly, with a field for each part of
 
 from __future__ import annotations
 
-import os
+import posix as os
 import sys
 import syslog
+
+from pam_totp.host import files
 
 NOTICE = syslog.LOG_NOTICE
 INFO = syslog.LOG_INFO
@@ -82,8 +84,8 @@ def _to_journald(priority: int, message: str, fields: dict[str, str]) -> bool:
 
     Nothing in it is longer than a datagram takes, and no value can end its line: each is escaped as in the message.
     """
-    ident = os.path.basename(sys.argv[0]) if getattr(sys, "argv", None) else ""
-    if not ident or not os.path.exists(JOURNAL):
+    ident = sys.argv[0].rpartition("/")[2] if getattr(sys, "argv", None) else ""
+    if not ident or not files.exists(JOURNAL):
         return False
     from _socket import AF_UNIX, MSG_DONTWAIT, SOCK_DGRAM, socket
 

@@ -7,13 +7,11 @@ it: tomllib, ipaddress, hashlib, and the dialogue that enrols at the prompt.
 
 from __future__ import annotations
 
-import os
-
 from pam_totp.cache.accounts import Accounts
 from pam_totp.errors import CacheError, ConfigError, PamTotpError
 from pam_totp.factors import otp, recovery
 from pam_totp.host import config as configuration
-from pam_totp.host import users
+from pam_totp.host import files, users
 from pam_totp.login import log, policy
 from pam_totp.login.attempt import (
     NOT_ACCEPTED,
@@ -389,4 +387,4 @@ def _codes_left(attempt: Attempt, left: int) -> str:
 
 
 def _self_service(attempt: Attempt) -> bool:
-    return os.path.exists(attempt.paths.socket)
+    return files.exists(attempt.paths.socket)

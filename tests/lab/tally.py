@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from tests.lab.demo import RELEASES
 from tests.lab.figures import difference, quartiles, ratio, table
-from tests.lab.rivals import COLD, GOOGLE, NONE, OATH, OURS, RIVALS, STOCK
+from tests.lab.rivals import ASKING, COLD, GOOGLE, NONE, OATH, OURS, RIVALS, STOCK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 # The bounds that the project has set itself.
 MOST_TIMES_GOOGLE = {
-    "bookworm": {STOCK.name: 1.33, COLD.name: 1.12, OURS.name: 1.05},
-    "trixie": {STOCK.name: 1.61, COLD.name: 1.24, OURS.name: 1.08},
+    "bookworm": {COLD.name: 1.12, OURS.name: 1.05},
+    "trixie": {COLD.name: 1.24, OURS.name: 1.08},
 }
+# In pam_python, beside a script that only asks: what is more is Python's start, twice in each login, and not ours.
+MOST_TIMES_ASKING = {"bookworm": 1.10, "trixie": 1.09}
 MOST_CPU_TIMES_GOOGLE = 1.15
 
 METHOD = """\
@@ -35,6 +37,7 @@ How it was measured
   for 43 ms, and hide what differs. sshd makes a client that is not in yet wait for each answer until 5 to 9 ms,
   depending on the user's name, times a power of two are over: what is spent before the prompt shows as nothing, or as
   several times itself. Server CPU does not know this. The warm process is in the control group of its sshd.
+  pam_python starts Python twice in each login; a script that only asks shows what no script in it can save.
   setcred: pamtester(1), the whole process, user + system time. sudo: `sudo true` of a user, with one auth line.
   At once: all clients are started together, and each takes its code from oathtool(1) when it is asked for it."""
 
@@ -53,7 +56,7 @@ def summary(measured: Mapping[str, Any]) -> dict[str, Any]:
 
 def _logins(data: Mapping[str, Any]) -> dict[str, Any]:
     base = data[GOOGLE.name]
-    return {
+    found = {
         name: {
             "count": len(series["wall"]),
             "median_ms": statistics.median(series["wall"]),
@@ -65,6 +68,8 @@ def _logins(data: Mapping[str, Any]) -> dict[str, Any]:
         }
         for name, series in data.items()
     }
+    found[STOCK.name]["times_asking"] = astuple(ratio(data[STOCK.name]["wall"], data[ASKING.name]["wall"]))
+    return found
 
 
 def _calls(data: Mapping[str, Sequence[float]]) -> dict[str, Any]:
@@ -115,6 +120,8 @@ def bounds(tallied: Mapping[str, Any]) -> list[dict[str, Any]]:
             (f"a login, times google's: {titles[name]}", data["logins"][name]["times_google"][0], most)
             for name, most in MOST_TIMES_GOOGLE[suite].items()
         ]
+        stock = data["logins"][STOCK.name]["times_asking"][0]
+        rows.append((f"a login, times a script's that only asks: {STOCK.title}", stock, MOST_TIMES_ASKING[suite]))
         cpu = data["logins"][OURS.name]["server_cpu_times_google"][0]
         rows.append((f"CPU of a login, times google's: {OURS.title}", cpu, MOST_CPU_TIMES_GOOGLE))
         for name in (COLD.name, OURS.name):

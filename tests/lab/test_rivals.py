@@ -49,7 +49,7 @@ def test_a_rival_that_checks_refuses_a_wrong_code_and_a_spent_one(field: Field, 
 
 
 def test_sudo_asks_each_rival_for_the_code(field: Field) -> None:
-    for rival in (each for each in RIVALS if each.asks):
+    for rival in (each for each in RIVALS if each.checks):
         person = field.person()
         for typed, status in ((wrong(person.secret), 1), (code(person.secret), 0)):
             command = sudo(rival, person, typed)

@@ -272,7 +272,7 @@ def test_wherever_it_is_cut_short_it_goes_on(
         rename(old, new)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "rename", cut)
+        patch.setattr("posix.rename", cut)
         try:
             rotation.rotate(host.paths, lambda _: None)
         except KeyboardInterrupt:

@@ -145,7 +145,7 @@ def test_a_key_that_cannot_be_read_is_refused_with_the_systems_reason(
     def fail(*_: object) -> bytes:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(os, "read", fail)
+    monkeypatch.setattr("posix.read", fail)
     with pytest.raises(HostKeyError, match="cannot be read: Input/output error"):
         keys.load(str(key), ME)
 

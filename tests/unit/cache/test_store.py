@@ -155,7 +155,7 @@ def test_a_directory_that_cannot_be_looked_at_is_an_error(path: Path, monkeypatc
         raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "lstat", fail)
+        patch.setattr("posix.lstat", fail)
         assert reason(path) == "cache-unusable"
 
 
@@ -467,3 +467,59 @@ def test_a_cache_that_cannot_be_read_after_all_is_closed_again(path: Path, monke
     with pytest.raises(CacheError):
         Store(str(path), ME)
     assert os.listdir("/proc/self/fd") == before
+
+
+# What SQLite's C module needs to start
+
+# As the helper starts: nothing is imported that it could come by.
+LEAN = """
+import sys
+{before}
+from pam_totp.cache import store
+print(*sorted({{"functools", "collections", "sqlite3"}} & set(sys.modules)))
+connection = store.sqlite3.connect(":memory:")
+# Twice as many statements as are kept, each of them used again
+print(sum(connection.execute(f"SELECT {{number % 256}}").fetchone()[0] for number in range(512)))
+import functools
+print(functools.__name__, functools.reduce(lambda one, other: one + other, [1, 2]))
+"""
+# What a later Python may ask for, at its start or when it opens a file
+OTHER_WISHES = """
+import types
+class Wishes:
+    def find_spec(name, path=None, target=None):
+        if name == "_sqlite3":
+            from functools import lru_cache, partial, wraps
+            assert lru_cache(maxsize=1)(len)("two") == lru_cache(len)("two") == partial(len, "two")() == 3
+            assert wraps is __import__("functools").wraps
+sys.meta_path.insert(0, Wishes)
+"""
+OTHER_CACHE = """
+import _functools
+def other(function, size, typed, info, made_by=_functools._lru_cache_wrapper):
+    if info is tuple:
+        raise TypeError
+    return made_by(function, size, typed, info)
+_functools._lru_cache_wrapper = other
+"""
+NO_CACHE = "import _functools; del _functools._lru_cache_wrapper"
+
+
+@pytest.mark.parametrize(
+    ("before", "loaded"),
+    [
+        ("", ""),
+        ("import functools", "collections functools"),
+        (OTHER_WISHES, "collections functools"),
+        (OTHER_CACHE, ""),
+        (NO_CACHE, ""),
+    ],
+)
+def test_sqlite_starts_without_functools_and_has_it_where_it_wants_more_of_it(before: str, loaded: str) -> None:
+    assert started(before) == [loaded, str(sum(range(256)) * 2), "functools 3"]
+
+
+def started(before: str) -> list[str]:
+    path = f"import sys; sys.path[:0] = {[str(Path(store.__file__).parents[2])]!r}\n"
+    command = [sys.executable, "-I", "-S", "-E", "-s", "-P", "-B", "-c", path + LEAN.format(before=before)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()

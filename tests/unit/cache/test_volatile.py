@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posix
 import subprocess
 import sys
 import time
@@ -109,7 +110,7 @@ def test_where_nothing_can_be_written_the_old_copy_stays(
         raise OSError(28, "No space left on device")
 
     volatile.write(TOKEN, b"old")
-    monkeypatch.setattr(files if step == "write_new" else os, step, fail)
+    monkeypatch.setattr(files if step == "write_new" else posix, step, fail)
     assert not volatile.write(TOKEN, b"new")
     assert volatile.read(TOKEN) == b"old"
 
@@ -139,7 +140,7 @@ def test_a_copy_that_the_system_does_not_give_is_an_error(
 
     volatile.write(TOKEN, b"content")
     with monkeypatch.context() as patch:
-        patch.setattr(os, function, fail)
+        patch.setattr(f"posix.{function}", fail)
         with pytest.raises(CacheError, match="Input/output error") as caught:
             getattr(volatile, act)(TOKEN)
     assert caught.value.reason == "run-unusable"

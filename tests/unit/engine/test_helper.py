@@ -231,7 +231,7 @@ def test_whatever_goes_wrong_ends_the_process_without_a_result_and_is_logged(
         raise Ended(status)
 
     monkeypatch.setattr(helper, "serve", serve)
-    monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setattr("posix._exit", end)
     with pytest.raises(Ended):
         helper.main()
     assert journal[-1][0] == syslog.LOG_AUTHPRIV | syslog.LOG_ERR
@@ -267,6 +267,7 @@ class Warm:
         self.path = str(place / "login.sock")
         self._failures, said = os.pipe()
         monkeypatch.setattr(pam_entry, "failed", lambda error: os.write(said, type(error).__name__.encode()))
+        monkeypatch.setattr(helper, "_REHEARSAL", str(place / ".rehearsal"))
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(self.path)
             listener.listen()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import tempfile
@@ -386,7 +385,7 @@ def test_a_file_that_cannot_be_read_is_refused(file: Path, monkeypatch: pytest.M
     def fail(*_: object) -> bytes:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(os, "read", fail)
+    monkeypatch.setattr("posix.read", fail)
     with pytest.raises(ConfigError, match="cannot be read: Input/output error"):
         config.load(str(file), ME)
 

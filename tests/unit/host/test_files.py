@@ -116,7 +116,7 @@ def test_a_file_that_stays_without_a_name_is_refused(file: Path, monkeypatch: py
         return descriptor
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "open", vanishing)
+        patch.setattr("posix.open", vanishing)
         with pytest.raises(files.UnsafeFileError, match="has 0 names"):
             files.read(str(file), ME, 7)
 
@@ -209,14 +209,14 @@ def test_what_is_there_is_never_written_over(kind: str, file: Path, tmp_path: Pa
 
 def test_a_new_file_and_its_name_are_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[str] = []
-    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    monkeypatch.setattr("posix.fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
     files.write_new(str(tmp_path / "new"), b"content", 0o600)
     assert synced == [str(tmp_path / "new"), str(tmp_path)]
 
 
 def test_a_write_in_pieces_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
-    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, bytes(data)[:3]))
+    monkeypatch.setattr("posix.write", lambda descriptor, data: write(descriptor, bytes(data)[:3]))
     files.write_new(str(tmp_path / "new"), b"0123456789", 0o600)
     assert (tmp_path / "new").read_bytes() == b"0123456789"
 
