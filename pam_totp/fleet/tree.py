@@ -25,6 +25,7 @@ from pam_totp.errors import FleetError
 
 MANIFEST_LIMIT = 8 << 20
 OBJECT_LIMIT = 16 << 10
+TREE_LIMIT = 512 << 20  # of all objects of a host together
 TOKEN_LIMIT = 4096
 MOST_AUTHENTICATORS = 16
 MOST_CODES = 20
@@ -158,6 +159,11 @@ def new_box_key() -> tuple[bytes, bytes]:
 def public_box_key(private: bytes) -> bytes:
     """The public key of a private one."""
     return bytes(public.PrivateKey(private).public_key)
+
+
+def is_identifier(text: str) -> bool:
+    """Whether this could be such an id."""
+    return bool(_identifier(text))
 
 
 def new_identifier() -> str:
