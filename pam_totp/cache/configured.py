@@ -68,7 +68,12 @@ class Configured:
     def note(self, present: bool) -> None:
         """Note whether there is a file. Raises CacheError."""
         with self._changing():
-            self._write(present, self._read()[1])
+            try:
+                joined = self._read()[1]
+            except DamageError:
+                # Root looks after it just now. A host with an identity has joined.
+                joined = self._store.fact(IDENTITY) is not None
+            self._write(present, joined)
 
     def join(self, **facts: bytes) -> None:
         """Note that this host has joined, with what there is to know of it. Raises CacheError."""

@@ -11,13 +11,14 @@ import sys
 
 from pam_totp.cache.accounts import Accounts
 from pam_totp.cli import common
-from pam_totp.errors import PamTotpError, UsageError
+from pam_totp.errors import FleetError, PamTotpError, UsageError
 from pam_totp.fleet import agent, membership, sync, tree
 from pam_totp.fleet import identity as identities
 from pam_totp.host import config as configuration
 from pam_totp.host import systemd
-from pam_totp.host.clock import now
+from pam_totp.host.clock import now, pause
 
+_TRIES = 10
 UNIT = "pam-totp-agent.service"
 
 TYPE_CHECKING = False
@@ -64,7 +65,17 @@ def _first(paths: Paths) -> str:
     try:
         with Accounts(paths) as accounts:
             identity = identities.require(accounts)
-        result = sync.run(paths, agent.source_of(identity), now(), agent.window_of(paths))
+        source = agent.source_of(identity)
+        for _ in range(_TRIES):
+            try:
+                result = sync.run(paths, source, now(), agent.window_of(paths))
+                break
+            except FleetError as error:
+                if error.reason != "fleet-unpublished":
+                    raise
+                pause(1)  # it was made known to the directory just now
+        else:
+            result = sync.run(paths, source, now(), agent.window_of(paths))
     except PamTotpError as error:
         agent.note(paths, now(), error, None)
         return str(error)

@@ -144,7 +144,9 @@ def _bounded(content: bytes, limit: int, what: str) -> bytes:
 
 
 def _refusal(status: int) -> FleetError:
-    if status in (401, 403, 404):
+    if status == 404:
+        return FleetError("the directory has published nothing for this host: look there", "fleet-unpublished")
+    if status in (401, 403):
         return FleetError(
             f"the directory does not serve this host (it answers {status}): was it revoked there? "
             "pam-totp leave, and join anew",

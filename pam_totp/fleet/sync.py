@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from pam_totp.cache.accounts import DIRECTORY, Account, Accounts
-from pam_totp.errors import CacheError, CacheReadOnlyError, FleetError, LockTimeoutError, NameServiceError
+from pam_totp.errors import CacheError, CacheReadOnlyError, DamageError, FleetError, LockTimeoutError, NameServiceError
 from pam_totp.fleet import identity as identities
 from pam_totp.fleet import merge, tree
 from pam_totp.fleet.identity import Identity, Last
@@ -56,7 +56,7 @@ def run(paths: Paths, source: Source, now: Moment, window: int) -> Result:
     with Accounts(paths) as accounts:
         identity = identities.require(accounts)
         last = identities.last(accounts)
-        if last is None or not last.applied:
+        if last is None or not last.applied or not _readable(accounts):
             source.etag = ""
         content = source.manifest()
         try:
@@ -84,7 +84,8 @@ class _Pass:
         # Read under the lock: another pass may have been quicker.
         last = self._result.last = identities.last(self._accounts)
         digest = "" if content is None else tree.digest(content)
-        if content is None or (last is not None and last.applied and last.digest == digest):
+        in_force = last is not None and last.applied and last.digest == digest and _readable(self._accounts)
+        if content is None or in_force:
             self._bind()
             return self._result
         manifest = tree.open_manifest(content, self._identity.key)
@@ -259,6 +260,15 @@ class _Pass:
             account.uid = user.uid
             self._accounts.save(account)
         self._result.bound.append(name)
+
+
+def _readable(accounts: Accounts) -> bool:
+    """Whether the policy that was taken opens; what does not is taken again."""
+    try:
+        central.load(accounts)
+    except DamageError:
+        return False
+    return True
 
 
 def _directory_only(account: Account) -> bool:

@@ -20,6 +20,8 @@ from pam_totp.errors import FleetError
 ANSWER_LIMIT = 1 << 20
 _AGENT = f"pam-totp/{__version__}"
 _UNUSABLE = (OSError, http.client.HTTPException, ValueError, AttributeError)
+# What a connection fails with that the server has closed, which may not have said goodbye to TLS.
+_CLOSED = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,7 +93,7 @@ class Web:
             return self._exchange(method, path, body, headers, limit, seconds)
         except _UNUSABLE as error:
             self.close()
-            if not (kept and isinstance(error, http.client.RemoteDisconnected | ConnectionError | BrokenPipeError)):
+            if not (kept and isinstance(error, _CLOSED)):
                 raise self._failed(error) from None
         # The server has closed the connection since the last request: every request may be made twice.
         try:
@@ -113,6 +115,8 @@ class Web:
             content = response.read(limit + 1)
             if len(content) > limit:
                 raise ValueError(f"the answer is larger than {limit} bytes")
+            if response.length:
+                raise http.client.IncompleteRead(b"", response.length)
             if not response.isclosed():
                 self.close()
             return Answer(response.status, response.getheader("ETag", "")[:256], content)

@@ -81,5 +81,5 @@ def decode(content: bytes) -> Central:
             central.claims = policy["claims"]
             central.mfa = policy["mfa"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise DamageError("the policy of the directory is not readable: restore a backup, or join anew") from None
+        raise DamageError("the policy of the directory is not readable: run pam-totp sync") from None
     return central

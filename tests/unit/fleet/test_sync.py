@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.unit.conftest import Passwd
-    from tests.unit.fleet.conftest import Member
+    from tests.unit.member import Member
     from tests.unit.pretend import Host
 
 SECRET, OTHER = bytes(range(20)), bytes(range(20, 40))
