@@ -12,6 +12,7 @@ from pam_totp.login import central
 
 # A directory that is there is heard of every 15 s; this is longer than it takes to restart one.
 LATE_SECONDS = 900
+STATES = ("fresh", "behind", "refused", "expired", "silent", "new")
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Standing:
     expires: int | None
     max_offline: int | None
     policy: str
+    codes_off: bool
     last_success: int | None
     reason: str
     error: str
@@ -80,6 +82,7 @@ def of(paths: Paths, now: Moment) -> Standing | None:
         expires=last.expires if last else None,
         max_offline=demanded.max_offline,
         policy=_policy(demanded),
+        codes_off=demanded.policy and not demanded.mfa,
         last_success=reached,
         reason=reason,
         error=error,
