@@ -29,6 +29,7 @@ LONGEST_PAUSE = 300.0
 SWEEP_SECONDS = 3600.0
 CLAIM_SECONDS = 0.18
 _CLAIMERS = 4
+_MOST_LINES = 50  # of users who were merged, in one pass
 _MOST_TAKEN = 100_000
 # After a claim that the directory did not answer it is not asked for so long: logins shall not all wait in vain.
 _SILENCE_SECONDS = 5.0
@@ -103,7 +104,12 @@ def log_result(result: Result) -> None:
         log.send(log.NOTICE, "pam-totp", log.line(action="fleet-epoch", detail=text))
     for name in result.revoked:
         log.send(log.NOTICE, "pam-totp", log.line(user=name, action="fleet-revoked", by="directory"))
-    for name in (*result.merged, *result.bound):
+    changed = [*result.merged, *result.bound]
+    if len(changed) > _MOST_LINES:
+        text = f"{len(changed)} users"
+        log.send(log.INFO, "pam-totp", log.line(action="fleet-merged", by="directory", detail=text))
+        changed = []
+    for name in changed:
         log.send(log.INFO, "pam-totp", log.line(user=name, action="fleet-merged", by="directory"))
     for problem in result.problems:
         log.send(log.ERROR, "pam-totp", log.line(action="fleet-problem", detail=problem))
@@ -195,6 +201,14 @@ class Agent:
     def _post(self, batch: list[events.Event]) -> set[str]:
         assert self._server is not None  # made by _use
         answer = self._server.post("/api/v1/events", {"events": batch}, _EVENT_SECONDS)
+        if answer.status in (400, 413, 422):
+            # One that the directory does not understand must not hold up the others for ever.
+            if len(batch) == 1:
+                detail = f"event {batch[0]['id']} ({batch[0].get('kind')}) is not taken, and dropped"
+                log.send(log.ERROR, "pam-totp", log.line(action="fleet-problem", detail=detail))
+                return {batch[0]["id"]}
+            middle = len(batch) // 2
+            return self._post(batch[:middle]) | self._post(batch[middle:])
         if answer.status != 200:
             raise FleetError(f"the directory takes no events: it answers {answer.status}", "fleet-answer")
         taken = answer.fields().get("taken")
@@ -256,15 +270,21 @@ class Agent:
         if word == "claim":
             connection.send(claimer.ask(fields, self._now()).encode("ascii"))
         elif word == "event" and len(fields) == 2:
-            name = fields[0].encode("utf-8", "replace").decode("utf-8")
-            event = events.of_login(fields[1], name, int(self._now().wall))
-            if event is not None:
+            event = events.of_login(fields[1], self._known(fields[0]), int(self._now().wall))
+            if event is not None and event["name"]:
                 with self.queueing:
                     self.queue.add(event)
                 if event["reason"] in ("enrolled", "recovery-code"):
                     # The rest of the fleet is to know soon.
                     self._swept = None
                     self.wake.set()
+
+    def _known(self, name: str) -> str:
+        """The directory's name of an account; empty where it knows none: others' logins are not for it to see."""
+        with Accounts(self._paths) as accounts:
+            account = accounts.get(name)
+        fleet = None if account is None else account.ledger.fleet
+        return "" if fleet is None else str(fleet["name"])
 
 
 class Claimer:

@@ -71,7 +71,10 @@ def leave(paths: Paths) -> str:
     with Accounts(paths) as accounts, accounts.lock(sync.LOCK):
         for name in accounts.names():
             with accounts.lock(name):
-                account = accounts.get(name)
+                try:
+                    account = accounts.get(name)
+                except CacheError:
+                    continue  # damaged: it refuses as it did
                 if account is None or account.ledger.fleet is None:
                     continue
                 if account.uid < 0:

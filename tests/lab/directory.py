@@ -291,6 +291,8 @@ def handler(directory: Directory) -> type[BaseHTTPRequestHandler]:
                 who = ("r", body["recovery"]) if "recovery" in body else (body["authenticator"], str(body["step"]))
                 winner = claims.setdefault(who, (host, body["login"]))
                 self.fields(200, {"claimed": winner == (host, body["login"])})
+            elif self.path == "/api/v1/events" and any(event["kind"] == "nonsense" for event in body["events"]):
+                self.fields(400, {"error": "kind must be another one"})
             elif self.path == "/api/v1/events":
                 known = {event["id"] for event in directory.events()}
                 with (folder / "events.jsonl").open("a") as file:

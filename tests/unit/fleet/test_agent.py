@@ -247,6 +247,26 @@ def test_whatever_a_server_answers_no_event_is_lost_and_nobody_is_skipped(
     assert host.login("alice", host.wrong(SECRET)).verdict == "refused"
 
 
+def test_an_event_that_is_not_understood_holds_up_no_other(member: Member, host: Host) -> None:
+    one = Agent(host.paths, host.now)
+    member.publish([])
+    for number in range(9):
+        one.queue.add({"id": f"{number:032}", "kind": "nonsense" if number == 4 else "login"})
+    one.step()
+    assert len(member.directory.events("login")) == 8
+    assert one.queue.waiting() == []
+
+
+def test_logins_of_whom_the_directory_does_not_know_are_not_told(running: Agent, member: Member, host: Host) -> None:
+    secret = host.enroll(BOB)
+    member.publish([person("alice", SECRET)], tree.Policy(claims=False))
+    running.step()
+    end_login(host, "bob", host.code(secret))
+    end_login(host, "alice", host.code(SECRET))
+    settle(lambda: len(running.queue.waiting()) == 1)
+    assert running.queue.waiting()[0]["name"] == "alice"
+
+
 def test_events_are_bounded_and_the_oldest_go(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     from pam_totp.fleet import events
 
