@@ -15,6 +15,8 @@ from pam_totp.host.users import User, find
 
 PENDING = "pending"
 ACTIVE = "active"
+LOCAL = "local"
+DIRECTORY = "directory"
 MOST_AUTHENTICATORS = 5
 # Long enough for every code to run out that could have been spent while /run was another.
 FALLBACK_CLOSED_SECONDS = 300
@@ -52,10 +54,11 @@ class Account:
     """One user's record; without authenticators where there is proven to be none.
 
     ``name`` is the record's own, which an alias of the uid shares. ``note`` is for the log. ``complete`` is false where
-    it does not have all authenticators that the user has: nothing is then said to be removed.
+    it does not have all authenticators that the user has: nothing is then said to be removed. ``bound``: it came from
+    the directory, and NSS has said just now whose uid it is of; the row is not written yet.
     """
 
-    __slots__ = ("authenticators", "complete", "ledger", "name", "note", "uid")
+    __slots__ = ("authenticators", "bound", "complete", "ledger", "name", "note", "uid")
 
     def __init__(
         self, name: str, uid: int, authenticators: list[Authenticator], ledger: Ledger, note: str = ""
@@ -66,6 +69,7 @@ class Account:
         self.ledger = ledger
         self.note = note
         self.complete = True
+        self.bound = False
 
     @property
     def active(self) -> list[Authenticator]:
@@ -104,7 +108,13 @@ class Account:
         """Whether there is nothing to keep about this user."""
         ledger = self.ledger
         granted = ledger.exemption or ledger.grace or ledger.deadline is not None or ledger.invitation
-        return not (self.authenticators or granted)
+        return not (self.authenticators or granted or ledger.fleet)
+
+    @property
+    def held_back(self) -> bool:
+        """Whether the directory says something of the user that must not be lost under another name of the uid."""
+        fleet = self.ledger.fleet
+        return fleet is not None and (fleet["locked"] or fleet["revoked"] or fleet["must"])
 
 
 class Accounts:
@@ -167,7 +177,7 @@ class Accounts:
             return account
         # A record that counts for nothing yet must not hide another name's that does. NSS is asked outside the
         # snapshot: it may take its time, in which nobody could write.
-        active = [other for other in others if other.active]
+        active = [other for other in others if other.active or other.held_back]
         for other in active:
             owner = find(other.name)
             if owner is not None and owner.uid == user.uid:
@@ -190,7 +200,9 @@ class Accounts:
         account = None if row is None else self._open(row)
         if account is None and self._roster.entry(user.name) is not None:
             raise disagreement(user.name)
-        if account is not None and account.authenticators and account.uid != user.uid:
+        if self.configured.joined and user.uid >= 0:
+            account = self._bound(user, account)
+        if account is not None and (account.authenticators or account.ledger.fleet) and account.uid != user.uid:
             raise CacheError(
                 f"{user.name} was enrolled with uid {account.uid} and now has {user.uid}: "
                 f"if this is the same person, run pam-totp adopt {user.name}; if not, run pam-totp reset {user.name}",
@@ -202,6 +214,29 @@ class Accounts:
         if {row[0] for row in rows} != self._roster.names(user.uid):
             raise disagreement(f"uid {user.uid}")
         return account, [self._open(row) for row in rows if row[0] != user.name]
+
+    def _bound(self, user: User, account: Account | None) -> Account | None:
+        """The record that the directory has sent for this name before NSS knew it, now with the user's uid.
+
+        Raises CacheError with reason "fleet-unbound" where there is one that may be this user's and is not certain to
+        be: who is not known to be somebody else must not be taken for somebody without a record.
+        """
+        if account is None:
+            unbound = self._store.unbound()
+            row = self._store.account(user.asked) if user.asked in unbound else None
+            if row is not None:
+                account = self._open(row)
+            elif any(_short(name) in (_short(user.name), _short(user.asked)) for name in unbound):
+                raise CacheError(
+                    f"the directory has sent a record for a spelling of {user.name} that NSS did not know then: "
+                    "run pam-totp sync, which asks NSS again",
+                    "fleet-unbound",
+                )
+        directory = account is not None and all(each.source == DIRECTORY for each in account.authenticators)
+        if account is not None and account.uid < 0 and account.ledger.fleet and directory:
+            account.uid = user.uid
+            account.bound = True
+        return account
 
     def _without_record(self, user: User, account: Account | None, others: list[Account]) -> Account:
         if account is not None and account.uid == user.uid:
@@ -222,6 +257,23 @@ class Accounts:
             if self._roster.entry(name) is not None:
                 raise disagreement(name)
             return None
+
+    def record(self, name: str, uid: int) -> Account:
+        """The record under exactly this name, or a new one, which is not written yet and knows what ``/run`` knows."""
+        return self.get(name) or Account(name, uid, [], self._remembered(name, uid, Ledger()))
+
+    def owner_of(self, identifier: str) -> tuple[str, str] | None:
+        """Whose authenticator has this id, and its source; None where there is none. Raises CacheError."""
+        row = self._store.authenticator(identifier)
+        return None if row is None else _typed(row, str, str)
+
+    def made_here(self) -> list[tuple[str, str, int]]:
+        """Id, name and time of making of all active authenticators that were made on this host. Raises CacheError."""
+        return [_typed(row, str, str, int) for row in self._store.local_authenticators()]
+
+    def unbound(self) -> list[str]:
+        """The names of records that hold no account's uid. Raises CacheError."""
+        return self._store.unbound()
 
     def unreadable(self, name: str) -> Account:
         """The stand-in for a record that does not open: without authenticators, ready to be saved as removed.
@@ -292,11 +344,12 @@ class Accounts:
         boot, the restart of a container, or a wipe) and does not know what was spent before; and with ``durably``, as a
         recovery code needs it, when the cache takes no write.
         """
-        if durably:
+        if durably or account.bound:
             try:
                 self.save(account)
             except CacheReadOnlyError as error:
-                raise ChargeError(f"{error}; a recovery code needs a durable record") from None
+                what = "a recovery code" if durably else "the first login of a user"
+                raise ChargeError(f"{error}; {what} needs a durable record") from None
             return True
         sealed = self._next_ledger(account)
         age = self._volatile.age(now)
@@ -519,6 +572,11 @@ class Accounts:
         row = (each.identifier, each.state, each.label, each.source, each.created)
         sealed = self.sealer.seal(each.secret, *secret_context(account.name, account.uid, (*row, b"")))
         return *row, sealed
+
+
+def _short(name: str) -> str:
+    """A name as name services tell two spellings of it apart from others: without case and domain."""
+    return name.casefold().rpartition("\\")[2].partition("@")[0]
 
 
 def secret_context(name: str, uid: int, row: tuple[Any, ...]) -> tuple[str, ...]:

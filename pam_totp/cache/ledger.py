@@ -106,6 +106,7 @@ class Ledger:
         self.invitation: Stamp | None = None  # [token of the code, end in seconds since the epoch]
         self.issued: str | None = None  # the pending authenticator that an administrator made, never shown at a login
         self.remembered: dict[str, Stamp] = {}  # token of a client -> [stamp of its login, seconds]
+        self.fleet: dict[str, Any] | None = None  # what the directory says of the user (_FLEET); None: it never did
 
     @classmethod
     def decode(cls, content: bytes) -> Ledger:
@@ -184,6 +185,7 @@ class Ledger:
         ledger.exemption = self.exemption
         ledger.grace = self.grace
         ledger.deadline = self.deadline
+        ledger.fleet = self.fleet
         return ledger
 
     def fail(self, source: str, address: str, now: Moment, lock_after: int, note: bool = True) -> None:
@@ -233,8 +235,9 @@ class Ledger:
         return success is not None and 0 <= int(now.wall) - success < REPEATED_WITHIN
 
     def exempt(self, now: Moment) -> bool:
-        """Whether an exemption holds now."""
-        return self.exemption is not None and now.wall < self.exemption[0]
+        """Whether an exemption holds now: an administrator's of this host, or the directory's."""
+        until = None if self.fleet is None else self.fleet["exempt"]
+        return (self.exemption is not None and now.wall < self.exemption[0]) or (until is not None and now.wall < until)
 
     def grace_left(self, now: Moment, period: int, until: int | None = None) -> int:
         """Whole seconds until the deadline for enrolling; 0 when it is over.
@@ -373,6 +376,14 @@ def _recovery(value: Any) -> bool:
     return _token(value["salt"]) and _each(_token)(value["hashes"]) and _flag(value["shown"])
 
 
+def _hash(value: object) -> bool:
+    return isinstance(value, str) and len(value) == 64 and _HEXADECIMAL.issuperset(value)
+
+
+def _fleet(value: Any) -> bool:
+    return type(value) is dict and value.keys() == _FLEET.keys() and all(_FLEET[name](value[name]) for name in _FLEET)
+
+
 def _eight_digits(value: object) -> bool:
     return isinstance(value, str) and len(value) == 8 and value.isascii() and value.isdigit()
 
@@ -401,6 +412,23 @@ _OPTIONAL: dict[str, Check] = {
     "invitation": _row(_token, _number),
     "issued": _text,
     "remembered": _table(_row(_stamp, _number)),
+    "fleet": _fleet,
+}
+# What a directory says of a user: the login name that it knows; the hash of the record that was merged last; the ids of
+# the authenticators in it, and its recovery codes, whose use here is told by what of them is gone; and whether the user
+# is locked everywhere, is asked from when on (seconds since the epoch) or has to enrol by when, or at once. One whom it
+# does not list any more is revoked.
+_FLEET: dict[str, Check] = {
+    "name": _text,
+    "record": _hash,
+    "held": _each(_token),
+    "salt": lambda value: value == "" or _token(value),
+    "codes": _each(_token),
+    "locked": _flag,
+    "exempt": _or_none(_number),
+    "deadline": _or_none(_number),
+    "must": _flag,
+    "revoked": _flag,
 }
 
 

@@ -293,6 +293,21 @@ class Store:
         """The rows (name, uid, ledger) that hold ``uid``."""
         return self.execute("SELECT name, uid, ledger FROM account WHERE uid = ? ORDER BY name", uid)
 
+    def unbound(self) -> list[str]:
+        """The names of records that hold no account's uid, in order."""
+        statement = "SELECT name FROM account WHERE uid < 0 AND typeof(name) = 'text' ORDER BY name"
+        return [row[0] for row in self.execute(statement)]
+
+    def local_authenticators(self) -> list[tuple[Any, ...]]:
+        """Rows (id, name, created) of the active authenticators that were made on this host, oldest first."""
+        where = "source = 'local' AND state = 'active'"
+        return self.execute(f"SELECT id, name, created FROM authenticator WHERE {where} ORDER BY created, id")  # noqa: S608  # the text above
+
+    def authenticator(self, identifier: str) -> tuple[Any, ...] | None:
+        """Name and source of the authenticator with an id, whosever it is."""
+        rows = self.execute("SELECT name, source FROM authenticator WHERE id = ?", identifier)
+        return rows[0] if rows else None
+
     def accounts_after(self, name: str, most: int) -> list[tuple[Any, ...]]:
         """The rows (name, uid, ledger) that come after ``name`` in the order of names; at most so many."""
         return self.execute("SELECT name, uid, ledger FROM account WHERE name > ? ORDER BY name LIMIT ?", name, most)
@@ -348,6 +363,10 @@ class Store:
     def put_fact(self, name: str, value: bytes) -> None:
         """Insert or replace a fact."""
         self.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", name, value)
+
+    def forget_fact(self, name: str) -> None:
+        """Delete a fact."""
+        self.execute("DELETE FROM fact WHERE name = ?", name)
 
     def facts(self) -> list[tuple[Any, ...]]:
         """All facts (name, value) but the one that names the key."""

@@ -23,11 +23,14 @@ from pam_totp.cli import (
     exempt,
     explain,
     export,
+    fleet,
     forget,
     import_,
     init,
     invite,
+    join,
     key,
+    leave,
     log,
     metrics,
     migrate,
@@ -38,6 +41,7 @@ from pam_totp.cli import (
     self,
     setup,
     status,
+    sync,
     unlock,
     verify,
 )
@@ -73,6 +77,10 @@ VERBS = (
     metrics,
     self,
     verify,
+    join,
+    leave,
+    sync,
+    fleet,
 )
 
 

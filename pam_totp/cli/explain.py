@@ -52,6 +52,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     decision = policy.decide(account, config, facts, moment)
     fact = _fact(decision, account)
     conditions = {rule.number: dict(policy.conditions(rule, account, facts, moment)) for rule in config.rules}
+    decided_by = None if facts.central is None else "directory" if decision.central else "host"
     not_asked = stacks.not_asked(arguments.service, paths)
     if arguments.json:
         fields = {
@@ -61,6 +62,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
             "action": decision.action,
             "reason": decision.reason,
             "rule": decision.rule.number if decision.rule else None,
+            "decided_by": decided_by,
             "fact": fact,
             "doubts": decision.doubts,
             "not_asked": not_asked or None,
@@ -71,6 +73,11 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     print(f"{user.name} {common.ACTIONS[decision.action]} ({decision.reason})")
     if not_asked:
         print(f"  but only if {arguments.service} asks, and that is not certain: {not_asked}; see pam-totp doctor")
+    if decided_by:
+        policy_of = (
+            "the directory's policy" if decided_by == "directory" else f"this host's own configuration, {paths.config}"
+        )
+        print(f"  decided by: {policy_of}")
     strictest = ", the strictest of those that may apply" if decision.doubts else ""
     print(f"  rule: {f'number {decision.rule.number}' if decision.rule else 'none'}{strictest}")
     print(f"  fact: {fact}")

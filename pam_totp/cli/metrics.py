@@ -9,6 +9,8 @@ import os
 from collections import Counter
 
 from pam_totp.cache.accounts import Account, Accounts
+from pam_totp.fleet import standing
+from pam_totp.fleet.standing import STATES
 from pam_totp.host import journal
 from pam_totp.host.clock import now
 
@@ -44,12 +46,30 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     )
     written = int(os.stat(paths.cache).st_mtime)
     _family("cache_written_timestamp_seconds", "When the cache was last written", [("", written)])
+    _fleet(paths)
     print("# EOF")
     return 0
+
+
+def _fleet(paths: Paths) -> None:
+    """How a host of a fleet stands; nothing of another one."""
+    found = standing.of(paths, now())
+    if found is None:
+        return
+    _family(
+        "fleet_state", "How the directory is heard of", [(f'state="{each}"', each == found.state) for each in STATES]
+    )
+    _family("fleet_sequence", "Number of the manifest in force", [(f'epoch="{found.epoch}"', found.sequence)])
+    _family("fleet_age_seconds", "How old what the directory signed last is", [("", found.age or 0)])
+    _family("fleet_last_success_timestamp_seconds", "When the directory was reached", [("", found.last_success or 0)])
+    _family(
+        "fleet_users", "Users of the directory", [('state="known"', found.users), ('state="revoked"', found.revoked)]
+    )
+    _family("fleet_pending_events", "Events that the directory has not taken", [("", found.pending)])
 
 
 def _family(name: str, text: str, samples: list[tuple[str, int]]) -> None:
     print(f"# TYPE pam_totp_{name} gauge")
     print(f"# HELP pam_totp_{name} {text}.")
     for labels, value in samples:
-        print(f"pam_totp_{name}{{{labels}}} {value}" if labels else f"pam_totp_{name} {value}")
+        print(f"pam_totp_{name}{{{labels}}} {int(value)}" if labels else f"pam_totp_{name} {int(value)}")

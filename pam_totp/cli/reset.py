@@ -1,7 +1,8 @@
 """Remove a user's authenticators, or the one with a label.
 
 It says what the user's next login comes to, until a new enrolment is confirmed: that is for the policy to say. Where a
-pending authenticator has the label, only that one goes: an enrolment is cancelled, and what is active stays.
+pending authenticator has the label, only that one goes: an enrolment is cancelled, and what is active stays. Somebody
+whom the directory of a fleet has revoked is then as one who never enrolled.
 """
 
 from __future__ import annotations
@@ -81,9 +82,15 @@ def _removed(accounts: Accounts, name: str, label: str | None) -> Account | None
             raise
         # A record that no longer opens is removed as a whole; that is what a full reset is for.
         return accounts.unreadable(name)
-    if account is None or not ((label is not None and enroll.cancel(account, label)) or enroll.remove(account, label)):
+    if account is None:
         return None
-    return account
+    fleet = account.ledger.fleet
+    revoked = label is None and fleet is not None and fleet["revoked"]
+    removed = (label is not None and enroll.cancel(account, label)) or enroll.remove(account, label)
+    if revoked:
+        # Nobody but root may say that somebody whom the directory has taken away is as one who never enrolled.
+        account.ledger.fleet = None
+    return account if removed or revoked else None
 
 
 def _pending(accounts: Accounts, name: str, label: str | None) -> str | None:

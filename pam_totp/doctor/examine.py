@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pam_totp.doctor import engine, people, server, stacks, storage
+from pam_totp.doctor import engine, fleet, people, server, stacks, storage
 from pam_totp.doctor.findings import SEVERITIES, Finding
 from pam_totp.doctor.server import Wanted
 from pam_totp.doctor.stacks import Stack
@@ -49,6 +49,7 @@ def findings(paths: Paths, services: list[str], now: Moment) -> list[Finding]:
     modules = dict.fromkeys(module for each in loaded.values() if isinstance(each, Stack) for module in _modules(each))
     found += engine.findings(list(modules) or [_engine()], paths)
     found += storage.findings(paths)
+    found += fleet.findings(paths, now)
     if not synchronised.synchronised():
         found.append(Finding("clock-not-synchronised", "neither the kernel nor chrony says so", synchronised.mend()))
     if config is not None and settings:

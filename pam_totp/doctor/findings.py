@@ -95,6 +95,13 @@ KINDS: dict[str, tuple[str, str]] = {
     "no-recovery-codes": (WARNING, "a user has used all recovery codes"),
     "uid-changed": (WARNING, "a user was enrolled with another uid, and is refused"),
     "user-gone": (WARNING, "a record is of a user whom this host does not know any more"),
+    # the fleet
+    "fleet-silent": (ERROR, "the directory has been silent for longer than it allows, so users are refused"),
+    "fleet-refused": (WARNING, "what is published for this host was refused, and the last good state is in force"),
+    "fleet-expired": (WARNING, "the manifest in force is past its date, and no newer one has come"),
+    "fleet-behind": (WARNING, "the directory was not reached for some time, or something waits"),
+    "fleet-agent-off": (WARNING, "this host is one of a fleet, and its agent does not run"),
+    "fleet-policy-off": (WARNING, "the directory's policy asks for no codes on this host"),
 }
 
 

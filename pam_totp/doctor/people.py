@@ -11,7 +11,7 @@ from pam_totp.cache.ledger import Ledger
 from pam_totp.doctor.findings import Finding, quoted
 from pam_totp.errors import NameServiceError, PamTotpError
 from pam_totp.host import logins, synchronised, users
-from pam_totp.login import policy
+from pam_totp.login import central, policy
 from pam_totp.login.attempt import duration
 from pam_totp.login.policy import Facts
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pam_totp.host.config import Config
     from pam_totp.host.logins import Login
     from pam_totp.host.paths import Paths
+    from pam_totp.login.central import Central
 
 
 def findings(
@@ -36,6 +37,7 @@ def findings(
     try:
         with Accounts(paths) as accounts:
             known = [each for each in accounts.all() if isinstance(each, Account)]
+            demanded = central.load(accounts)
     except PamTotpError:
         return []  # is found elsewhere
     found = []
@@ -47,7 +49,7 @@ def findings(
     for login in _able(settings):
         if login.name not in enrolled and login.uid not in enrolled_uids and login.name not in others:
             record = next((each for each in known if each.name == login.name), None)
-            found += _unenrolled(login, record, config, now)
+            found += _unenrolled(login, record, config, demanded, now)
     return found + _drifts(known)
 
 
@@ -66,8 +68,8 @@ def _of_account(account: Account, config: Config, now: Moment) -> list[Finding]:
         user = users.find(account.name)
     except NameServiceError:
         return []  # nothing is known of the user just now
-    if user is None and account.uid < 0:
-        return []  # never had an account here: only clients of the verify service ask about this record
+    if account.uid < 0 and (user is None or account.ledger.fleet):
+        return []  # only clients of the verify service ask about it; or the directory's, and bound at the first login
     if user is None:
         mend = f"pam-totp reset {name}"
         return [Finding("user-gone", f"{account.name}, uid {account.uid}", mend)] if account.authenticators else []
@@ -88,9 +90,13 @@ def _of_account(account: Account, config: Config, now: Moment) -> list[Finding]:
     return found
 
 
-def _unenrolled(login: Login, account: Account | None, config: Config, now: Moment) -> list[Finding]:
+def _unenrolled(
+    login: Login, account: Account | None, config: Config, demanded: Central | None, now: Moment
+) -> list[Finding]:
     ledger_of = account or Account(login.name, login.uid, [], Ledger())
-    decision = policy.decide(ledger_of, config, _facts(login, config), now)
+    facts = _facts(login, config)
+    facts.central = demanded
+    decision = policy.decide(ledger_of, config, facts, now)
     mend = f"pam-totp enroll {quoted(login.name)}"
     if decision.reason in ("exempt", "rule"):
         return []

@@ -16,13 +16,17 @@ _NO_UID = 2**32 - 1  # (uid_t) -1
 
 
 class User:
-    """A user by the name NSS spells, and the uid; below 0 for somebody without a Unix account."""
+    """A user by the name NSS spells, and the uid; below 0 for somebody without a Unix account.
 
-    __slots__ = ("name", "uid")
+    ``asked`` is the name that NSS was asked for.
+    """
 
-    def __init__(self, name: str, uid: int) -> None:
+    __slots__ = ("asked", "name", "uid")
+
+    def __init__(self, name: str, uid: int, asked: str = "") -> None:
         self.name = name
         self.uid = uid
+        self.asked = asked or name
 
     @property
     def outside(self) -> bool:
@@ -68,7 +72,7 @@ def find(name: str) -> User | None:
     except KeyError:
         _require_nobody(name.encode("utf-8"))
         return None
-    return User(_from_file_system(entry.pw_name), entry.pw_uid)
+    return User(_from_file_system(entry.pw_name), entry.pw_uid, name)
 
 
 def with_uid(uid: int) -> tuple[User, str] | None:

@@ -123,6 +123,10 @@ class Attempt:
             # that the user logs in from by another door, nor borrows its good name.
             source = f"door:{request.door} {near}"
         facts = Facts(self.user.name, source, request.service, request.rhost)
+        if accounts.configured.joined:
+            from pam_totp.login import central
+
+            facts.central = central.load(accounts)
         facts.keys = keys
         wanted = {name for rule in self.config.rules for name in rule.groups}
         # Of somebody without a Unix account no name service knows the groups: they stay unknown.
@@ -184,6 +188,15 @@ def refusal(decision: Decision, account: Account) -> Outcome:
     elif decision.reason == "not-invited":
         detail = f"pam-totp invite {account.name} prints an invitation code"
         message = "A verification code is required here. Ask your administrator for an invitation to set it up."
+    elif decision.reason == "fleet-locked":
+        detail = "the directory has locked this user"
+        message = "This account is locked. Ask your administrator to unlock it."
+    elif decision.reason == "fleet-revoked":
+        detail = f"the directory does not list this user any more; if that is wrong here, pam-totp reset {account.name}"
+        message = "You are not set up for logins here any more. Ask your administrator."
+    elif decision.reason == "fleet-offline":
+        detail = f"nothing new of the directory for {duration(decision.seconds)}: see pam-totp fleet"
+        message = OUT_OF_ORDER
     elif decision.reason == "self-enroll-off":
         detail = f"pam-totp enroll {account.name} sets it up; see self_enroll in pam-totp.toml(5)"
         message = "Setting up an authenticator by yourself is not open to you here. Ask your administrator."

@@ -7,7 +7,7 @@ it: tomllib, ipaddress, hashlib, and the dialogue that enrols at the prompt.
 
 from __future__ import annotations
 
-from pam_totp.cache.accounts import Accounts
+from pam_totp.cache.accounts import DIRECTORY, Accounts
 from pam_totp.errors import CacheError, ConfigError, PamTotpError
 from pam_totp.factors import otp, recovery
 from pam_totp.host import config as configuration
@@ -32,7 +32,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pam_totp.cache.accounts import Account
+    from pam_totp.cache.accounts import Account, Authenticator
     from pam_totp.cache.ledger import Mark
     from pam_totp.host.clock import Moment
     from pam_totp.host.config import Arguments, Config
@@ -95,7 +95,14 @@ def attempt(
 
 
 def keep(outcome: Outcome, line: str, paths: Paths, clock: Clock) -> None:
-    """Keep the line of a refusal for ``pam-totp status``; best effort, the decision is made and logged."""
+    """Keep the line of a refusal for ``pam-totp status``, and tell the agent of a host that has joined a fleet.
+
+    Best effort: the decision is made and logged.
+    """
+    if outcome.account and files.exists(f"{paths.run}/agent"):
+        from pam_totp.login import claim
+
+        claim.tell(paths, outcome.account, line)
     if outcome.verdict in ("accepted", "skipped") or not outcome.account:
         return
     try:
@@ -235,6 +242,9 @@ def _evaluate(
             # The record went away while the user typed, or another one took its place, which this lock does not hold.
             # Asked is asked: a race lets nobody in.
             return Outcome("refused", "changed-meanwhile", "log in again", name, NOT_ACCEPTED)
+        held = policy.withheld(account, facts, now)
+        if held is not None:
+            return refusal(held, account)
         decision = policy.demand(account, attempt.config, facts, now)
         if code is not None and decision.action != "ask":
             return refusal(decision, account)
@@ -259,11 +269,21 @@ def _verify(attempt: Attempt, account: Account, facts: Facts, code: str, now: Mo
     now_step = otp.step_at(now.wall)
     found = match(account, code, now_step, attempt.config)
     if found is not None:
-        mark, step = found
+        authenticator, mark, step = found
         mark.spend(step, now_step, attempt.config.max_drift)
+        claimed = "off"
+        if authenticator.source == DIRECTORY and facts.central is not None and facts.central.claims:
+            from pam_totp.login import claim
+
+            claimed = claim.claim(attempt.paths, "code", authenticator.identifier, str(step))
+        if claimed == "no":
+            # It stays spent here, too.
+            ledger.fail(facts.source, attempt.request.rhost, now, attempt.config.lock_after)
+            detail = joined(f"{authenticator.label}: used on another host", account.note)
+            return Outcome("refused", "spent-elsewhere", detail, account.name, NOT_ACCEPTED)
         message = failures_since(ledger.unseen, ledger.unseen_from)
         ledger.succeed(facts.source, now)
-        outcome = Outcome("accepted", "code", account.note, account.name, message)
+        outcome = Outcome("accepted", "code", joined(account.note, _alone(claimed)), account.name, message)
         if ledger.locked:
             outcome.add_detail(f"locked for other sources: pam-totp unlock {account.name} ends it")
             outcome.message = f"{message}\n{LOCKED_ELSEWHERE}".lstrip()
@@ -292,19 +312,37 @@ def _verify_recovery(
     A slow hash under the user's lock: only for a source that may try one now.
     """
     ledger = account.ledger
+    before = ledger.recovery and set(ledger.recovery["hashes"])
     if not recovery.spend(account.ledger, code, accounts.sealer):
         ledger.fail_recovery(facts.source, attempt.request.rhost, now)
         return Outcome("refused", "wrong-recovery-code", account.note, account.name, NOT_ACCEPTED)
+    claimed, fleet = "off", ledger.fleet
+    if fleet is not None and ledger.recovery is not None and ledger.recovery["salt"] == fleet["salt"]:
+        if facts.central is not None and facts.central.claims:
+            from pam_totp.login import claim
+
+            (spent,) = (before or set()) - set(ledger.recovery["hashes"])
+            claimed = claim.claim(attempt.paths, "recovery", fleet["name"], spent)
+        if claimed == "no":
+            ledger.fail_recovery(facts.source, attempt.request.rhost, now)
+            detail = joined("a recovery code used on another host", account.note)
+            return Outcome("refused", "spent-elsewhere", detail, account.name, NOT_ACCEPTED)
     failures = failures_since(ledger.unseen, ledger.unseen_from)
     ledger.unlock(otp.step_at(now.wall), attempt.config.window)
     ledger.succeed(facts.source, now)
     left = recovery.left(ledger)
     message = f"{failures}\n{_codes_left(attempt, left)}".lstrip()
-    return Outcome("accepted", "recovery-code", joined(f"{left} left", account.note), account.name, message)
+    detail = joined(f"{left} left", account.note, _alone(claimed))
+    return Outcome("accepted", "recovery-code", detail, account.name, message)
 
 
-def match(account: Account, code: str, now_step: int, config: Config) -> tuple[Mark, int] | None:
-    """The mark and the step of an active authenticator for which the code is right and unspent; changes nothing."""
+def _alone(claimed: str) -> str:
+    """What the log says where it is not known whether a code was used on another host."""
+    return "decided by this host alone: the directory could not be asked" if claimed == "unknown" else ""
+
+
+def match(account: Account, code: str, now_step: int, config: Config) -> tuple[Authenticator, Mark, int] | None:
+    """An active authenticator for which the code is right and unspent, its mark and the step; changes nothing."""
     found = None
     for authenticator in account.active:
         mark = account.ledger.mark(authenticator.identifier)
@@ -313,7 +351,7 @@ def match(account: Account, code: str, now_step: int, config: Config) -> tuple[M
         step = otp.matching_step(authenticator.secret, code, range(middle - config.window, middle + config.window + 1))
         # Every authenticator is looked at, whichever matches: the time taken does not tell which one it was.
         if step is not None and step > mark.step and found is None:
-            found = mark, step
+            found = authenticator, mark, step
     return found
 
 
@@ -355,10 +393,13 @@ def _skipped(attempt: Attempt, decision: Decision, account: Account) -> Outcome:
     outcome = Outcome("skipped", decision.reason, account.note, account.name)
     if decision.reason == "exempt" and account.ledger.exemption is not None:
         outcome.add_detail(f"reason given: {account.ledger.exemption[1]}")
+    elif decision.reason == "exempt":
+        outcome.add_detail("by the directory")
     elif decision.reason == "rule" and decision.rule is not None:
         outcome.add_detail(f"rule {decision.rule.number}")
     elif decision.reason == "grace":
-        if not (account.ledger.grace or account.ledger.deadline or attempt.config.enrollment.until):
+        dated = account.ledger.grace or account.ledger.deadline or attempt.config.enrollment.until
+        if not (dated or decision.central):
             # No date: the time begins now.
             _start_grace(attempt)
         left = duration(decision.seconds)

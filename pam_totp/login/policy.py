@@ -2,6 +2,10 @@
 
 The order is the policy: an exemption, then the first rule that matches, then the account's own state.
 
+On a host that has joined a fleet the directory's policy decides as well, and the stricter of the two decisions holds.
+What a configuration file of the host's own says can make it stricter, never laxer; without one, the directory's alone
+decides.
+
 A fact can be unknown, and then a condition on it is neither true nor false: None. A rule with such a condition may
 apply or not. Of the decisions of all rules that may apply the strictest is taken: what is unknown lets nobody in.
 """
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from pam_totp.factors.publickeys import PublicKey
     from pam_totp.host.clock import Moment
     from pam_totp.host.config import Config, Rule
+    from pam_totp.login.central import Central
 
     # What to do with a login. Only "skip" lets anybody in without a code; "ask-recovery", for who is waiting or locked,
     # looks at a recovery code only.
@@ -34,10 +39,10 @@ class Decision:
     ``reason`` is the word for the log (docs/log.md); ``seconds`` how long to wait, or how long until a deadline;
     ``remember`` for how many seconds the client is not asked again after a success; ``rule`` the rule that decided,
     None where the general settings did; ``doubts`` says, for an administrator, what is unknown of the rules, where
-    knowing it could lead to another action.
+    knowing it could lead to another action; ``central``: the directory decided, not the host's own settings.
     """
 
-    __slots__ = ("action", "doubts", "reason", "remember", "rule", "seconds")
+    __slots__ = ("action", "central", "doubts", "reason", "remember", "rule", "seconds")
 
     def __init__(self, action: Action, reason: str, seconds: int = 0) -> None:
         self.action = action
@@ -46,6 +51,7 @@ class Decision:
         self.remember = 0
         self.rule: Rule | None = None
         self.doubts: list[str] = []
+        self.central = False
 
 
 class Facts:
@@ -54,9 +60,13 @@ class Facts:
     ``source`` is whom failures are charged to; ``client`` the token of a client that could be remembered, empty where
     none could; ``groups`` is only filled where a rule names groups. ``keys`` that are known to be none are an empty
     list. ``record`` is the name of the enrolled record, with its groups, where ``user`` is another name of that uid.
+    ``central`` is what the directory demands, None on a host that has not joined a fleet.
     """
 
-    __slots__ = ("address", "client", "groups", "keys", "record", "record_groups", "service", "source", "user")
+    __slots__ = (
+        *("address", "central", "client", "groups", "keys"),
+        *("record", "record_groups", "service", "source", "user"),
+    )
 
     def __init__(self, user: str, source: str, service: str = "", address: str = "") -> None:
         self.user = user
@@ -68,6 +78,7 @@ class Facts:
         self.record = ""
         self.record_groups: frozenset[str] | None = None
         self.client = ""
+        self.central: Central | None = None
 
 
 def decide(account: Account, config: Config, facts: Facts, now: Moment) -> Decision:
@@ -76,6 +87,71 @@ def decide(account: Account, config: Config, facts: Facts, now: Moment) -> Decis
     SKIP is only reached for an account that is proven to have no active authenticator, or because an administrator's
     rule, exemption or setting says so.
     """
+    held = withheld(account, facts, now)
+    if held is not None:
+        return held
+    own = _own(account, config, facts, now)
+    central = facts.central
+    if central is None or not central.policy:
+        return own
+    demanded = _central(account, config, central, facts, now)
+    # Without a file nobody on this host has decided anything. A client is remembered where a host alone says so.
+    decision = _strictest([demanded, own]) if config.found and own.reason != "remembered" else demanded
+    decision.remember = 0
+    return decision
+
+
+def withheld(account: Account, facts: Facts, now: Moment) -> Decision | None:
+    """The refusal of a user whom the directory has locked, or for whom it has been silent for too long; else None.
+
+    Neither a code nor a recovery code, nor an exemption, ends it.
+    """
+    fleet, central = account.ledger.fleet, facts.central
+    decision = None
+    if fleet is not None and fleet["locked"]:
+        decision = Decision("refuse", "fleet-locked")
+    elif central is not None and central.silent(now):
+        # Under two names somebody is named only where both are.
+        names = {facts.user, facts.record or facts.user}
+        if not names <= central.break_glass:
+            decision = Decision("refuse", "fleet-offline", central.age(now))
+    if decision is not None:
+        decision.central = True
+    return decision
+
+
+def _revoked(account: Account) -> bool:
+    """Whether the directory has taken the user away, who then has nothing to be asked for, and must not be skipped."""
+    fleet = account.ledger.fleet
+    return fleet is not None and fleet["revoked"] and not account.active
+
+
+def _central(account: Account, config: Config, central: Central, facts: Facts, now: Moment) -> Decision:
+    if account.ledger.exempt(now):
+        decision = Decision("skip", "exempt")
+    elif _revoked(account):
+        decision = Decision("refuse", "fleet-revoked")
+    elif not central.mfa:
+        decision = Decision("skip", "fleet-policy")
+    elif account.active:
+        decision = demand(account, config, facts, now)
+    else:
+        decision = _central_unenrolled(account, config, central, facts, now)
+    decision.central = True
+    return decision
+
+
+def _central_unenrolled(account: Account, config: Config, central: Central, facts: Facts, now: Moment) -> Decision:
+    word, fleet = central.unenrolled, account.ledger.fleet
+    if fleet is not None:
+        if fleet["deadline"] is not None and now.wall < fleet["deadline"]:
+            return Decision("skip", "grace", -int(-(fleet["deadline"] - now.wall) // 1))
+        if word == "skip" and (fleet["must"] or fleet["deadline"] is not None):
+            word = "deny"
+    return _unenrolled(account, config, word, facts, now)
+
+
+def _own(account: Account, config: Config, facts: Facts, now: Moment) -> Decision:
     rules = possible(config.rules, account, facts, now)
     decisions = [_decide(account, config, rule, facts, now) for rule in rules]
     decision = _strictest(decisions)
@@ -100,6 +176,8 @@ def decide(account: Account, config: Config, facts: Facts, now: Moment) -> Decis
 def _decide(account: Account, config: Config, rule: Rule | None, facts: Facts, now: Moment) -> Decision:
     if account.ledger.exempt(now):
         return Decision("skip", "exempt")
+    if _revoked(account):
+        return Decision("refuse", "fleet-revoked")
     if rule is not None and rule.mfa == "skip":
         return Decision("skip", "rule")
     if not account.active:
@@ -125,8 +203,16 @@ def first_enrolment(account: Account, config: Config, facts: Facts, now: Moment)
 
     An exemption, and a rule that skips the code, let in without one; they do not say that anybody may enrol.
     """
+    held = withheld(account, facts, now)
+    if held is not None or _revoked(account):
+        return held or Decision("refuse", "fleet-revoked")
     rules = possible(config.rules, account, facts, now)
-    return _strictest([_unenrolled(account, config, _word(config, rule), facts, now) for rule in rules])
+    own = _strictest([_unenrolled(account, config, _word(config, rule), facts, now) for rule in rules])
+    central = facts.central
+    if central is None or not central.policy:
+        return own
+    demanded = _central_unenrolled(account, config, central, facts, now)
+    return _strictest([demanded, own]) if config.found else demanded
 
 
 def self_enrolment(account: Account, config: Config, facts: Facts, now: Moment) -> Decision:
@@ -145,6 +231,9 @@ def self_enrolment(account: Account, config: Config, facts: Facts, now: Moment) 
 
 def required(account: Account, config: Config, facts: Facts, now: Moment) -> bool:
     """Whether some login of this user, to whatever service and from wherever, would need an enrolment one day."""
+    central = facts.central
+    if central is not None and central.policy and central.mfa and central.unenrolled != "skip":
+        return True
     anywhere = Facts(facts.user, "")
     anywhere.groups, anywhere.record, anywhere.record_groups = facts.groups, facts.record, facts.record_groups
     # An account without an authenticator is in no rule for those who have just enrolled.

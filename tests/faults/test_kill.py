@@ -50,3 +50,10 @@ def test_a_killed_rotation_locks_nobody_out_and_goes_on(rig: Rig, full: bool, ta
     assert not done["problems"], "\n".join(done["problems"])
     assert done["cases"] >= 20
     tally(done["cases"])
+
+
+def test_a_killed_pass_of_a_fleet_skips_nobody_and_goes_on(rig: Rig, full: bool, tally: Callable[..., None]) -> None:
+    done = rig("kill", "fleet", every=1 if full else 6)
+    assert not done["problems"], "\n".join(done["problems"])
+    assert done["cases"] >= 10
+    tally(done["cases"])

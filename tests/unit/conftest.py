@@ -6,6 +6,7 @@ import hashlib
 import pwd
 import syslog
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from pam_totp.cache.store import Store
 from pam_totp.errors import CacheReadOnlyError
 from pam_totp.host import logins, nss, sshd
 from pam_totp.login import log
+from tests.lab.directory import Directory, served
 from tests.unit.pretend import ALICE, BOB, MEMORY, Host
 
 if TYPE_CHECKING:
@@ -108,3 +110,22 @@ def quick_hash(monkeypatch: pytest.MonkeyPatch) -> None:
 def host(tmp_path: Path) -> Host:
     """A host after ``pam-totp init``."""
     return Host(str(tmp_path))
+
+
+@pytest.fixture(scope="session")
+def certified(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CA and a certificate, made once."""
+    folder = tmp_path_factory.mktemp("directory")
+    Directory(folder).certify()
+    return folder
+
+
+@pytest.fixture
+def directory(certified: Path, tmp_path: Path) -> Iterator[Directory]:
+    """A directory that serves."""
+    folder = tmp_path / "directory"
+    folder.mkdir()
+    for name in ("ca.pem", "server.pem"):
+        (folder / name).write_bytes((certified / name).read_bytes())
+    with contextmanager(served)(Directory(folder)) as running:
+        yield running

@@ -14,6 +14,7 @@ ROWS = [
     for line in PAGE.partition("## Each input of a decision")[2].partition("\n## ")[0].splitlines()
     if line.startswith("| ")
 ][1:]
+DOORS = ("Enrolment", "The verify service", "A host of a fleet")
 SITUATIONS = ("absent", "empty", "failing", "slow", "forged", "stale")
 
 
@@ -59,7 +60,7 @@ def test_no_row_skips() -> None:
 
 
 def test_every_test_that_the_tables_of_the_doors_name_is_there() -> None:
-    parts = [PAGE.partition(f"## {title}\n")[2].partition("\n## ")[0] for title in ("Enrolment", "The verify service")]
+    parts = [PAGE.partition(f"## {title}\n")[2].partition("\n## ")[0] for title in DOORS]
     named = [set(re.findall(r"`(test_\w+)`", part)) for part in parts]
     assert all(len(names) > 8 for names in named)
     assert {name.removeprefix("test_") for names in named for name in names} - existing() == set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import signal
@@ -11,7 +12,10 @@ from typing import TYPE_CHECKING
 from pam_totp import cli
 from pam_totp.cache.accounts import Accounts
 from pam_totp.factors import enroll
+from pam_totp.fleet import identity as identities
+from pam_totp.fleet import tree
 from pam_totp.host import users
+from pam_totp.login import central
 from tests.faults.inside import host, trace
 from tests.faults.inside.holder import Holder, ended_by, verdict
 
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
 # How often a command is started until it comes to a write that not each of its runs has.
 ATTEMPTS = 20
 LIST = "/root/list"
+STICK = "/root/stick"
+SYNC = ["sync", STICK]
 
 
 def login(every: int) -> Result:
@@ -152,6 +158,87 @@ def rotation(every: int) -> Result:
     done = _sweep(run, after, every, choose=chosen)
     host.put_back(kept)  # with a key that was never rotated, as other tests expect it
     return done
+
+
+def fleet(every: int) -> Result:
+    """A pass that changes alice's authenticator and revokes bob: never skipped, and the next pass goes on."""
+    identity, seed = _joined()
+    old, new = (hashlib.sha1(name).digest() for name in (b"old", b"new"))
+    for sequence, people in enumerate(({"alice": old, "bob": old[::-1]}, {"alice": new}), 1):
+        _publish(identity, seed, sequence, people)
+        if sequence == 1 and cli.main(SYNC):
+            raise AssertionError
+    kept = host.keep()
+
+    def after(call: trace.Call) -> list[str]:
+        view = host.View("alice")
+        problems = [] if not view.damage and len(view.active) == 1 else [f"{call}: {view}"]
+        if host.let_in(host.attempt("bob", None)):
+            problems.append(f"{call}: bob is skipped")
+        if host.works("alice", old) and host.works("alice", new):
+            problems.append(f"{call}: neither of alice's codes works")
+        pid = os.fork()
+        if pid == 0:
+            be(SYNC, "")
+        problems += [f"{call}: {problem}" for problem in (*host.damage(), *([] if _ended(pid) == 0 else ["no pass"]))]
+        if host.attempt("bob", None).reason != "fleet-revoked" or host.View("alice").active != [_identifier(new)]:
+            problems.append(f"{call}: the next pass did not go on")
+        return problems
+
+    def run(call: trace.Call | None) -> tuple[list[trace.Call], int]:
+        host.put_back(kept)
+        pid = os.fork()
+        if pid == 0:
+            become(SYNC, "")
+        return _traced(pid, call, lambda: _ended(pid))
+
+    def chosen(calls: list[trace.Call]) -> list[trace.Call]:
+        return [call for number, call in enumerate(calls) if call[0] in trace.CHANGING or number % 40 == 0][::every]
+
+    try:
+        return _sweep(run, after, 1, choose=chosen)
+    finally:
+        host.put_back(kept)
+        with Accounts(host.PATHS) as accounts:
+            accounts.configured.leave()
+        for name in ("alice", "bob"):
+            host.removed(name)
+
+
+def _joined() -> tuple[identities.Identity, bytes]:
+    """Have this host be one of a fleet, whose directory signs with the seed."""
+    for name in ("alice", "bob"):
+        host.removed(name)
+    seed, key = tree.new_signing_key()
+    private, _ = tree.new_box_key()
+    one, other = tree.new_identifier(), tree.new_identifier()
+    url = "https://127.0.0.1:1"
+    identity = identities.Identity(url, url, "x" * 32, private, key, bytes(32), "", one, other, "host", 0)
+    with Accounts(host.PATHS) as accounts:
+        accounts.configured.join(identity=identity.encode(), manifest=b"null", policy=central.encode(None, 0, None))
+    return identity, seed
+
+
+def _publish(identity: identities.Identity, seed: bytes, sequence: int, people: dict[str, bytes]) -> None:
+    """Put a manifest and its objects where SYNC finds them."""
+    box = tree.public_box_key(identity.private)
+    records = [
+        tree.Record(name, (tree.Authenticator(_identifier(secret), "phone", 0, secret),))
+        for name, secret in people.items()
+    ]
+    contents = [tree.seal_record(record, identity.host, box) for record in records]
+    os.makedirs(f"{STICK}/objects", exist_ok=True)
+    for content in contents:
+        with open(f"{STICK}/objects/{tree.digest(content)}", "wb") as file:
+            file.write(content)
+    names = tuple(sorted(map(tree.digest, contents)))
+    manifest = tree.Manifest(identity.directory, identity.host, 1, sequence, 0, 1 << 40, None, names)
+    with open(f"{STICK}/manifest", "wb") as file:
+        file.write(tree.sign_manifest(manifest, seed))
+
+
+def _identifier(secret: bytes) -> str:
+    return hashlib.sha256(secret).hexdigest()[:32]
 
 
 def _key() -> bytes:

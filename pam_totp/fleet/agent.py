@@ -1,0 +1,356 @@
+"""The agent of a host that has joined a fleet: it keeps the cache up to date, hands up events, and answers claims.
+
+Logins need it for nothing: without it, and without the directory, they go on from what the cache holds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import struct
+import sys
+import threading
+
+from pam_totp.cache.accounts import Accounts
+from pam_totp.errors import ConfigError, FleetError, PamTotpError
+from pam_totp.fleet import events, sources, sync, tree, web
+from pam_totp.fleet import identity as identities
+from pam_totp.host import clock, files
+from pam_totp.host import config as configuration
+from pam_totp.host.paths import Paths
+from pam_totp.login import claim, log
+
+POLL_SECONDS = 15.0
+LONGEST_PAUSE = 300.0
+# What was removed or spent here is told by reading every account: at the start, after a merge, and this often.
+SWEEP_SECONDS = 3600.0
+CLAIM_SECONDS = 0.18
+_CLAIMERS = 4
+_MOST_LINES = 50  # of users who were merged, in one pass
+_MOST_TAKEN = 100_000
+# After a claim that the directory did not answer it is not asked for so long: logins shall not all wait in vain.
+_SILENCE_SECONDS = 5.0
+_EVENT_SECONDS = 20.0
+_CREDENTIALS = struct.Struct("3i")
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pam_totp.fleet.identity import Identity
+    from pam_totp.fleet.sync import Result
+    from pam_totp.host.clock import Moment
+
+
+def source_of(identity: Identity) -> sources.Source:
+    """Where this host's folder of the tree is. Raises FleetError."""
+    # The token is the directory's to see, and nobody else's who carries the tree.
+    own = web.split(identity.tree)[:2] == web.split(identity.url)[:2]
+    server = web.Web(identity.tree, identity.ca if own else "", identity.token if own else "")
+    return sources.WebTree(server, "" if identity.tree.endswith(f"/{identity.host}") else f"/{identity.host}")
+
+
+def window_of(paths: Paths) -> int:
+    """The host's window in steps; the default where the configuration is not readable."""
+    try:
+        return configuration.load(paths.config, paths.owner).window
+    except ConfigError:
+        return configuration.Config().window
+
+
+def queue_of(paths: Paths) -> events.Queue:
+    """The events that wait on this host."""
+    return events.Queue(f"{os.path.dirname(paths.cache)}/fleet/events", paths.owner)
+
+
+def state_path(paths: Paths) -> str:
+    """Where the agent, and each pass, note how it went."""
+    return f"{os.path.dirname(paths.cache)}/fleet/state"
+
+
+def note(paths: Paths, now: Moment, error: PamTotpError | None, result: Result | None) -> None:
+    """Note how a pass went, for ``pam-totp fleet``, doctor and metrics. Best effort."""
+    state = recall(paths)
+    if error is None:
+        state |= {"succeeded": int(now.wall), "reason": "", "error": ""}
+    else:
+        state |= {"reason": error.reason, "error": str(error)}
+    state["tried"] = int(now.wall)
+    state["problems"] = [] if result is None else result.problems[:20]
+    try:
+        os.makedirs(os.path.dirname(state_path(paths)), mode=0o700, exist_ok=True)
+        files.replace(state_path(paths), json.dumps(state).encode("ascii"), 0o600)
+    except OSError:
+        pass
+
+
+def recall(paths: Paths) -> dict[str, object]:
+    """What was noted last: tried, succeeded (seconds since the epoch), reason, error, problems; empty before."""
+    try:
+        found = json.loads(files.read(state_path(paths), paths.owner, 1 << 20))
+    except (OSError, files.UnsafeFileError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def log_result(result: Result) -> None:
+    """Tell syslog what a pass has changed."""
+    last = result.last
+    if result.order == "epoch" and last is not None:
+        text = f"epoch {last.epoch} has begun, with number {last.sequence}"
+        log.send(log.NOTICE, "pam-totp", log.line(action="fleet-epoch", detail=text))
+    for name in result.revoked:
+        log.send(log.NOTICE, "pam-totp", log.line(user=name, action="fleet-revoked", by="directory"))
+    changed = [*result.merged, *result.bound]
+    if len(changed) > _MOST_LINES:
+        text = f"{len(changed)} users"
+        log.send(log.INFO, "pam-totp", log.line(action="fleet-merged", by="directory", detail=text))
+        changed = []
+    for name in changed:
+        log.send(log.INFO, "pam-totp", log.line(user=name, action="fleet-merged", by="directory"))
+    for problem in result.problems:
+        log.send(log.ERROR, "pam-totp", log.line(action="fleet-problem", detail=problem))
+
+
+class Agent:
+    """What the agent knows between two passes. ``step`` makes one; claims are answered in threads of their own."""
+
+    def __init__(self, paths: Paths, now: Callable[[], Moment] = clock.now) -> None:
+        self._paths = paths
+        self._now = now
+        self._identity: Identity | None = None
+        self._source: sources.Source | None = None
+        self._server: web.Web | None = None
+        self._failures = 0
+        self._said = ""
+        self._taken: set[str] = set()
+        self._swept: float | None = None
+        self.queue = queue_of(paths)
+        self.queueing = threading.Lock()
+        self.wake = threading.Event()
+
+    def step(self) -> float | None:
+        """One pass; returns how many seconds to wait for the next one. None where this host has not joined."""
+        now = self._now()
+        result = None
+        try:
+            with Accounts(self._paths) as accounts:
+                identity = identities.load(accounts)
+            if identity is None:
+                return None
+            self._use(identity)
+            # Events first: what was spent here is to be known there before what is published says otherwise.
+            handed = self._hand_up(identity, now)
+            assert self._source is not None  # made by _use
+            result = sync.run(self._paths, self._source, now, window_of(self._paths))
+            if result.merged or result.revoked:
+                self._swept = None
+            log_result(result)
+        except PamTotpError as error:
+            self._failed(error)
+            note(self._paths, now, error, result)
+            return self._pause(min(LONGEST_PAUSE, POLL_SECONDS * 2 ** min(self._failures, 8)))
+        if self._said and handed is None:
+            log.send(log.NOTICE, "pam-totp", log.line(action="fleet-sync", detail="the directory is there again"))
+        self._failures = 0
+        if handed is None:
+            self._said = ""
+        if handed is not None:
+            self._failed(handed)
+            self._failures = 0  # what is published came all the same
+        note(self._paths, now, handed, result)
+        return self._pause(POLL_SECONDS)
+
+    def _use(self, identity: Identity) -> None:
+        if identity != self._identity:
+            self._identity = identity
+            self._source = source_of(identity)
+            self._server = web.Web(identity.url, identity.ca, identity.token)
+            self._taken, self._swept = set(), None
+
+    def _hand_up(self, identity: Identity, now: Moment) -> PamTotpError | None:
+        """Hand up what waits; what the directory does not take waits on. Returns why it does."""
+        try:
+            while True:
+                waiting = self._waiting(identity, now)
+                if not waiting:
+                    return None
+                taken = self._post(waiting[: events.MOST])
+                with self.queueing:
+                    self.queue.take(taken)
+                # Which ids were taken is known only to spare requests: each may be handed up again.
+                self._taken = taken if len(self._taken) > _MOST_TAKEN else self._taken | taken
+                if not taken:
+                    return FleetError("the directory takes no events: see its log", "fleet-answer")
+        except PamTotpError as error:
+            return error
+
+    def _waiting(self, identity: Identity, now: Moment) -> list[events.Event]:
+        with Accounts(self._paths) as accounts:
+            found = events.enrolments(accounts, identity, self._taken, int(now.wall))
+            if self._swept is None or not 0 <= now.uptime - self._swept < SWEEP_SECONDS:
+                found += events.changes(accounts, identity, self._taken, int(now.wall))
+                if not found:
+                    self._swept = now.uptime
+        with self.queueing:
+            return found + [each for each in self.queue.waiting() if each["id"] not in self._taken]
+
+    def _post(self, batch: list[events.Event]) -> set[str]:
+        assert self._server is not None  # made by _use
+        answer = self._server.post("/api/v1/events", {"events": batch}, _EVENT_SECONDS)
+        if answer.status in (400, 413, 422):
+            # One that the directory does not understand must not hold up the others for ever.
+            if len(batch) == 1:
+                detail = f"event {batch[0]['id']} ({batch[0].get('kind')}) is not taken, and dropped"
+                log.send(log.ERROR, "pam-totp", log.line(action="fleet-problem", detail=detail))
+                return {batch[0]["id"]}
+            middle = len(batch) // 2
+            return self._post(batch[:middle]) | self._post(batch[middle:])
+        if answer.status != 200:
+            raise FleetError(f"the directory takes no events: it answers {answer.status}", "fleet-answer")
+        taken = answer.fields().get("taken")
+        if not isinstance(taken, list):
+            raise FleetError("the directory's answer to events is not understood", "fleet-answer")
+        return {each["id"] for each in batch} & {each for each in taken if isinstance(each, str)}
+
+    def _failed(self, error: PamTotpError) -> None:
+        self._failures += 1
+        # Once for each kind of trouble, not every minute.
+        if error.reason != self._said:
+            self._said = error.reason
+            log.send(log.ERROR, "pam-totp", log.line(action="fleet-sync", reason=error.reason, detail=str(error)))
+
+    def _pause(self, seconds: float) -> float:
+        # Hosts that were started at one time do not all come at one time.
+        return seconds * random.uniform(0.8, 1.1)  # noqa: S311  # no secret
+
+    # Claims
+
+    def listen(self) -> socket.socket:
+        """Listen for logins. Raises FleetError where another agent does."""
+        path = f"{self._paths.run}/{claim.SOCKET}"
+        for directory in (self._paths.run, os.path.dirname(path)):
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+        end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+            try:
+                probe.connect(path)
+            except OSError:
+                pass
+            else:
+                end.close()
+                raise FleetError("another agent runs already: systemctl status pam-totp-agent", "fleet-agent")
+        if os.path.lexists(path):
+            os.unlink(path)
+        end.bind(path)
+        os.chmod(path, 0o600)
+        end.listen(128)
+        return end
+
+    def answer(self, end: socket.socket) -> None:
+        """Take logins from a listening socket, for ever. Several threads may; each has a connection of its own."""
+        claimer = Claimer(self._paths)
+        while True:
+            connection, _ = end.accept()
+            with connection:
+                try:
+                    self._serve(connection, claimer)
+                except (OSError, ValueError, PamTotpError):
+                    continue  # that login decides alone
+
+    def _serve(self, connection: socket.socket, claimer: Claimer) -> None:
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        if _CREDENTIALS.unpack(credentials)[1] != self._paths.owner:
+            return
+        connection.settimeout(0.1)
+        word, *fields = connection.recv(4096).decode("utf-8", "surrogateescape").split("\0")
+        if word == "claim":
+            connection.send(claimer.ask(fields, self._now()).encode("ascii"))
+        elif word == "event" and len(fields) == 2:
+            event = events.of_login(fields[1], self._known(fields[0]), int(self._now().wall))
+            if event is not None and event["name"]:
+                with self.queueing:
+                    self.queue.add(event)
+                if event["reason"] in ("enrolled", "recovery-code"):
+                    # The rest of the fleet is to know soon.
+                    self._swept = None
+                    self.wake.set()
+
+    def _known(self, name: str) -> str:
+        """The directory's name of an account; empty where it knows none: others' logins are not for it to see."""
+        with Accounts(self._paths) as accounts:
+            account = accounts.get(name)
+        fleet = None if account is None else account.ledger.fleet
+        return "" if fleet is None else str(fleet["name"])
+
+
+class Claimer:
+    """Claims codes at the directory, over a connection that is kept. For one thread."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
+        self._identity: Identity | None = None
+        self._server: web.Web | None = None
+        self._silent_since: float | None = None
+
+    def ask(self, fields: list[str], now: Moment) -> str:
+        """Answer a login: yes, no, off, or unknown."""
+        silent = self._silent_since
+        if silent is not None and 0 <= now.uptime - silent < _SILENCE_SECONDS:
+            return "unknown"
+        with Accounts(self._paths, patience=0.05) as accounts:
+            identity = identities.load(accounts)
+        if identity is None:
+            return "unknown"
+        if identity != self._identity or self._server is None:
+            self._identity, self._server = identity, web.Web(identity.url, identity.ca, identity.token)
+        request = _claim(fields)
+        if request is None:
+            return "unknown"
+        self._silent_since = None
+        try:
+            answer = self._server.post("/api/v1/claim", request, CLAIM_SECONDS)
+            claimed = answer.fields().get("claimed") if answer.status == 200 else None
+        except FleetError:
+            claimed = None
+        if not isinstance(claimed, bool):
+            self._silent_since = now.uptime
+            return "unknown"
+        return "yes" if claimed else "no"
+
+
+def _claim(fields: list[str]) -> dict[str, object] | None:
+    """What to ask the directory; None where a login has not said what it has to."""
+    if len(fields) != 4 or not tree.is_identifier(fields[0]):
+        return None
+    login, kind, who, what = fields
+    if kind == "code" and tree.is_identifier(who) and what.isascii() and what.isdigit() and len(what) < 12:
+        return {"authenticator": who, "step": int(what), "login": login}
+    if kind == "recovery" and tree.is_identifier(what):
+        return {"recovery": what, "name": who, "login": login}
+    return None
+
+
+def main(paths: Paths | None = None) -> int:
+    """Run until the end; 0 at once where this host has not joined."""
+    agent = Agent(paths or Paths())
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # any moment is a good one: nothing is half done
+    try:
+        end = agent.listen()
+        for _ in range(_CLAIMERS):
+            threading.Thread(target=agent.answer, args=(end,), daemon=True).start()
+        while (seconds := agent.step()) is not None:
+            agent.wake.wait(seconds)
+            agent.wake.clear()
+    except (PamTotpError, OSError) as error:
+        print(f"pam-totp-agent: {error}", file=sys.stderr)
+        return 3
+    print("pam-totp-agent: this host has joined no fleet: pam-totp join URL", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

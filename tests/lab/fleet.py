@@ -1,0 +1,83 @@
+"""A directory in a machine: published to from outside, served inside; and the agent, where no systemd runs."""
+
+from __future__ import annotations
+
+import base64
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from tests.lab.directory import Directory
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+
+    from tests.lab.machine import Machine
+
+FOLDER = "/srv/directory"
+AGENT = ["/usr/bin/python3", "-I", "-m", "pam_totp.fleet.agent"]
+
+
+class Fleet:
+    """A context manager: a directory that the machine can join; ``start`` the agent when it has."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.directory = Directory(Path(f"{machine.seen_from_outside}{FOLDER}"))
+        self._agent: subprocess.Popen[str] | None = None
+        self._server: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        self.directory.certify()
+        self.serve()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill_agent()
+        self.kill_directory()
+
+    def serve(self) -> None:
+        """Start the directory's server."""
+        program = (Path(__file__).parent / "directory.py").read_text(encoding="utf-8")
+        self._server = self.machine.popen(["/usr/bin/python3", "-I", "-c", program, FOLDER])
+        assert self._server.stdout is not None
+        assert self._server.stdout.readline() == "ready\n"
+
+    def kill_directory(self) -> None:
+        """SIGKILL for the directory's server."""
+        if self._server is not None:
+            self.machine.end(self._server)
+            self._server.communicate()
+        self._server = None
+
+    def join(self) -> str:
+        """Join the machine; returns the token that was used."""
+        token = self.directory.token()
+        self.machine.run(["pam-totp", "join", self.directory.url], input=f"{token}\n", check=False)
+        return token
+
+    def start(self) -> None:
+        """Start the agent, as its unit does."""
+        self._agent = self.machine.popen(AGENT)
+        wait(lambda: self.machine.run(["test", "-S", "/run/pam-totp/agent/claim.sock"], check=False).returncode == 0)
+
+    def kill_agent(self) -> None:
+        """SIGKILL for the agent."""
+        if self._agent is not None:
+            self.machine.end(self._agent)
+            self._agent.communicate()
+        self._agent = None
+
+
+def wait(what: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait until something is so. Raises AssertionError where it does not come to that in time."""
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.1)
+
+
+def raw(secret: str) -> bytes:
+    """The bytes of a secret in base32."""
+    return base64.b32decode(secret)

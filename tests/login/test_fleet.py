@@ -1,0 +1,121 @@
+"""A host of a fleet, over real ssh: a code of the directory's, without the directory, revoked, and left alone again."""
+
+from __future__ import annotations
+
+import base64
+import os
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pam_totp.fleet import tree
+from tests.lab.code import STEP
+from tests.lab.directory import person as record
+from tests.lab.fleet import FOLDER, Fleet, raw, wait
+from tests.login.host import Person, spelled, steady
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.login.host import Host
+
+pytestmark = pytest.mark.usefixtures("password_and_code")
+
+
+@pytest.fixture(scope="module")
+def fleet(host: Host) -> Iterator[Fleet]:
+    """A directory that the machine has joined, and the agent."""
+    with Fleet(host.machine) as running:
+        token = running.join()
+        host.confidential |= {token, tree.parse_token(token).secret}
+        running.directory.publish([])
+        running.start()
+        yield running
+
+
+def known(host: Host) -> Person:
+    """A user with an authenticator that this host knows nothing of yet."""
+    secret = base64.b32encode(os.urandom(20)).decode("ascii")
+    host.confidential |= spelled(secret)
+    return Person(host, host.person(enrolled=False).user, secret)
+
+
+def sync(host: Host) -> str:
+    return host.machine.run(["pam-totp", "sync"], check=False).stdout
+
+
+def test_from_the_first_code_to_leaving(host: Host, fleet: Fleet) -> None:
+    with host.config("window = 8"):  # several codes in a row need not be waited for
+        live(host, fleet)
+
+
+def live(host: Host, fleet: Fleet) -> None:
+    alice, bob = known(host), host.person()
+    assert alice.log_in(None).ok  # nobody has enrolled alice
+    fleet.directory.publish([record(alice.name, raw(alice.secret))])
+    # The agent comes by itself.
+    wait(lambda: '"active"' in host.machine.run(["pam-totp", "status", alice.name, "--json"]).stdout)
+    steady(20)
+    assert not alice.log_in(alice.wrong()).ok
+    mark = host.machine.mark()
+    first = alice.code()
+    assert alice.log_in(first).ok
+    assert not alice.log_in(first).ok
+    lines = [(line["outcome"], line["reason"], line.get("detail", "")) for line in host.decisions(mark)]
+    assert lines[0] == ("accepted", "code", "")
+    assert lines[1][:2] == ("refused", "spent-code")
+    # Another host of the fleet is quicker.
+    step, second = int(time.time() // STEP) + 1, alice.code(1)
+    claim_elsewhere(fleet, record(alice.name, raw(alice.secret)).authenticators[0].identifier, step)
+    mark = host.machine.mark()
+    assert not alice.log_in(second).ok
+    assert [line["reason"] for line in host.decisions(mark)] == ["spent-elsewhere"]
+    wait(lambda: (alice.name, "sshd", "code") in told(fleet))
+    # Without the directory, and then without the agent.
+    fleet.kill_directory()
+    for steps in (3, 5):
+        mark = host.machine.mark()
+        assert alice.log_in(alice.code(steps)).ok
+        assert "decided by this host alone" in host.decisions(mark)[-1]["detail"]
+        fleet.kill_agent()
+    # Revoked, by what a stick brings.
+    fleet.directory.publish([])
+    assert "1 revoked" in host.machine.run(["pam-totp", "sync", f"{FOLDER}/tree"]).stdout
+    mark = host.machine.mark()
+    assert not alice.log_in(None).ok
+    assert host.decisions(mark)[-1]["reason"] == "fleet-revoked"
+    assert bob.log_in(bob.code()).ok
+    # Alone again.
+    fleet.serve()
+    host.machine.run(["pam-totp", "leave", "--yes"])
+    assert not alice.log_in(None).ok
+    host.machine.run(["pam-totp", "reset", alice.name, "--yes"])
+    assert alice.log_in(None).ok
+
+
+def told(fleet: Fleet) -> list[tuple[str, str, str]]:
+    """What the directory has heard of logins."""
+    return [(each["name"], each["service"], each["reason"]) for each in fleet.directory.events("login")]
+
+
+CLAIM = """
+import base64, sys
+from pam_totp.fleet import tree, web
+url, identifier, step = sys.argv[1:]
+token = tree.parse_token(sys.stdin.read())
+ca = web.fetch_ca(url, token.ca, 5)
+key = base64.b64encode(tree.new_box_key()[1]).decode()
+answer = web.Web(url, ca).post("/api/v1/join", {"token": token.secret, "name": "other", "key": key}, 5).fields()
+claim = {"authenticator": identifier, "step": int(step), "login": "e" * 32}
+assert web.Web(url, ca, answer["token"]).post("/api/v1/claim", claim, 5).fields() == {"claimed": True}
+"""
+
+
+def claim_elsewhere(fleet: Fleet, identifier: str, step: int) -> None:
+    """Have another host of the fleet claim a code."""
+    ours, url = fleet.directory.host, fleet.directory.url
+    command = ["/usr/bin/python3", "-I", "-c", CLAIM, url, identifier, str(step)]
+    fleet.machine.run(command, input=fleet.directory.token())
+    # The one that the test publishes for stays the last that joined.
+    fleet.directory.state(lambda state: state["hosts"].update({ours: state["hosts"].pop(ours)}))
