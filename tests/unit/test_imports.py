@@ -82,7 +82,20 @@ def test_the_modules_can_be_put_in_an_order() -> None:
 
 
 # The rooms, the lowest first: a module imports from its own and from those before it.
-ROOMS = ("errors", "host", "cache", "factors", "login", "moving", "selfservice", "verify", "engine", "doctor", "cli")
+ROOMS = (
+    "errors",
+    "host",
+    "cache",
+    "factors",
+    "login",
+    "moving",
+    "selfservice",
+    "verify",
+    "engine",
+    "doctor",
+    "directory",
+    "cli",
+)
 
 
 def room(module: str) -> str:
@@ -115,6 +128,18 @@ def test_nothing_but_the_two_adapters_imports_the_hooks() -> None:
     users = {module for module in MODULES if "pam_totp.engine.pam_entry" in imports(module)}
     assert users == {"pam_totp.engine.helper", "pam_totp.engine.pam_python"}
     assert [module for module in MODULES if imports(module) & users] == []
+
+
+DIRECTORY = {module for module in MODULES if module.startswith("pam_totp.directory")}
+
+
+def test_the_directory_stands_alone() -> None:
+    assert {module for module in MODULES for each in ours(module) & DIRECTORY if module not in DIRECTORY} == set()
+    shared = {each for module in DIRECTORY for each in ours(module)} - DIRECTORY
+    assert shared <= {"pam_totp.errors", "pam_totp.cache.ledger", "pam_totp.cache.seal", "pam_totp.host.clock"} | {
+        each for each in MODULES if each.startswith(("pam_totp.factors.", "pam_totp.fleet.tree"))
+    }
+    assert {module for module in MODULES if top(imports(module)) & {"django", "whitenoise"}} <= DIRECTORY
 
 
 def test_nothing_but_the_command_imports_the_command() -> None:
@@ -172,7 +197,7 @@ def test_a_parser_of_a_foreign_format_neither_reads_nor_writes(module: str) -> N
         ({"ctypes"}, {"pam_totp.host.nss", "pam_totp.host.synchronised"}),
         ({"grp"}, set()),
         ({"fcntl"}, {"pam_totp.cache.volatile"}),
-        ({"tomllib", "tomli"}, {"pam_totp.host.config"}),
+        ({"tomllib", "tomli"}, {"pam_totp.host.config", "pam_totp.directory.config"}),
         ({"segno", "pyotp"}, {"pam_totp.factors.enroll"}),
         ({"subprocess"}, {"pam_totp.host.programs"}),
         ({"cryptography"}, {"pam_totp.moving.pskc"}),

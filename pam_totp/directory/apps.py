@@ -1,0 +1,13 @@
+"""The app, as Django knows it."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class DirectoryConfig(AppConfig):
+    """The app ``directory``."""
+
+    name = "pam_totp.directory"
+    label = "directory"
+    verbose_name = "Directory"

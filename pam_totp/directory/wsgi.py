@@ -1,0 +1,10 @@
+"""What gunicorn runs."""
+
+from __future__ import annotations
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "pam_totp.directory.settings"
+application = get_wsgi_application()

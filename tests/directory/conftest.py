@@ -1,0 +1,30 @@
+"""The machine in which the tests of inside/ run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.directory import lane
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.lab.machine import Machine
+
+collect_ignore = ["inside"]
+
+
+@pytest.fixture(scope="session")
+def debian(pytestconfig: pytest.Config) -> Iterator[Machine]:
+    """A Debian 13 with Django and the sources."""
+    from tests.lab import booted
+    from tests.lab.machine import Machine
+    from tests.lab.roots import root
+
+    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        base = root(lane.SUITE, (*booted.PACKAGES, *lane.PACKAGES))
+    with Machine(base) as machine:
+        lane.unpack(machine)
+        yield machine
