@@ -84,3 +84,12 @@ class WireError(PamTotpError):
     """The other end of a self-service connection sent something else than the protocol."""
 
     reason = "bad-message"
+
+
+class FleetError(PamTotpError):
+    """The directory, or what it or somebody in its place has sent, is not to be had or not to be used.
+
+    The state that was good last stays in force.
+    """
+
+    reason = "fleet-unusable"

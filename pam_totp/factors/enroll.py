@@ -39,7 +39,7 @@ def check_label(label: str) -> str:
 
 def fresh(label: str, now: int, secret: bytes | None = None) -> Authenticator:
     """A pending authenticator with a fresh secret of 160 bits, or with one that the user brings along."""
-    return Authenticator(os.urandom(8).hex(), PENDING, label, "local", now, secret or os.urandom(otp.SECRET_BYTES))
+    return Authenticator(os.urandom(16).hex(), PENDING, label, "local", now, secret or os.urandom(otp.SECRET_BYTES))
 
 
 def begin(account: Account, label: str, now: int, secret: bytes | None = None) -> Authenticator:

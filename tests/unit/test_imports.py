@@ -83,18 +83,8 @@ def test_the_modules_can_be_put_in_an_order() -> None:
 
 # The rooms, the lowest first: a module imports from its own and from those before it.
 ROOMS = (
-    "errors",
-    "host",
-    "cache",
-    "factors",
-    "login",
-    "moving",
-    "selfservice",
-    "verify",
-    "engine",
-    "doctor",
-    "directory",
-    "cli",
+    *("errors", "host", "cache", "factors", "login", "moving", "selfservice", "verify", "fleet"),
+    *("engine", "doctor", "directory", "cli"),
 )
 
 
@@ -156,6 +146,18 @@ def test_a_login_goes_down_through_its_layers() -> None:
         assert "pam_totp.login.login" not in below(lower), lower
 
 
+def test_the_formats_of_the_fleet_need_nothing_else_of_ours_and_read_and_write_nothing() -> None:
+    assert below("pam_totp.fleet.tree") == {"pam_totp.errors"}
+    calls = {ast.unparse(node.func) for node in ast.walk(MODULES["pam_totp.fleet.tree"]) if isinstance(node, ast.Call)}
+    assert not calls & {"open", "print", "input", "exec", "eval", "__import__"}
+    assert not top(imports("pam_totp.fleet.tree")) & {"os", "sys", "io", "socket", "ssl", "http", "time"}
+
+
+def test_no_login_imports_the_room_of_the_fleet() -> None:
+    users = {module for module in MODULES for each in imports(module) if each.startswith("pam_totp.fleet")}
+    assert {room(user) for user in users} <= {"fleet", "doctor", "cli"}
+
+
 def test_the_cache_sees_no_key_and_the_seal_sees_no_file() -> None:
     assert below("pam_totp.cache.store") == {"pam_totp.host.files", "pam_totp.errors"}
     assert below("pam_totp.cache.seal") == {"pam_totp.errors"}
@@ -190,7 +192,7 @@ def test_a_parser_of_a_foreign_format_neither_reads_nor_writes(module: str) -> N
 @pytest.mark.parametrize(
     ("world", "module"),
     [
-        ({"nacl"}, {"pam_totp.cache.seal"}),
+        ({"nacl"}, {"pam_totp.cache.seal", "pam_totp.fleet.tree"}),
         ({"sqlite3", "_sqlite3"}, {"pam_totp.cache.store"}),
         ({"syslog"}, {"pam_totp.login.log"}),
         ({"pwd"}, {"pam_totp.host.users"}),
