@@ -11,3 +11,9 @@ class DirectoryConfig(AppConfig):
     name = "pam_totp.directory"
     label = "directory"
     verbose_name = "Directory"
+
+    def ready(self) -> None:
+        """Have changes reach the hosts, whoever makes them."""
+        from pam_totp.directory import changes
+
+        changes.watch()

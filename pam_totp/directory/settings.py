@@ -23,7 +23,6 @@ DEBUG = False
 SECRET_KEY = _session_key()
 ALLOWED_HOSTS = [CONFIG.name, "localhost", "127.0.0.1", "[::1]"]
 ROOT_URLCONF = "pam_totp.directory.urls"
-WSGI_APPLICATION = "pam_totp.directory.wsgi.application"
 INSTALLED_APPS = [
     "pam_totp.directory",
     "django.contrib.admin",

@@ -160,6 +160,11 @@ def public_box_key(private: bytes) -> bytes:
     return bytes(public.PrivateKey(private).public_key)
 
 
+def public_signing_key(seed: bytes) -> bytes:
+    """The public key of a seed that signs manifests."""
+    return bytes(signing.SigningKey(seed).verify_key)
+
+
 def new_identifier() -> str:
     """A new id of a directory, a host, an authenticator or an event: 32 random hexadecimal digits."""
     return utils.random(16).hex()

@@ -14,7 +14,7 @@ SUITE = "trixie"
 # What the package needs; PostgreSQL's driver; and what the tests inside need.
 PACKAGES = (
     *("gunicorn", "python3-argon2", "python3-cryptography", "python3-django"),
-    *("python3-psycopg", "python3-pytest-django", "python3-whitenoise"),
+    *("libjs-jquery", "python3-psycopg", "python3-pytest-django", "python3-uvicorn", "python3-whitenoise"),
 )
 SOURCES = ("pam_totp", "tests/__init__.py", "tests/directory/__init__.py", "tests/directory/inside")
 WHERE = "/usr/local/src/pam-totp"
@@ -30,7 +30,7 @@ def unpack(machine: Machine) -> None:
 
 def pytest(machine: Machine, *words: str) -> Completed:
     """Run pytest in the machine."""
-    command = ["/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "-q", "--no-header", *words]
+    command = ["/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "-q", "--no-header", "--tb=short", *words]
     env = {"PYTHONPATH": WHERE, "PYTHONDONTWRITEBYTECODE": "1", "DJANGO_SETTINGS_MODULE": "pam_totp.directory.settings"}
     script = 'cd "$1" && shift && exec "$@" 2>&1'
     return machine.sh(script, WHERE, *command, check=False, env=env, timeout=300)
