@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import json
 import os
 import re
@@ -102,7 +103,13 @@ def _of_host(view: View) -> View:
 
 
 def _address(request: HttpRequest) -> str:
-    return str(request.META.get("REMOTE_ADDR") or "127.0.0.1")
+    """Where a request comes from. An IPv4 address is one, also on a socket for both kinds."""
+    try:
+        found = ipaddress.ip_address(request.META.get("REMOTE_ADDR") or "127.0.0.1")
+    except ValueError:
+        return "127.0.0.1"
+    mapped = found.ipv4_mapped if found.version == 6 else None
+    return str(mapped or found)
 
 
 def _fields(request: HttpRequest) -> dict[str, Any]:

@@ -95,5 +95,9 @@ LOGGING = {
     "formatters": {"plain": {"format": "%(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
-    "loggers": {"django": {"handlers": ["stderr"], "level": "WARNING", "propagate": False}},
+    "loggers": {
+        "django": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
+        # Not every 404 and 401.
+        "django.request": {"level": "ERROR"},
+    },
 }

@@ -119,7 +119,9 @@ def _administrator(name: str, found: config.Config) -> None:
         return
     person = Person.objects.filter(name=name).first()
     if person is None:
-        person = people.add(common.ACTOR, name, role=Person.Role.ADMINISTRATOR)
+        # Root of every host is nobody's to enrol by the way.
+        groups = [] if name == "root" else None
+        person = people.add(common.ACTOR, name, groups, role=Person.Role.ADMINISTRATOR)
     elif person.role != Person.Role.ADMINISTRATOR:
         people.set_fields(common.ACTOR, person, role=Person.Role.ADMINISTRATOR)
     print(f"\nThe first administrator, {name}, enrols with this link, once, within {people.INVITATION_DAYS} days:\n")

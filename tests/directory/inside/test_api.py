@@ -137,7 +137,7 @@ def test_what_is_served_is_what_was_published_and_unchanged_it_is_not_sent_again
 def test_when_a_host_was_seen_is_known(keeper: Keeper) -> None:
     host = joined("web1")
     Host.objects.update(last_seen=None, address=None)
-    get(f"/tree/{host.ident}/manifest", host, REMOTE_ADDR="198.51.100.9")
+    get(f"/tree/{host.ident}/manifest", host, REMOTE_ADDR="::ffff:198.51.100.9")
     found = Host.objects.get()
     assert found.last_seen is not None
     assert found.address == "198.51.100.9"
