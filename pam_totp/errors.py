@@ -93,3 +93,9 @@ class FleetError(PamTotpError):
     """
 
     reason = "fleet-unusable"
+
+
+class KeeperError(PamTotpError):
+    """The directory's keeper refuses a request, or does not answer."""
+
+    reason = "keeper"

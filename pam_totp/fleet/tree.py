@@ -166,6 +166,11 @@ def is_identifier(text: str) -> bool:
     return bool(_identifier(text))
 
 
+def public_signing_key(seed: bytes) -> bytes:
+    """The public key of a seed that signs manifests."""
+    return bytes(signing.SigningKey(seed).verify_key)
+
+
 def new_identifier() -> str:
     """A new id of a directory, a host, an authenticator or an event: 32 random hexadecimal digits."""
     return utils.random(16).hex()

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DIST = CHECKOUT / "dist"
-# The command and the logic; the module that PAM loads.
-PACKAGES = ("pam-totp_*_all.deb", "libpam-totp_*.deb")
+# The command and the logic; the module that PAM loads; the directory, which hosts have not.
+PACKAGES = ("pam-totp_*_all.deb", "libpam-totp_*.deb", "pam-totp-directory_*_all.deb")
+FOR_HOSTS = 2
 SOURCES = ("LICENSE", "pyproject.toml", "README.md", "config", "debian", "docs", "pam_totp")
 # Between two releases the sources have these versions, for Debian and for Python; each build has its own instead.
 NEXT = re.compile(r"\b(?P<next>\d+\.\d+\.\d+)(?P<dev>~dev0|\.dev0)\b")
@@ -40,10 +41,17 @@ class BuildError(Exception):
 
 
 def debs() -> tuple[Path, ...]:
-    """Build the packages in dist/, unless they are there and made of the same sources: pam-totp first.
+    """The packages for hosts: pam-totp first. Raises BuildError."""
+    return _built()[:FOR_HOSTS]
 
-    Raises BuildError.
-    """
+
+def directory_deb() -> Path:
+    """The package of the directory. Raises BuildError."""
+    return _built()[FOR_HOSTS]
+
+
+def _built() -> tuple[Path, ...]:
+    """Build the packages in dist/, unless they are there and made of the same sources. Raises BuildError."""
     DIST.mkdir(exist_ok=True)
     _give_to_owner(DIST)
     with cache.locked(DIST / ".lock"):
@@ -186,7 +194,7 @@ def _give_to_owner(*paths: Path) -> None:
 
 def main() -> None:
     """Build the packages and say where they are."""
-    for package in debs():
+    for package in _built():
         print(package.relative_to(CHECKOUT))
 
 

@@ -43,8 +43,9 @@ def workshop(workshop_root: Root, tmp_path_factory: pytest.TempPathFactory) -> I
 
 def test_a_second_build_is_the_same_to_the_byte(debs: tuple[Path, ...], tmp_path: Path) -> None:
     again = package.build(tmp_path, ELSEWHERE)
-    assert [each.name for each in again] == [each.name for each in debs]
-    assert [each.read_bytes() for each in again] == [each.read_bytes() for each in debs]
+    first = (*debs, package.directory_deb())
+    assert [each.name for each in again] == [each.name for each in first]
+    assert [each.read_bytes() for each in again] == [each.read_bytes() for each in first]
 
 
 def test_each_build_has_a_version_of_its_own(debs: tuple[Path, ...], tmp_path: Path) -> None:
@@ -95,7 +96,9 @@ def test_the_units_are_in_the_same_place_wherever_it_is_built(debs: tuple[Path, 
 
 
 def test_lintian_finds_nothing(debs: tuple[Path, ...]) -> None:
-    said = subprocess.run([*LINTIAN, *debs], check=False, stdout=subprocess.PIPE, encoding="utf-8")
+    said = subprocess.run(
+        [*LINTIAN, *debs, package.directory_deb()], check=False, stdout=subprocess.PIPE, encoding="utf-8"
+    )
     assert (said.returncode, said.stdout) == (0, "")
 
 

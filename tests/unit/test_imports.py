@@ -84,7 +84,7 @@ def test_the_modules_can_be_put_in_an_order() -> None:
 # The rooms, the lowest first: a module imports from its own and from those before it.
 ROOMS = (
     *("errors", "host", "cache", "factors", "login", "moving", "selfservice", "verify", "fleet"),
-    *("engine", "doctor", "cli"),
+    *("engine", "doctor", "directory", "cli"),
 )
 
 
@@ -120,6 +120,19 @@ def test_nothing_but_the_two_adapters_imports_the_hooks() -> None:
     assert [module for module in MODULES if imports(module) & users] == []
 
 
+DIRECTORY = {module for module in MODULES if module.startswith("pam_totp.directory")}
+
+
+def test_the_directory_stands_alone() -> None:
+    assert {module for module in MODULES for each in ours(module) & DIRECTORY if module not in DIRECTORY} == set()
+    shared = {each for module in DIRECTORY for each in ours(module)} - DIRECTORY
+    assert shared <= {"pam_totp.errors", "pam_totp.cache.ledger", "pam_totp.cache.seal"} | {
+        "pam_totp.host.clock",
+        "pam_totp.host.programs",
+    } | {each for each in MODULES if each.startswith(("pam_totp.factors.", "pam_totp.fleet.tree"))}
+    assert {module for module in MODULES if top(imports(module)) & {"django", "whitenoise"}} <= DIRECTORY
+
+
 def test_nothing_but_the_command_imports_the_command() -> None:
     users = {module for module in MODULES for each in imports(module) if each.startswith("pam_totp.cli")}
     assert {user for user in users if not user.startswith("pam_totp.cli")} == set()
@@ -143,7 +156,7 @@ def test_the_formats_of_the_fleet_need_nothing_else_of_ours_and_read_and_write_n
 
 def test_no_login_imports_the_room_of_the_fleet() -> None:
     users = {module for module in MODULES for each in imports(module) if each.startswith("pam_totp.fleet")}
-    assert {room(user) for user in users} <= {"fleet", "doctor", "cli"}
+    assert {room(user) for user in users} <= {"fleet", "doctor", "directory", "cli"}
 
 
 def test_the_cache_sees_no_key_and_the_seal_sees_no_file() -> None:
@@ -181,16 +194,16 @@ def test_a_parser_of_a_foreign_format_neither_reads_nor_writes(module: str) -> N
     ("world", "module"),
     [
         ({"nacl"}, {"pam_totp.cache.seal", "pam_totp.fleet.tree"}),
-        ({"sqlite3", "_sqlite3"}, {"pam_totp.cache.store"}),
+        ({"sqlite3", "_sqlite3"}, {"pam_totp.cache.store", "pam_totp.directory.keeper.state"}),
         ({"syslog"}, {"pam_totp.login.log"}),
-        ({"pwd"}, {"pam_totp.host.users"}),
+        ({"pwd"}, {"pam_totp.host.users", "pam_totp.directory.keeper.server", "pam_totp.directory.cli.common"}),
         ({"ctypes"}, {"pam_totp.host.nss", "pam_totp.host.synchronised"}),
         ({"grp"}, set()),
-        ({"fcntl"}, {"pam_totp.cache.volatile"}),
-        ({"tomllib", "tomli"}, {"pam_totp.host.config"}),
+        ({"fcntl"}, {"pam_totp.cache.volatile", "pam_totp.directory.publish"}),
+        ({"tomllib", "tomli"}, {"pam_totp.host.config", "pam_totp.directory.config"}),
         ({"segno", "pyotp"}, {"pam_totp.factors.enroll"}),
         ({"subprocess"}, {"pam_totp.host.programs"}),
-        ({"cryptography"}, {"pam_totp.moving.pskc"}),
+        ({"cryptography"}, {"pam_totp.moving.pskc", "pam_totp.directory.certificates"}),
         ({"xml"}, {"pam_totp.moving.pskc"}),
     ],
     ids=lambda value: "+".join(sorted(value)) or "nobody",
@@ -212,7 +225,7 @@ def test_only_the_clock_reads_clocks() -> None:
     }
     # How long a lock or another program is waited for, nothing else
     limits = {module for module, call in readers if call == "time.monotonic"}
-    assert limits <= {"pam_totp.cache.volatile", "pam_totp.selfservice.wire"}
+    assert limits <= {"pam_totp.cache.volatile", "pam_totp.selfservice.wire", "pam_totp.directory.throttle"}
     assert {module for module in MODULES if "time" in imports(module)} == {"pam_totp.host.clock", *limits}
 
 

@@ -1,0 +1,140 @@
+"""What is wrong with the directory, and what mends it. It changes nothing."""
+
+from __future__ import annotations
+
+import os
+import stat
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from pam_totp.directory import config
+from pam_totp.directory.cli import common
+from pam_totp.directory.keeper import client, keys, state
+from pam_totp.errors import PamTotpError
+from pam_totp.host import programs
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator
+
+SOON = timedelta(days=30)
+QUIET = timedelta(hours=1)
+MOST_NAMED = 10
+
+
+def arguments(_: argparse.ArgumentParser) -> None:
+    """None."""
+
+
+def run(_: argparse.Namespace) -> int:
+    """Look at everything; 1 where something is wrong."""
+    common.need_root()
+    found = list(_files())
+    found += _units()
+    try:
+        common.django()
+        for check in CHECKS:
+            found += check()
+    except PamTotpError as error:
+        found.append(str(error))
+    for each in found:
+        print(f"WRONG: {each}")
+    if not found:
+        print("nothing is wrong")
+    return 1 if found else 0
+
+
+def _files() -> Iterator[str]:
+    """Who may read what."""
+    keeper, web = common.account(config.KEEPER)[0], common.account(config.USER)[0]
+    for path, owner, most in (
+        (config.KEYS, keeper, 0o700),
+        (os.path.join(config.KEYS, keys.FILE), keeper, 0o600),
+        (os.path.join(config.KEYS, state.FILE), keeper, 0o600),
+        (config.STATE, web, 0o750),
+        (config.SESSION_KEY, web, 0o600),
+        (config.FILE, 0, 0o640),
+    ):
+        try:
+            about = os.stat(path)
+        except FileNotFoundError:
+            yield f"{path} is missing: restore a backup, or run pam-totp-directory init"
+            continue
+        if about.st_uid != owner or stat.S_IMODE(about.st_mode) & ~most:
+            yield f"{path} is not as it has to be: chown {owner} {path}; chmod {most:o} {path}"
+
+
+def _units() -> Iterator[str]:
+    if os.path.isdir("/run/systemd/system"):
+        for unit in common.UNITS:
+            said = programs.run("systemctl", "is-active", unit, fail=False).strip()
+            if said != "active":
+                yield f"{unit} is {said}: look at systemctl status {unit}; then systemctl enable --now {unit}"
+
+
+def _keeper() -> Iterator[str]:
+    from pam_totp.directory.models import State
+
+    said, kept = client.ask("status"), State.objects.get()
+    if said["directory"] != keys.load_identity(config.IDENTITY).directory:
+        yield "the keeper has another directory's keys: restore a backup, all of it"
+    elif said["sequence"] > kept.sequence or said["epoch"] != kept.epoch:
+        yield "the database is older than what was signed, and nothing is published: run pam-totp-directory epoch"
+
+
+def _schema() -> Iterator[str]:
+    from django.db import connection
+    from django.db.migrations.executor import MigrationExecutor
+
+    executor = MigrationExecutor(connection)
+    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        yield "the database is of an older version: run pam-totp-directory migrate"
+
+
+def _trail() -> Iterator[str]:
+    from pam_totp.directory import audit
+
+    entry = audit.broken()
+    if entry is not None:
+        yield f"entry {entry.pk} of the audit trail was changed, or one before it was taken out: find out by whom"
+
+
+def _certificate() -> Iterator[str]:
+    from django.utils import timezone
+
+    from pam_totp.directory import certificates
+
+    found = config.load()
+    for path in filter(None, (found.certificate, found.authority)):
+        with common.back_to_root():
+            try:
+                end = certificates.ends(common.read(path))
+            except FileNotFoundError:
+                yield f"{path} is missing: restore a backup"
+                continue
+        if end < timezone.now() + SOON:
+            how = f"remove {path} and {found.certificate_key}, and run pam-totp-directory init --name {found.name}"
+            yield f"the certificate {path} ends at {common.shown(end)}: " + (how if found.authority else "renew it")
+
+
+def _hosts() -> Iterator[str]:
+    from django.db.models import F, Q
+    from django.utils import timezone
+
+    from pam_totp.directory.models import Host
+
+    now = timezone.now()
+    hosts = Host.objects.filter(revoked=None)
+    behind = hosts.filter(Q(changes__gt=F("done")), joined__lt=now - timedelta(minutes=5))
+    quiet = hosts.filter(Q(last_seen=None) | Q(last_seen__lt=now - QUIET))
+    for names, what in (
+        (behind, "there is something to publish for {}: look at journalctl -u pam-totp-publisher"),
+        (quiet, "nothing was heard for an hour of {}: see pam-totp fleet there, or pam-totp-directory host revoke"),
+    ):
+        found = sorted(names.values_list("name", flat=True))
+        if found:
+            more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+            yield what.format(", ".join(found[:MOST_NAMED]) + more)
+
+
+CHECKS: tuple[Callable[[], Iterator[str]], ...] = (_schema, _keeper, _trail, _certificate, _hosts)

@@ -1,0 +1,82 @@
+"""Hosts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pam_totp.directory import config
+from pam_totp.directory.cli import common
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What is done, and to which."""
+    what = parser.add_subparsers(metavar="WHAT", required=True)
+    each = what.add_parser("list", help="list hosts, and when they were seen", allow_abbrev=False)
+    each.set_defaults(what=_list)
+    each = what.add_parser("move", help="put a host into another host group", allow_abbrev=False)
+    each.add_argument("name")
+    each.add_argument("group")
+    each.set_defaults(what=_move)
+    each = what.add_parser("revoke", help="publish nothing for a host any more, and list whom to re-enrol")
+    each.add_argument("name")
+    each.add_argument("--reset", action="store_true", help="reset these people, and print an invitation for each")
+    each.add_argument("--yes", action="store_true", help="do not ask")
+    each.set_defaults(what=_revoke)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do it."""
+    common.django()
+    result: int = arguments.what(arguments)
+    return result
+
+
+def _list(_: argparse.Namespace) -> int:
+    from pam_totp.directory.models import Host
+
+    rows = [("NAME", "GROUP", "SEEN", "FROM", "PENDING", "ID")]
+    for host in Host.objects.select_related("group").filter(revoked=None):
+        pending = "yes" if host.changes > host.done else "no"
+        rows.append(
+            (host.name, host.group.name, common.shown(host.last_seen), host.address or "-", pending, host.ident)
+        )
+    common.table(rows)
+    return 0
+
+
+def _move(arguments: argparse.Namespace) -> int:
+    from django.db import transaction
+
+    from pam_totp.directory import audit, hosts
+
+    with transaction.atomic():
+        host, group = hosts.find(arguments.name), hosts.group_named(arguments.group)
+        host.group = group
+        host.save(update_fields=["group"])
+        audit.note(common.ACTOR, "host-moved", host.name, group=group.name)
+    return 0
+
+
+def _revoke(arguments: argparse.Namespace) -> int:
+    from pam_totp.directory import hosts, people
+
+    host = hosts.find(arguments.name)
+    if not common.confirmed(arguments, f"Revoke {host}? It keeps its last state, and gets nothing any more."):
+        return 1
+    concerned = hosts.revoke(common.ACTOR, host)
+    if not concerned:
+        print(f"{host} is revoked; it had nobody's secret")
+        return 0
+    print(f"{host} is revoked. Its root knew the secrets of these people; they must enrol anew:")
+    for person in concerned:
+        if arguments.reset:
+            people.remove(common.ACTOR, person)
+            print(f"{person}  {people.link(people.invite(common.ACTOR, person), config.load().url)}")
+        else:
+            print(person)
+    if not arguments.reset:
+        print("One after the other: pam-totp-directory user reset NAME, and user invite NAME.")
+    return 0

@@ -1,0 +1,120 @@
+"""The directory's configuration file, /etc/pam-totp-directory/directory.toml, and where everything else is."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields
+from urllib.parse import unquote, urlsplit
+
+from pam_totp.errors import ConfigError
+
+CONFIGURATION = "/etc/pam-totp-directory"
+STATE = "/var/lib/pam-totp-directory"
+KEYS = "/var/lib/pam-totp-keeper"
+SOCKET = "/run/pam-totp-directory/keeper.sock"
+FILE = f"{CONFIGURATION}/directory.toml"
+IDENTITY = f"{CONFIGURATION}/identity"
+DATABASE = f"{STATE}/directory.db"
+SESSION_KEY = f"{STATE}/session.key"
+TREE = f"{STATE}/tree"
+# Whom the two processes run as.
+USER = "pam-totp-directory"
+KEEPER = "pam-totp-keeper"
+
+_SCHEMES = ("postgresql", "postgres")
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the file says. All of it has a default but ``name``, the DNS name that hosts and browsers use.
+
+    ``issuer`` is what authenticator apps show. ``database`` is "sqlite", or ``postgresql://USER:PASSWORD@HOST/NAME``.
+    ``certificate`` and ``certificate_key`` are files; ``authority`` is the directory's own CA, empty where the
+    certificate is of one that the systems know. ``manifest_days`` is how long a manifest is good.
+    """
+
+    name: str = ""
+    issuer: str = ""
+    listen: str = "[::]:443"
+    database: str = "sqlite"
+    certificate: str = f"{CONFIGURATION}/tls.crt"
+    certificate_key: str = f"{CONFIGURATION}/tls.key"
+    authority: str = f"{CONFIGURATION}/ca.crt"
+    workers: int = 2
+    manifest_days: int = 7
+
+    @property
+    def url(self) -> str:
+        """Where the directory is reached, without a slash at the end."""
+        port = self.listen.rpartition(":")[2]
+        return f"https://{self.name}" + ("" if port == "443" else f":{port}")
+
+    def databases(self) -> dict[str, dict[str, object]]:
+        """As Django takes it. Raises ConfigError."""
+        if self.database == "sqlite":
+            # A writer waits for its turn, and takes it at the beginning: what it has read, it may then change.
+            return {"default": {"ENGINE": "pam_totp.directory.sqlite", "NAME": DATABASE, "OPTIONS": {"timeout": 20}}}
+        parts = urlsplit(self.database)
+        if parts.scheme not in _SCHEMES or not parts.path.strip("/"):
+            raise ConfigError(f"{FILE}: database is sqlite or postgresql://USER:PASSWORD@HOST/NAME: correct it")
+        return {
+            "default": {
+                "ENGINE": "django.db.backends.postgresql",
+                "NAME": unquote(parts.path.strip("/")),
+                "USER": unquote(parts.username or ""),
+                "PASSWORD": unquote(parts.password or ""),
+                "HOST": parts.hostname or "",
+                "PORT": str(parts.port or ""),
+                "CONN_MAX_AGE": 60,
+            }
+        }
+
+
+def load(path: str = FILE) -> Config:
+    """Read the file. Raises ConfigError for one that is missing, not TOML, or has what is not known."""
+    try:
+        with open(path, "rb") as file:
+            content = tomllib.load(file)
+    except FileNotFoundError:
+        raise ConfigError(f"{path} is missing: set the directory up with pam-totp-directory init --name NAME") from None
+    except (OSError, ValueError) as error:
+        # Neither kind of message holds a value, which may be a password.
+        reason = error.strerror if isinstance(error, OSError) else "no TOML in UTF-8"
+        raise ConfigError(f"{path}: {reason}: correct it") from None
+    return of(content, path)
+
+
+def of(content: dict[str, object], path: str = FILE) -> Config:
+    """The configuration with these settings. Raises ConfigError."""
+    kinds = {field.name: type(field.default) for field in fields(Config)}
+    for name, value in content.items():
+        if name not in kinds:
+            raise ConfigError(f"{path}: there is no setting {name}; there are {', '.join(kinds)}")
+        if type(value) is not kinds[name]:
+            raise ConfigError(f"{path}: {name} must be of the type {kinds[name].__name__}: correct it")
+    config = Config(**content)  # type: ignore[arg-type]  # checked above
+    if not config.name:
+        raise ConfigError(f'{path}: name is missing: add name = "dir.example.org"')
+    if not 1 <= config.manifest_days <= 365 or not 1 <= config.workers <= 64:
+        raise ConfigError(f"{path}: manifest_days must be 1 to 365, and workers 1 to 64: correct it")
+    if not config.listen.rpartition(":")[2].isdigit():
+        raise ConfigError(f'{path}: listen must be ADDRESS:PORT, such as "[::]:443": correct it')
+    config.databases()
+    return config
+
+
+def text(config: Config) -> str:
+    """The file for a configuration: what differs from the defaults."""
+    default = Config()
+    lines = ["# Settings of the directory; pam-totp-directory(8) explains them.\n"]
+    for field in fields(Config):
+        value = getattr(config, field.name)
+        if value != getattr(default, field.name):
+            lines.append(f"{field.name} = {value if isinstance(value, int) else _quoted(value)}\n")
+    return "".join(lines)
+
+
+def _quoted(value: str) -> str:
+    if not value.isprintable():
+        raise ConfigError("a setting has only printable characters: choose another value")
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

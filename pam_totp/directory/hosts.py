@@ -1,0 +1,120 @@
+"""What is done to hosts: tokens to join with, joining, leaving, revoking. Each function is one transaction."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+from django.utils import timezone
+
+from pam_totp.directory import audit, config
+from pam_totp.directory.keeper import client, keys
+from pam_totp.directory.models import Authenticator, Host, HostGroup, JoinToken, Person, Published, hash_of
+from pam_totp.errors import KeeperError, UsageError
+from pam_totp.fleet import tree
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
+HOSTS = "hosts"
+TOKEN_HOURS = 24
+LONGEST_NAME = 253
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What a host is told when it has joined. ``token`` is its bearer token, of which a hash is kept."""
+
+    host: Host
+    token: str
+
+
+def group_named(name: str) -> HostGroup:
+    """A host group. Raises UsageError."""
+    group = HostGroup.objects.filter(name=name).first()
+    if group is None:
+        raise UsageError(f"there is no host group {name!r}: make it with pam-totp-directory group add --hosts {name}")
+    return group
+
+
+def find(name: str) -> Host:
+    """The one host that is called so, or has this id, and was not revoked. Raises UsageError."""
+    found = list(Host.objects.filter(name=name, revoked=None)) or list(Host.objects.filter(ident=name, revoked=None))
+    if not found:
+        raise UsageError(f"there is no host {name!r}: see pam-totp-directory host list")
+    if len(found) > 1:
+        raise UsageError(f"there are {len(found)} hosts {name!r}: name one by its id, see pam-totp-directory host list")
+    return found[0]
+
+
+@transaction.atomic
+def new_token(actor: str, group: HostGroup, host_name: str, hours: int, authority: str) -> str:
+    """A join token, one line; root's business. ``host_name`` empty: good for any number of hosts until its end.
+
+    ``authority`` is the SHA-256 of the CA that the host is to trust; empty: those of its system. Raises KeeperError.
+    """
+    identity = keys.load_identity(config.IDENTITY)
+    secret = secrets.token_urlsafe(32)
+    expires = timezone.now() + timedelta(hours=hours)
+    JoinToken.objects.create(
+        token_hash=hash_of(secret), group=group, host_name=host_name, created_by=actor, expires=expires
+    )
+    audit.note(actor, "token-made", host_name or group.name, group=group.name, hours=hours)
+    client.ask("token", secret=secret, host=host_name, expires=int(expires.timestamp()))
+    return tree.token_text(tree.JoinToken(identity.directory, identity.signing, authority, secret))
+
+
+def join(secret: str, name: str, key: bytes, address: str) -> Joined:
+    """Let a host join. One that asks again, as the answer was lost, gets a new bearer token. Raises KeeperError."""
+    now = timezone.now()
+    with transaction.atomic():
+        token = JoinToken.objects.select_for_update().filter(token_hash=hash_of(secret), expires__gt=now).first()
+        if token is None:
+            raise KeeperError("this token is not known, or its time is over: ask for a new one", "join-token")
+        # The keeper has its own list of tokens, which nobody but root adds to: it decides.
+        answer = client.ask("join", secret=secret, name=name, key=client.text(key))
+        bearer = secrets.token_urlsafe(32)
+        host, created = Host.objects.get_or_create(
+            ident=answer["host"],
+            defaults={"name": name, "group": token.group, "key": key, "token_hash": hash_of(bearer)},
+        )
+        if not created:
+            host.token_hash = hash_of(bearer)
+        host.address, host.last_seen = address, now
+        host.save()
+        JoinToken.objects.filter(pk=token.pk).update(used=now)
+        audit.note(f"host {name}"[:64], "host-joined", name, id=host.ident, group=host.group.name, address=address)
+    return Joined(host, bearer)
+
+
+def with_bearer(token: str) -> Host | None:
+    """The host whose bearer token this is, and that was not revoked."""
+    return Host.objects.select_related("group").filter(token_hash=hash_of(token), revoked=None).first()
+
+
+@transaction.atomic
+def revoke(actor: str, host: Host) -> list[Person]:
+    """Publish nothing for a host any more, and hear nothing of it. Returns whose secrets it had: re-enrol them."""
+    concerned = list(known_to(host))
+    client.ask("revoke", host=host.ident)
+    host.revoked = timezone.now()
+    host.token_hash = hash_of(secrets.token_urlsafe(32))
+    host.save(update_fields=["revoked", "token_hash"])
+    audit.note(actor, "host-revoked", host.name, id=host.ident, people=len(concerned))
+    return concerned
+
+
+def people_of(group: HostGroup) -> QuerySet[Person]:
+    """Who may use the hosts of a group now."""
+    return Person.objects.filter(is_active=True, memberships__accesses__host_group=group).distinct()
+
+
+def known_to(host: Host) -> QuerySet[Person]:
+    """The people with an active authenticator whose record the host has."""
+    published = Published.objects.filter(host=host).exclude(person=None)
+    return Person.objects.filter(
+        pk__in=published.values("person"), authenticators__state=Authenticator.State.ACTIVE
+    ).distinct()

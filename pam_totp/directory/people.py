@@ -1,0 +1,295 @@
+"""What is done to people: adding, enrolling, resetting, locking, inviting. For the portals, the command and the API.
+
+Each function is one transaction with its entry in the audit trail. ``actor`` is who does it: a login name, or root.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote, urlencode
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from pam_totp.directory import audit, changes
+from pam_totp.directory.keeper import client
+from pam_totp.directory.models import (
+    Authenticator,
+    Claim,
+    Group,
+    Host,
+    Invitation,
+    Person,
+    RecoveryCodes,
+    hash_of,
+    ident,
+)
+from pam_totp.errors import UsageError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+EVERYONE = "everyone"
+MOST_AUTHENTICATORS = 5
+INVITATION_DAYS = 7
+LONGEST_LABEL = 32
+Word = Literal["accepted", "refused", "wait", "locked", "malformed"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of a code: ``seconds`` to wait, or the authenticator and step, or that a recovery code was spent."""
+
+    word: Word
+    seconds: int = 0
+    authenticator: str = ""
+    recovery: bool = False
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the code was right, unspent, and is spent now."""
+        return self.word == "accepted"
+
+
+def find(name: str) -> Person:
+    """A person by login name. Raises UsageError."""
+    person = Person.objects.filter(name=name).first()
+    if person is None:
+        raise UsageError(f"there is no person {name!r}: see pam-totp-directory user list")
+    return person
+
+
+@transaction.atomic
+def add(actor: str, name: str, groups: list[str] | None = None, **fields: Any) -> Person:
+    """Add a person, to the group of everyone where no other is named. Raises UsageError."""
+    try:
+        person = Person.objects.create_user(name, **fields)
+    except ValidationError as error:
+        raise UsageError(f"{name!r} cannot be added: {'; '.join(error.messages)}") from None
+    for each in [EVERYONE] if groups is None else groups:
+        group = Group.objects.filter(name=each).first()
+        if group is None:
+            raise UsageError(f"there is no group {each!r}: make it with pam-totp-directory group add {each}")
+        group.persons.add(person)
+    audit.note(actor, "person-added", name, role=person.role)
+    return person
+
+
+def check_label(label: str) -> str:
+    """The label, 1 to 32 printable characters without a colon. Raises UsageError."""
+    if not 0 < len(label) <= LONGEST_LABEL or not label.isprintable() or ":" in label:
+        raise UsageError(f"a label has 1 to {LONGEST_LABEL} printable characters and no colon: choose another one")
+    return label
+
+
+@transaction.atomic
+def begin(actor: str, person: Person, label: str) -> tuple[Authenticator, str]:
+    """A pending authenticator in the place of an earlier pending one; and its key in base32, shown this once.
+
+    Active ones stay, and one with this label is replaced when the new one is confirmed. Raises UsageError, KeeperError.
+    """
+    person = Person.objects.select_for_update().get(pk=person.pk)
+    others = person.authenticators.filter(state=Authenticator.State.ACTIVE).exclude(label=check_label(label))
+    if others.count() >= MOST_AUTHENTICATORS:
+        raise UsageError(f"{person} has {others.count()} authenticators, which is the most: remove one first")
+    answer = client.ask("new", person=person.pk)
+    person.authenticators.filter(state=Authenticator.State.PENDING).delete()
+    authenticator = Authenticator.objects.create(
+        ident=answer["id"], person=person, label=label, secret=client.content(answer["sealed"])
+    )
+    audit.note(actor, "enrolment-begun", person.name, label=label)
+    return authenticator, str(answer["key"])
+
+
+@transaction.atomic
+def confirm(actor: str, person: Person, code: str, source: str) -> Verdict:
+    """Activate the pending authenticator if the code is right for it. The code is spent then. Raises KeeperError."""
+    person = Person.objects.select_for_update().get(pk=person.pk)
+    pending = person.authenticators.filter(state=Authenticator.State.PENDING).first()
+    if pending is None:
+        return Verdict("refused")
+    verdict = _checked(person, [pending], code, source, recovery=False)
+    if verdict.accepted:
+        activate(person, pending)
+        audit.note(actor, "enrolled", person.name, label=pending.label)
+    return verdict
+
+
+def activate(person: Person, pending: Authenticator) -> None:
+    """Activate an authenticator whose secret the person is known to have; one with the same label goes.
+
+    The deadline has served, and so have invitations.
+    """
+    person.authenticators.filter(label=pending.label).exclude(pk=pending.pk).delete()
+    pending.state = Authenticator.State.ACTIVE
+    pending.save(update_fields=["state"])
+    if person.deadline is not None:
+        person.deadline = None
+        person.save(update_fields=["deadline"])
+
+
+@transaction.atomic
+def check(person: Person, code: str, source: str) -> Verdict:
+    """Whether this is a code, or a recovery code, of the person; it is spent in the whole fleet then.
+
+    ``source`` is where it comes from, an address. The charge is committed when this returns. Raises KeeperError.
+    """
+    person = Person.objects.select_for_update().get(pk=person.pk)
+    if person.locked or not person.is_active:
+        return Verdict("locked")
+    active = list(person.authenticators.filter(state=Authenticator.State.ACTIVE))
+    return _checked(person, active, code, source, recovery=True)
+
+
+def _checked(person: Person, authenticators: list[Authenticator], code: str, source: str, *, recovery: bool) -> Verdict:
+    codes = RecoveryCodes.objects.filter(person=person).first() if recovery else None
+    answer = client.ask(
+        "check",
+        person=person.pk,
+        authenticators=[[each.ident, client.text(each.secret)] for each in authenticators],
+        recovery=None if codes is None else {"salt": codes.salt, "hashes": codes.hashes},
+        ledger=client.text(person.ledger),
+        code=code,
+        source=source,
+    )
+    if "ledger" in answer:
+        person.ledger = client.content(answer["ledger"])
+        person.save(update_fields=["ledger"])
+    if answer["verdict"] != "accepted":
+        return Verdict(answer["verdict"], answer.get("seconds", 0))
+    if codes is not None and "recovery" in answer:
+        claimed = claim(spent_recovery(person.name, answer["recovery"]), 0, None, ident())
+        codes.hashes = answer["hashes"]
+        codes.save(update_fields=["hashes"])
+        audit.note(person.name, "recovery-code-spent", person.name, left=len(codes.hashes))
+        return Verdict("accepted", recovery=True) if claimed else Verdict("refused")
+    if not claim(answer["authenticator"], answer["step"], None, ident()):
+        # Right, and used on a host before.
+        return Verdict("refused")
+    return Verdict("accepted", authenticator=answer["authenticator"])
+
+
+def spent_recovery(name: str, digest: str) -> str:
+    """What stands for a recovery code among the claims."""
+    return hash_of(f"recovery code\0{name}\0{digest}")
+
+
+def claim(authenticator: str, step: int, host: Host | None, login: str) -> bool:
+    """Use a code up, for a login; True also where this very login did so before. One insert: there is one winner."""
+    try:
+        with transaction.atomic():
+            Claim.objects.create(authenticator=authenticator, step=step, host=host, login=login)
+    except IntegrityError:
+        return Claim.objects.filter(authenticator=authenticator, step=step, host=host, login=login).exists()
+    return True
+
+
+@transaction.atomic
+def new_recovery_codes(actor: str, person: Person) -> list[str]:
+    """Ten new recovery codes, to be shown once; earlier ones are void. Raises KeeperError."""
+    answer = client.ask("recovery", person=person.pk)
+    RecoveryCodes.objects.update_or_create(
+        person=person, defaults={"salt": answer["salt"], "hashes": answer["hashes"], "shown": True}
+    )
+    audit.note(actor, "recovery-codes-issued", person.name)
+    return list(answer["codes"])
+
+
+@transaction.atomic
+def remove(actor: str, person: Person, label: str | None = None) -> int:
+    """Take out the authenticators with a label, or all of them and the recovery codes; returns how many there were."""
+    found = person.authenticators.all() if label is None else person.authenticators.filter(label=label)
+    labels = [each.label for each in found]
+    for each in found:
+        each.delete()
+    if label is None:
+        RecoveryCodes.objects.filter(person=person).delete()
+        Invitation.objects.filter(person=person, used=None).delete()
+        person.forget_before = timezone.now()
+        person.save(update_fields=["forget_before"])
+        # Also where the person had none: who asks for a reset wants every host to hear of it.
+        changes.touch_people([person])
+    if labels:
+        audit.note(actor, "authenticators-removed", person.name, labels=labels)
+    return len(labels)
+
+
+@transaction.atomic
+def lock(actor: str, person: Person, *, locked: bool) -> None:
+    """Refuse a person everywhere, or end that. Unlocking ends waits for wrong codes in the portal as well."""
+    person.locked = locked
+    if not locked:
+        person.ledger = _unlocked(person)
+    person.save(update_fields=["locked", "ledger"])
+    audit.note(actor, "locked" if locked else "unlocked", person.name)
+
+
+def _unlocked(person: Person) -> bytes:
+    from pam_totp.cache.ledger import Ledger
+    from pam_totp.factors.otp import step_at
+
+    if not person.ledger:
+        return b""
+    ledger = Ledger.decode(bytes(person.ledger))
+    ledger.unlock(step_at(timezone.now().timestamp()), 1)
+    ledger.seq += 1
+    return ledger.encode()
+
+
+@transaction.atomic
+def set_fields(actor: str, person: Person, **fields: Any) -> None:
+    """Change fields of a person. Raises UsageError."""
+    for name, value in fields.items():
+        setattr(person, name, value)
+    try:
+        person.full_clean(exclude=["password"])
+    except ValidationError as error:
+        raise UsageError(f"{person} cannot be changed: {'; '.join(error.messages)}") from None
+    person.save(update_fields=list(fields))
+    audit.note(actor, "person-changed", person.name, **{name: str(value) for name, value in fields.items()})
+
+
+@transaction.atomic
+def delete(actor: str, person: Person) -> None:
+    """Take a person out of the directory: hosts refuse the name from then on."""
+    audit.note(actor, "person-deleted", person.name)
+    person.delete()
+
+
+@transaction.atomic
+def invite(actor: str, person: Person, days: int = INVITATION_DAYS) -> str:
+    """The secret of a new one-time invitation, in the place of earlier ones. It is in the link that the person gets."""
+    secret = secrets.token_urlsafe(32)
+    Invitation.objects.filter(person=person, used=None).delete()
+    Invitation.objects.create(
+        person=person,
+        token_hash=hash_of(secret),
+        created_by=actor,
+        expires=timezone.now() + timedelta(days=days),
+    )
+    audit.note(actor, "invited", person.name, days=days)
+    return secret
+
+
+def link(secret: str, url: str) -> str:
+    """The link that an invitation is, for the directory at this address."""
+    return f"{url}/invitation/{secret}/"
+
+
+def invited(secret: str, now: datetime) -> Invitation | None:
+    """The invitation with this secret, if it is still good."""
+    return (
+        Invitation.objects.select_related("person")
+        .filter(token_hash=hash_of(secret), used=None, expires__gt=now, person__is_active=True, person__locked=False)
+        .first()
+    )
+
+
+def uri(person: Person, key: str, issuer: str) -> str:
+    """The otpauth URI of the Key Uri Format that every app's scanner reads; ``key`` in base32."""
+    label = quote(f"{issuer}:{person.name}")
+    return f"otpauth://totp/{label}?{urlencode({'secret': key, 'issuer': issuer}, quote_via=quote)}"

@@ -1,0 +1,68 @@
+"""The web process: gunicorn's processes, each with uvicorn, and the settings of directory.toml.
+
+A connection on which nothing comes costs a few kilobytes and no thread. So strangers who open many keep nobody out, and
+the agents of a fleet may keep theirs.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from gunicorn.app.base import BaseApplication
+from uvicorn.workers import UvicornWorker
+
+if TYPE_CHECKING:
+    from django.core.handlers.asgi import ASGIHandler
+
+    from pam_totp.directory.config import Config
+
+# For each process: more are told to come again.
+MOST_CONNECTIONS = 4096
+
+
+class Worker(UvicornWorker):  # type: ignore[misc]  # it has no types here
+    """A process that answers requests."""
+
+    CONFIG_KWARGS = {  # noqa: RUF012  # as uvicorn has it
+        "loop": "asyncio",
+        "http": "h11",
+        "ws": "none",
+        "lifespan": "off",
+        "proxy_headers": False,
+        "server_header": False,
+        # Agents keep their connection, for claims.
+        "timeout_keep_alive": 75,
+        "limit_concurrency": MOST_CONNECTIONS,
+    }
+
+
+class Web(BaseApplication):  # type: ignore[misc]  # the same
+    """Gunicorn, without a command line or a file of its own."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        super().__init__()
+
+    def load_config(self) -> None:
+        """What gunicorn is to do."""
+        settings: dict[str, Any] = {
+            "bind": self._config.listen,
+            "certfile": self._config.certificate,
+            "keyfile": self._config.certificate_key,
+            "workers": self._config.workers,
+            "worker_class": Worker,
+            "timeout": 60,
+            "graceful_timeout": 10,
+            "worker_tmp_dir": "/dev/shm",  # noqa: S108  # files without a name, that only their time is taken of
+            "proc_name": "pam-totp-directory",
+        }
+        for name, value in settings.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> ASGIHandler:
+        """The application, in each worker anew."""
+        os.environ["DJANGO_SETTINGS_MODULE"] = "pam_totp.directory.settings"
+        from pam_totp.directory.asgi import application
+
+        return application

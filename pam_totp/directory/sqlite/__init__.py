@@ -1,0 +1,1 @@
+"""Django's SQLite, with what two writers at once need."""

@@ -1,0 +1,395 @@
+"""The API for hosts, over Django's test client."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.test import Client
+from django.urls import URLPattern, get_resolver
+from django.utils import timezone
+
+from pam_totp.directory import api, config, hosts, people, throttle
+from pam_totp.directory.keeper import client as keeper_client
+from pam_totp.directory.keeper import keys
+from pam_totp.directory.models import Audit, Claim, Event, Host, HostGroup, RecoveryCodes
+from pam_totp.factors import otp
+from pam_totp.fleet import tree
+from tests.directory.inside.conftest import JoinedHost, Keeper, enrolled, joined, publish_all
+
+Answer = tuple[int, Any]
+web: Any = Client(SERVER_NAME="dir.example.org", raise_request_exception=False)
+
+
+def post(path: str, fields: object, host: JoinedHost | None = None) -> Answer:
+    text = fields if isinstance(fields, bytes) else json.dumps(fields)
+    found = web.post(path, text, "application/json", **(host.headers if host else {}))
+    return found.status_code, json.loads(found.content)
+
+
+def get(path: str, host: JoinedHost | None = None, **headers: str) -> Any:
+    return web.get(path, **{**(host.headers if host else {}), **headers})
+
+
+def token(name: str = "web1") -> str:
+    text = hosts.new_token("root", HostGroup.objects.get(name="hosts"), name, 1, "")
+    return tree.parse_token(text).secret
+
+
+def event(kind: str, name: str = "alice", **more: object) -> dict[str, object]:
+    time = int(timezone.now().timestamp())
+    return {
+        "id": os.urandom(16).hex(),
+        "time": time,
+        "kind": kind,
+        "name": name,
+        "service": "sshd",
+        "reason": "",
+        **more,
+    }
+
+
+# Joining
+
+
+def test_a_host_joins_with_its_token_and_finds_its_manifest(keeper: Keeper) -> None:
+    private, public = tree.new_box_key()
+    asked = {"token": token(), "name": "web1", "key": keeper_client.text(public)}
+    status, said = post("/api/v1/join", asked)
+    assert status == 200
+    assert said["directory"] == keeper.keys.directory
+    assert keeper_client.content(said["box"]) == keys.identity_of(keeper.keys).box
+    assert (said["epoch"], said["tree"]) == (1, "https://dir.example.org/tree")
+    host = JoinedHost(said["host"], private, said["token"])
+    assert get(f"/tree/{host.ident}/manifest", host).status_code == 404
+    publish_all()
+    assert get(f"/tree/{host.ident}/manifest", host).status_code == 200
+    # The same host, whose answer was lost: its new token counts.
+    status, again = post("/api/v1/join", asked)
+    assert (status, again["host"]) == (200, host.ident)
+    assert get(f"/tree/{host.ident}/manifest", host).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"token": "guessed"}, 403),
+        ({"name": "web2"}, 403),
+        ({"name": "../web1"}, 400),
+        ({"name": ""}, 400),
+        ({"key": "AAAA"}, 400),
+        ({"key": "not base64!"}, 400),
+        ({"token": 7}, 400),
+    ],
+)
+def test_who_may_not_join_is_told_what_to_do(keeper: Keeper, change: dict[str, object], status: int) -> None:
+    asked = {"token": token(), "name": "web1", "key": keeper_client.text(tree.new_box_key()[1]), **change}
+    found, said = post("/api/v1/join", asked)
+    assert found == status
+    assert said["error"]
+    assert status != 403 or "ask for a new one" in said["next"]
+    assert not Host.objects.exists()
+
+
+def test_a_token_that_the_web_process_has_made_up_lets_nobody_join(keeper: Keeper) -> None:
+    """What a taken-over web process writes into the database is not in the keeper's list."""
+    from datetime import timedelta
+
+    from pam_totp.directory.models import JoinToken, hash_of
+
+    group = HostGroup.objects.get(name="hosts")
+    expires = timezone.now() + timedelta(days=1)
+    JoinToken.objects.create(token_hash=hash_of("mine"), group=group, expires=expires, created_by="eve")
+    asked = {"token": "mine", "name": "evil", "key": keeper_client.text(tree.new_box_key()[1])}
+    assert post("/api/v1/join", asked)[0] == 403
+
+
+def test_the_ca_is_for_everybody(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert get("/api/v1/ca").status_code == 404
+    path = tmp_path_factory.mktemp("ca") / "ca.crt"
+    path.write_text("certificate", encoding="ascii")
+    monkeypatch.setattr(settings, "CONFIG", config.of({"name": "dir.example.org", "authority": str(path)}))
+    assert get("/api/v1/ca").content == b"certificate"
+
+
+# The tree
+
+
+def test_what_is_served_is_what_was_published_and_unchanged_it_is_not_sent_again(keeper: Keeper) -> None:
+    enrolled(keeper, "alice")
+    host = joined("web1")
+    publish_all()
+    first = get(f"/tree/{host.ident}/manifest", host)
+    manifest = tree.open_manifest(first.content, keys.identity_of(keeper.keys).signing)
+    for name in manifest.objects:
+        found = get(f"/tree/{host.ident}/objects/{name}", host)
+        tree.check_object(found.content, name)
+    again = get(f"/tree/{host.ident}/manifest", host, HTTP_IF_NONE_MATCH=first["ETag"])
+    assert (again.status_code, again.content) == (304, b"")
+    people.lock("root", people.find("alice"), locked=True)
+    publish_all()
+    assert get(f"/tree/{host.ident}/manifest", host, HTTP_IF_NONE_MATCH=first["ETag"]).status_code == 200
+
+
+def test_when_a_host_was_seen_is_known(keeper: Keeper) -> None:
+    host = joined("web1")
+    Host.objects.update(last_seen=None, address=None)
+    get(f"/tree/{host.ident}/manifest", host, REMOTE_ADDR="::ffff:198.51.100.9")
+    found = Host.objects.get()
+    assert found.last_seen is not None
+    assert found.address == "198.51.100.9"
+
+
+def requests(host: JoinedHost, name: str, authenticator: str, digest: str) -> dict[str, tuple[str, str, object]]:
+    """A request to each path of the API that concerns a host: method, path, fields."""
+    return {
+        "manifest": ("GET", f"/tree/{host.ident}/manifest", None),
+        "object": ("GET", f"/tree/{host.ident}/objects/{name}", None),
+        "claim": ("POST", "/api/v1/claim", {"authenticator": authenticator, "step": otp.step_at(now())}),
+        "claim recovery": ("POST", "/api/v1/claim", {"recovery": digest, "name": "alice"}),
+        "events": ("POST", "/api/v1/events", {"events": [event("removed", authenticator=authenticator)]}),
+        "leave": ("POST", "/api/v1/leave", {}),
+    }
+
+
+def now() -> float:
+    return timezone.now().timestamp()
+
+
+def ask(request: tuple[str, str, object], host: JoinedHost | None) -> int:
+    method, path, fields = request
+    return get(path, host).status_code if method == "GET" else post(path, fields, host)[0]
+
+
+def test_a_host_gets_nothing_that_is_another_hosts(keeper: Keeper) -> None:
+    person, _ = enrolled(keeper, "alice")
+    people.new_recovery_codes("root", person)
+    HostGroup.objects.create(name="others")
+    own, other = joined("web1"), joined("web2", "others")
+    publish_all()
+    authenticator, codes = person.authenticators.get(), RecoveryCodes.objects.get()
+    asked = requests(own, own.manifest(keeper).records[0], authenticator.ident, codes.hashes[0])
+    for name in ("manifest", "object", "claim", "claim recovery"):
+        assert ask(asked[name], other) == 404, name
+    # An event about somebody whom the host was not given is noted, and changes nothing.
+    assert ask(asked["events"], other) == 200
+    assert person.authenticators.count() == 1
+    assert Event.objects.get().person is None
+    assert not Claim.objects.filter(step=asked["claim"][2]["step"]).exists()  # type: ignore[index]  # the fields of a claim
+    for name, request in asked.items():
+        assert ask(request, own) == 200, name
+
+
+def test_every_path_asks_who_is_there(keeper: Keeper) -> None:
+    host = joined("web1")
+    publish_all()
+    asked = requests(host, "0" * 64, "0" * 32, "0" * 32)
+    paths = {pattern.name for pattern in get_resolver(api_urls()).url_patterns if isinstance(pattern, URLPattern)}
+    assert paths == {"ca", "join", *(name.split()[0] for name in asked)}
+    stranger = JoinedHost(host.ident, b"", "guessed")
+    for name, request in asked.items():
+        assert ask(request, None) == ask(request, stranger) == 401, name
+    hosts.revoke("root", Host.objects.get())
+    for name, request in asked.items():
+        assert ask(request, host) == 401, name
+
+
+def api_urls() -> str:
+    return "pam_totp.directory.api_urls"
+
+
+@pytest.mark.parametrize(
+    "path", ["..", "manifest.new", "objects/..", "objects/" + "0" * 63, "objects/" + "0" * 63 + "G"]
+)
+def test_no_path_leads_out_of_the_folder(keeper: Keeper, path: str) -> None:
+    host = joined("web1")
+    publish_all()
+    assert get(f"/tree/{host.ident}/{path}", host).status_code == 404
+
+
+def test_other_methods_are_refused(keeper: Keeper) -> None:
+    host = joined("web1")
+    assert web.put("/api/v1/claim", "{}", **host.headers).status_code == 405
+    assert web.delete(f"/tree/{host.ident}/manifest", **host.headers).status_code == 405
+    assert get("/api/v1/join").status_code == 405
+
+
+# Claims
+
+
+def test_of_two_hosts_one_may_use_a_code_and_may_ask_again(keeper: Keeper) -> None:
+    person, _ = enrolled(keeper, "alice")
+    one, other = joined("web1"), joined("web2")
+    publish_all()
+    step = keeper.time.step
+    asked = {"authenticator": person.authenticators.get().ident, "step": step, "login": "a" * 32}
+    assert post("/api/v1/claim", asked, one) == (200, {"claimed": True})
+    assert post("/api/v1/claim", asked, one) == (200, {"claimed": True})
+    assert post("/api/v1/claim", asked, other) == (200, {"claimed": False})
+    assert post("/api/v1/claim", {**asked, "login": "b" * 32}, one) == (200, {"claimed": False})
+    assert post("/api/v1/claim", {**asked, "step": step + 1}, other) == (200, {"claimed": True})
+
+
+def test_a_recovery_code_that_was_used_on_a_host_is_gone_everywhere(keeper: Keeper) -> None:
+    person, _ = enrolled(keeper, "alice")
+    codes = people.new_recovery_codes("root", person)
+    one, other = joined("web1"), joined("web2")
+    publish_all()
+    digest = RecoveryCodes.objects.get().hashes[0]
+    asked = {"recovery": digest, "name": "alice", "login": "a" * 32}
+    assert post("/api/v1/claim", asked, one) == (200, {"claimed": True})
+    assert post("/api/v1/claim", asked, one) == (200, {"claimed": True})
+    assert post("/api/v1/claim", asked, other) == (200, {"claimed": False})
+    assert digest not in RecoveryCodes.objects.get().hashes
+    publish_all()
+    recovery = other.records(keeper)["alice"].recovery
+    assert recovery is not None
+    assert digest not in recovery.hashes
+    assert people.check(person, codes[0], "192.0.2.1").word == "refused"
+
+
+@pytest.mark.parametrize("step", [-1, "7", True, 1 << 60, 7, None])
+def test_nobody_uses_up_codes_of_another_time(keeper: Keeper, step: object) -> None:
+    person, _ = enrolled(keeper, "alice")
+    host = joined("web1")
+    publish_all()
+    asked = {"authenticator": person.authenticators.get().ident, "step": step}
+    assert post("/api/v1/claim", asked, host)[0] == 400
+
+
+# Events
+
+
+def test_an_event_is_taken_once(keeper: Keeper) -> None:
+    enrolled(keeper, "alice")
+    host = joined("web1")
+    publish_all()
+    found = [event("login"), event("refused", "nobody", reason="wrong-code")]
+    assert post("/api/v1/events", {"events": found}, host) == (200, {"taken": [each["id"] for each in found]})
+    assert post("/api/v1/events", {"events": found}, host) == (200, {"taken": [each["id"] for each in found]})
+    assert Event.objects.count() == 2
+    assert {str(each.person) for each in Event.objects.all()} == {"alice", "None"}
+
+
+def test_who_enrols_at_a_prompt_is_enrolled_on_every_host(keeper: Keeper) -> None:
+    people.add("root", "alice", deadline=timezone.now())
+    one, other = joined("web1"), joined("web2")
+    publish_all()
+    secret, ident = os.urandom(20), os.urandom(16).hex()
+    enrolment = tree.Enrolment(one.ident, "alice", ident, "phone", secret)
+    sealed = keeper_client.text(tree.seal_enrolment(enrolment, keys.identity_of(keeper.keys).box))
+    sent = event("enrolled", authenticator=ident, sealed=sealed)
+    assert post("/api/v1/events", {"events": [sent, sent]}, one)[0] == 200
+    publish_all()
+    (found,) = other.records(keeper)["alice"].authenticators
+    assert (found.secret, found.identifier, found.label) == (secret, ident, "phone")
+    assert other.records(keeper)["alice"].deadline is None
+    assert Audit.objects.filter(action="enrolled", actor="host web1", target="alice").count() == 1
+    assert people.check(people.find("alice"), otp.hotp(secret, keeper.time.step), "192.0.2.1").accepted
+
+
+def test_an_enrolment_for_somebody_else_or_of_another_host_enrols_nobody(keeper: Keeper) -> None:
+    people.add("root", "alice")
+    people.add("root", "bob")
+    one, other = joined("web1"), joined("web2")
+    publish_all()
+    box = keys.identity_of(keeper.keys).box
+    ident = os.urandom(16).hex()
+    sealed = keeper_client.text(
+        tree.seal_enrolment(tree.Enrolment(one.ident, "alice", ident, "x", os.urandom(20)), box)
+    )
+    for host, name, identifier, seal in (
+        (one, "bob", ident, sealed),
+        (one, "alice", "0" * 32, sealed),
+        (other, "alice", ident, sealed),
+        (one, "alice", ident, sealed[:-8]),
+        (one, "alice", ident, "AAAA"),
+    ):
+        sent = event("enrolled", name, authenticator=identifier, sealed=seal)
+        assert post("/api/v1/events", {"events": [sent]}, host) == (200, {"taken": [sent["id"]]})
+    assert not people.find("alice").enrolled
+    assert not people.find("bob").enrolled
+
+
+def test_what_is_removed_on_a_host_is_removed_everywhere(keeper: Keeper) -> None:
+    person, _ = enrolled(keeper, "alice")
+    host = joined("web1")
+    publish_all()
+    sent = event("removed", authenticator=person.authenticators.get().ident)
+    post("/api/v1/events", {"events": [sent]}, host)
+    assert not person.enrolled
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        *(
+            None,
+            7,
+            [7],
+            [{}],
+            [{"id": "x"}],
+            [event("nothing")],
+            [event("login", name="a" * 257)],
+            [event("login")] * 501,
+        ),
+        [event("login", time=-1)],
+        [event("login", time=1 << 60)],
+        [event("login", authenticator="x")],
+        [event("login", reason=7)],
+    ],
+)
+def test_events_that_are_malformed_are_refused(keeper: Keeper, events: object) -> None:
+    host = joined("web1")
+    assert post("/api/v1/events", {"events": events}, host)[0] == 400
+    assert not Event.objects.exists()
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b"[" * 100_000, b"7"], ids=range(6))
+def test_a_body_that_is_no_object_of_json_is_refused(keeper: Keeper, body: bytes) -> None:
+    host = joined("web1")
+    for path in ("claim", "events"):
+        assert post(f"/api/v1/{path}", body, host)[0] == 400
+
+
+def test_a_body_that_is_too_long_is_refused(keeper: Keeper) -> None:
+    host = joined("web1")
+    assert post("/api/v1/events", b" " * (settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1), host)[0] == 413
+
+
+def test_while_the_keeper_is_silent_hosts_are_told_to_come_again_and_nothing_is_lost(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people.add("root", "alice")
+    host = joined("web1")
+    publish_all()
+    keeper_client.close()
+    monkeypatch.setattr(config, "SOCKET", config.SOCKET + ".gone")
+    sent = event("enrolled", authenticator="0" * 32, sealed="AAAA")
+    assert post("/api/v1/events", {"events": [sent]}, host)[0] == 503
+    assert not Event.objects.exists()
+    assert get(f"/tree/{host.ident}/manifest", host).status_code == 200
+
+
+# Leaving, and floods
+
+
+def test_a_host_that_has_left_gets_nothing_and_may_join_again_with_a_new_key(keeper: Keeper) -> None:
+    host = joined("web1")
+    publish_all()
+    assert post("/api/v1/leave", {}, host)[0] == 200
+    assert get(f"/tree/{host.ident}/manifest", host).status_code == 401
+    assert publish_all() == 0
+    assert joined("web1").ident != host.ident
+
+
+def test_who_has_no_valid_token_may_not_ask_for_ever(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(api, "_strangers", throttle.Throttle(5, 60.0))
+    codes = [get("/tree/" + "0" * 32 + "/manifest", REMOTE_ADDR="198.51.100.1").status_code for _ in range(7)]
+    assert codes == [401] * 5 + [429] * 2
+    assert get("/tree/" + "0" * 32 + "/manifest", REMOTE_ADDR="198.51.100.2").status_code == 401
+    assert post("/api/v1/join", {"token": "x", "name": "x", "key": ""})[0] == 400

@@ -1,0 +1,45 @@
+"""The directory's configuration file."""
+
+from __future__ import annotations
+
+import pytest
+
+from pam_totp.directory import config
+from pam_totp.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"name": ""},
+        {"name": 7},
+        {"name": "dir", "nam": "x"},
+        {"name": "dir", "workers": True},
+        {"name": "dir", "workers": 0},
+        {"name": "dir", "manifest_days": 366},
+        {"name": "dir", "listen": "nowhere"},
+        {"name": "dir", "database": "mysql://h/d"},
+        {"name": "dir", "database": "postgresql://user:pass@host"},
+    ],
+)
+def test_what_is_not_understood_is_refused_without_showing_a_password(content: dict[str, object]) -> None:
+    with pytest.raises(ConfigError) as refused:
+        config.of(content)
+    assert "pass@" not in str(refused.value)
+
+
+def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory) -> None:
+    made = config.of({"name": "dir.example.org", "issuer": 'A "b" \\c', "workers": 3, "listen": "127.0.0.1:8443"})
+    path = tmp_path_factory.mktemp("config") / "directory.toml"
+    path.write_text(config.text(made), encoding="utf-8")
+    assert config.load(str(path)) == made
+    assert made.url == "https://dir.example.org:8443"
+
+
+def test_a_database_is_named_by_one_line() -> None:
+    made = config.of({"name": "dir", "database": "postgresql://u:p%40ss@db.example.org:5433/totp"})
+    found = made.databases()["default"]
+    assert (found["NAME"], found["USER"], found["PASSWORD"], found["HOST"], found["PORT"]) == (
+        *("totp", "u", "p@ss", "db.example.org", "5433"),
+    )

@@ -1,0 +1,219 @@
+"""What the keeper gives away, and what it refuses."""
+
+from __future__ import annotations
+
+import base64
+import os
+import socket
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pam_totp.directory import config, people
+from pam_totp.directory.keeper import client, keys, state, work
+from pam_totp.directory.models import Authenticator
+from pam_totp.errors import FleetError, HostKeyError, KeeperError
+from pam_totp.factors import otp
+from pam_totp.fleet import tree
+from tests.directory.inside.conftest import SOURCE, Keeper, enrolled, key_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def as_web(keeper: Keeper, **fields: Any) -> dict[str, Any]:
+    """A request as the web process's user makes it."""
+    return work.Keeper(keeper.keys, keeper.state, keeper.time.now).answer(fields, root=False)
+
+
+def a_token(keeper: Keeper, host: str = "web1", seconds: int = 60) -> str:
+    secret = os.urandom(8).hex()
+    keeper.state.add_token(secret, host, int(keeper.time.now().wall) + seconds, 0)
+    return secret
+
+
+def a_key() -> str:
+    return client.text(os.urandom(32))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({}, {"verb": "nothing"}, {"verb": 7}, {"verb": "new"}, {"verb": "new", "person": "1"}),
+        {"verb": "new", "person": True},
+        {"verb": "check", "person": 1, "authenticators": 7, "recovery": None, "ledger": "", "code": "1", "source": ""},
+        {
+            "verb": "check",
+            "person": 1,
+            "authenticators": [],
+            "recovery": None,
+            "ledger": "e30=",
+            "code": "1",
+            "source": "",
+        },
+        {"verb": "publish", "host": "nobody"},
+        {"verb": "join", "secret": 7},
+    ],
+)
+def test_a_request_that_is_malformed_is_refused_and_the_next_one_answered(
+    keeper: Keeper, fields: dict[str, Any]
+) -> None:
+    asked = dict(fields)
+    with pytest.raises(KeeperError):
+        client.ask(asked.pop("verb", "?"), **asked)
+    assert client.ask("status")["sequence"] == 0
+
+
+def test_rubbish_is_answered_and_nothing_ends_the_keeper(keeper: Keeper) -> None:
+    for line in (b"\n", b"[]\n", b"{\n", b"\xff\n", b"[" * 100_000 + b"\n", b'{"verb": "status"'):
+        with socket.socket(socket.AF_UNIX) as rude:
+            rude.connect(config.SOCKET)
+            rude.sendall(line)
+            rude.shutdown(socket.SHUT_WR)
+            rude.makefile("rb").read()
+    assert client.ask("status")["epoch"] == 1
+
+
+def test_only_root_lets_a_host_join_or_begins_an_epoch(keeper: Keeper) -> None:
+    for verb in ("token", "epoch"):
+        with pytest.raises(KeeperError, match="for root alone"):
+            as_web(keeper, verb=verb, secret="s", host="", expires=1 << 40)
+    assert keeper.state.token("s") is None
+    assert keeper.state.counters().epoch == 1
+
+
+def test_a_host_that_has_not_joined_is_given_nothing(keeper: Keeper) -> None:
+    """A web process that was taken over invents a host whose key it has."""
+    person, _ = enrolled(keeper, "alice")
+    sealed = Authenticator.objects.get()
+    record = {"id": sealed.ident, "label": "x", "created": 1, "sealed": client.text(sealed.secret)}
+    with pytest.raises(KeeperError):
+        as_web(
+            keeper,
+            verb="publish",
+            host="0" * 32,
+            key=a_key(),
+            sequence=9,
+            issued=1,
+            expires=2,
+            records=[{"person": person.pk, "name": "alice", "authenticators": [record], "recovery": None}],
+            keep=[],
+            policy=None,
+            keep_policy=None,
+        )
+    with pytest.raises(KeeperError):
+        as_web(keeper, verb="join", secret="guessed", name="evil", key=a_key())
+
+
+def test_guessing_at_the_keeper_ends_after_a_day_s_guesses_whatever_ledger_is_handed_over(keeper: Keeper) -> None:
+    person, secret = enrolled(keeper, "alice")
+    sealed = Authenticator.objects.get()
+    worker = work.Keeper(keeper.keys, keeper.state, keeper.time.now)
+    asked = {
+        "verb": "check",
+        "person": person.pk,
+        "authenticators": [[sealed.ident, client.text(sealed.secret)]],
+        "recovery": None,
+        "ledger": "",
+        "source": SOURCE,
+    }
+    wrong = otp.hotp(secret, keeper.time.step + 1000)
+    answers = [worker.answer({**asked, "code": wrong}, root=False)["verdict"] for _ in range(24)]
+    assert answers == ["refused"] * 24
+    with pytest.raises(KeeperError, match="too many"):
+        worker.answer({**asked, "code": otp.hotp(secret, keeper.time.step)}, root=False)
+    keeper.time.ahead += 86_400
+    assert worker.answer({**asked, "code": otp.hotp(secret, keeper.time.step)}, root=False)["verdict"] == "accepted"
+
+
+def test_new_secrets_and_recovery_codes_are_limited_for_the_web_process(keeper: Keeper) -> None:
+    worker = work.Keeper(keeper.keys, keeper.state, keeper.time.now)
+    for verb in ("new", "recovery"):
+        for _ in range(work.NEW[0] if verb == "new" else 2):
+            worker.answer({"verb": verb, "person": 1}, root=False)
+    with pytest.raises(KeeperError, match="too many"):
+        worker.answer({"verb": "new", "person": 1}, root=False)
+    worker.answer({"verb": "new", "person": 2}, root=False)
+    worker.answer({"verb": "new", "person": 1}, root=True)
+
+
+def test_a_token_for_one_host_is_good_once_and_for_that_name(keeper: Keeper) -> None:
+    secret, key = a_token(keeper), a_key()
+    with pytest.raises(KeeperError, match="another host name"):
+        as_web(keeper, verb="join", secret=secret, name="web2", key=key)
+    first = as_web(keeper, verb="join", secret=secret, name="web1", key=key)
+    # The answer was lost, and the host asks again.
+    assert as_web(keeper, verb="join", secret=secret, name="web1", key=key) == {**first, "again": True}
+    with pytest.raises(KeeperError, match="used before"):
+        as_web(keeper, verb="join", secret=secret, name="web1", key=a_key())
+    as_web(keeper, verb="revoke", host=first["host"])
+    with pytest.raises(KeeperError, match="joined before"):
+        as_web(keeper, verb="join", secret=secret, name="web1", key=key)
+
+
+def test_a_token_for_a_group_is_good_until_its_end(keeper: Keeper) -> None:
+    secret = a_token(keeper, "")
+    found = {as_web(keeper, verb="join", secret=secret, name=name, key=a_key())["host"] for name in ("a", "b")}
+    assert len(found) == 2
+    keeper.time.ahead += 61
+    with pytest.raises(KeeperError, match="its time is over"):
+        as_web(keeper, verb="join", secret=secret, name="c", key=a_key())
+
+
+def test_an_enrolment_that_another_host_has_sealed_is_refused(keeper: Keeper) -> None:
+    one = as_web(keeper, verb="join", secret=a_token(keeper), name="web1", key=a_key())["host"]
+    other = as_web(keeper, verb="join", secret=a_token(keeper, "web2"), name="web2", key=a_key())["host"]
+    box = keys.identity_of(keeper.keys).box
+    sealed = client.text(tree.seal_enrolment(tree.Enrolment(one, "alice", "a" * 32, "phone", os.urandom(20)), box))
+    assert as_web(keeper, verb="open_event", host=one, person=1, sealed=sealed)["name"] == "alice"
+    for host in (other, "0" * 32):
+        with pytest.raises((KeeperError, FleetError)):
+            as_web(keeper, verb="open_event", host=host, person=1, sealed=sealed)
+
+
+def test_the_log_names_who_asked_for_what_and_holds_no_secret(keeper: Keeper) -> None:
+    person = people.add("root", "alice")
+    _, key = people.begin("root", person, "phone")
+    code = otp.hotp(key_of(key), keeper.time.step)
+    people.confirm("alice", person, code, SOURCE)
+    said = "\n".join(keeper.log)
+    assert f"uid 0: new person={person.pk}: done" in said
+    assert f"uid 0: check person={person.pk}: accepted" in said
+    sealed = base64.b64encode(Authenticator.objects.get().secret).decode()
+    for hidden in (key, code, sealed, base64.b64encode(keeper.keys.seal).decode()):
+        assert hidden not in said
+
+
+def test_keys_show_nothing_and_are_refused_where_others_may_read_them(tmp_path: Path) -> None:
+    made = keys.new()
+    assert repr(made) == f"Keys(directory={made.directory!r})"
+    path = tmp_path / "keys"
+    path.write_bytes(keys.keys_text(made))
+    path.chmod(0o600)
+    assert keys.load_keys(str(path)) == made
+    path.chmod(0o640)
+    with pytest.raises(HostKeyError, match="read by others"):
+        keys.load_keys(str(path))
+    for content in (b"", b"{}", b'{"format": 1}', keys.keys_text(made)[:-20]):
+        path.write_bytes(content)
+        path.chmod(0o600)
+        with pytest.raises(HostKeyError, match="damaged"):
+            keys.load_keys(str(path))
+
+
+def add(found: state.State, *names: str) -> None:
+    for name in names:
+        found.add_host(name * 32, name, bytes(32), 1)
+
+
+def test_what_the_keeper_remembers_is_on_the_disk_or_not_there_at_all(tmp_path: Path) -> None:
+    path = str(tmp_path / "keeper.db")
+    found = state.State(path)
+    found.add_host("b" * 32, "web2", bytes(32), 1)
+    with pytest.raises(sqlite3.IntegrityError), found.change():
+        add(found, "a", "b")
+    assert state.State(path).host("a" * 32) is None
+    assert sqlite3.connect(path).execute("SELECT count(*) FROM counters").fetchone() == (1,)
+    assert found.begin_epoch() == state.Counters(2, 0, 0)
+    assert state.State(path).counters() == state.Counters(2, 0, 0)

@@ -1,0 +1,289 @@
+"""What a host finds in its folder of the tree, and when."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from pam_totp.directory import config, hosts, people, publish
+from pam_totp.directory.keeper import client
+from pam_totp.directory.models import Access, Authenticator, Group, Host, HostGroup, Policy, Published, State
+from pam_totp.errors import KeeperError
+from pam_totp.factors import otp
+from tests.directory.inside.conftest import SOURCE, Keeper, enrolled, joined, publish_all
+
+
+def test_a_host_gets_the_people_of_its_groups_with_what_they_are_enrolled_with(keeper: Keeper) -> None:
+    _, secret = enrolled(keeper, "alice")
+    people.add("root", "bob", deadline=timezone.now() + timedelta(days=3))
+    people.add("root", "carol", [])
+    host = joined("web1")
+    assert publish_all() == 1
+    records = host.records(keeper)
+    assert records.keys() == {"alice", "bob"}
+    assert [each.secret for each in records["alice"].authenticators] == [secret]
+    assert records["bob"].authenticators == ()
+    assert records["bob"].deadline is not None
+    assert host.policy(keeper).unenrolled == "skip"
+    assert host.manifest(keeper).sequence == 1
+
+
+def test_what_has_not_changed_is_not_sealed_anew(keeper: Keeper) -> None:
+    for name in ("alice", "bob", "carol"):
+        enrolled(keeper, name)
+    host, other = joined("web1"), joined("web2")
+    publish_all()
+    first, before = host.manifest(keeper), other.manifest(keeper)
+    assert publish_all() == 0
+    people.lock("root", people.find("bob"), locked=True)
+    assert publish_all() == 2
+    second = host.manifest(keeper)
+    assert len(set(first.records) & set(second.records)) == 2
+    assert first.policy == second.policy
+    assert second.sequence > first.sequence
+    assert host.records(keeper)["bob"].locked
+    assert other.manifest(keeper).sequence > before.sequence
+    assert "records=1" in [line for line in keeper.log if "publish" in line][-1]
+
+
+def test_a_change_of_the_portal_alone_publishes_nothing(keeper: Keeper) -> None:
+    alice, secret = enrolled(keeper, "alice")
+    joined("web1")
+    publish_all()
+    people.set_fields("root", alice, email="alice@example.org")
+    assert people.check(alice, otp.hotp(secret, keeper.time.step), SOURCE).accepted
+    assert publish_all() == 0
+
+
+def _lock() -> None:
+    people.lock("root", people.find("alice"), locked=True)
+
+
+def _policy() -> None:
+    policy = Policy.objects.get(host_group__name="hosts")
+    policy.unenrolled = Policy.Unenrolled.DENY
+    policy.save()
+
+
+def _deny() -> None:
+    Access.objects.get(group__name="everyone").delete()
+
+
+def _leave() -> None:
+    Group.objects.get(name="everyone").persons.remove(people.find("alice"))
+
+
+def _clear() -> None:
+    Group.objects.get(name="everyone").persons.clear()
+
+
+def _other_way() -> None:
+    people.find("alice").memberships.clear()
+
+
+def _reset() -> None:
+    people.remove("root", people.find("alice"))
+
+
+def _label() -> None:
+    people.remove("root", people.find("alice"), "phone")
+
+
+def _delete() -> None:
+    people.delete("root", people.find("alice"))
+
+
+def _group() -> None:
+    Group.objects.get(name="everyone").delete()
+
+
+def _inactive() -> None:
+    person = people.find("alice")
+    person.is_active = False
+    person.save()
+
+
+def _recovery() -> None:
+    people.new_recovery_codes("root", people.find("alice"))
+
+
+def _move() -> None:
+    host = hosts.find("web1")
+    host.group = HostGroup.objects.create(name="others")
+    host.save()
+
+
+CHANGES = [
+    _lock,
+    _policy,
+    _deny,
+    _leave,
+    _clear,
+    _other_way,
+    _reset,
+    _label,
+    _delete,
+    _group,
+    _inactive,
+    _recovery,
+    _move,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_change_that_concerns_a_host_reaches_it(keeper: Keeper, change: object) -> None:
+    enrolled(keeper, "alice")
+    host = joined("web1")
+    publish_all()
+    before = host.records(keeper), host.policy(keeper)
+    assert callable(change)
+    change()
+    assert publish_all() == 1
+    assert (host.records(keeper), host.policy(keeper)) != before
+
+
+def test_a_manifest_is_renewed_when_half_of_its_time_is_over(keeper: Keeper) -> None:
+    host = joined("web1")
+    now = timezone.now()
+    publish.once(now, root=config.TREE)
+    first = host.manifest(keeper)
+    assert publish.once(now + timedelta(days=3), root=config.TREE) == 0
+    assert publish.once(now + timedelta(days=4), root=config.TREE) == 1
+    second = host.manifest(keeper)
+    assert (second.records, second.policy) == (first.records, first.policy)
+    assert second.expires > first.expires
+
+
+def test_a_database_that_was_restored_publishes_nothing_until_an_epoch_was_begun(keeper: Keeper) -> None:
+    enrolled(keeper, "alice")
+    host = joined("web1")
+    publish_all()
+    before = State.objects.get().sequence
+    people.lock("root", people.find("alice"), locked=True)
+    publish_all()
+    signed = host.manifest(keeper)
+    # What a restored backup says.
+    people.lock("root", people.find("alice"), locked=False)
+    State.objects.update(sequence=before)
+    for _ in range(5):
+        with pytest.raises(KeeperError) as refused:
+            publish_all()
+        assert refused.value.reason == "database-older"
+    assert host.manifest(keeper) == signed
+    answer = client.ask("epoch")
+    State.objects.update(epoch=answer["epoch"], sequence=answer["sequence"])
+    publish_all()
+    again = host.manifest(keeper)
+    assert (again.epoch, again.previous_epoch_closed) == (2, signed.sequence)
+    assert again.sequence > signed.sequence
+
+
+def test_the_keeper_signs_no_number_twice_for_a_host_and_none_that_is_smaller(keeper: Keeper) -> None:
+    host = joined("web1")
+    publish_all()
+    empty = {"issued": 1, "expires": 2, "records": [], "keep": [], "policy": None, "keep_policy": None}
+    for sequence, reason in ((1, "lost"), (0, "database-older")):
+        with pytest.raises(KeeperError) as refused:
+            client.ask("publish", host=host.ident, sequence=sequence, **empty)
+        assert refused.value.reason == reason
+
+
+def test_one_host_that_cannot_be_published_for_holds_up_no_other(
+    keeper: Keeper, capsys: pytest.CaptureFixture[str]
+) -> None:
+    group = HostGroup.objects.create(name="others")
+    Policy.objects.create(host_group=group, break_glass=["a:b"])
+    bad, good = joined("bad", "others"), joined("good")
+    assert publish_all() == 1
+    assert good.records(keeper) == {}
+    assert not os.path.exists(os.path.join(config.TREE, bad.ident))
+    assert "not published for bad" in capsys.readouterr().err
+
+
+def test_a_secret_of_another_person_does_not_open(keeper: Keeper) -> None:
+    alice, secret = enrolled(keeper, "alice")
+    bob = people.add("root", "bob")
+    host = joined("web1")
+    Authenticator.objects.filter(person=alice).update(person=bob)
+    assert publish_all() == 0
+    with pytest.raises(KeeperError) as refused:
+        people.check(bob, otp.hotp(secret, keeper.time.step), SOURCE)
+    assert refused.value.reason == "damaged"
+    assert not os.path.exists(os.path.join(config.TREE, host.ident))
+
+
+def test_files_that_no_manifest_names_go_a_day_later(keeper: Keeper) -> None:
+    enrolled(keeper, "alice")
+    host = joined("web1")
+    publish_all()
+    (old,) = host.manifest(keeper).records
+    path = os.path.join(config.TREE, host.ident, "objects", old)
+    people.lock("root", people.find("alice"), locked=True)
+    publish_all()
+    assert os.path.exists(path)
+    later = timezone.now().timestamp() - publish.UNNEEDED_FOR - 1
+    os.utime(path, (later, later))
+    people.lock("root", people.find("alice"), locked=False)
+    publish_all()
+    assert not os.path.exists(path)
+    assert len(os.listdir(os.path.dirname(path))) == 3
+
+
+@pytest.mark.parametrize("lost", ["", "objects"])
+def test_a_tree_that_was_lost_is_made_anew_with_the_next_change(keeper: Keeper, lost: str) -> None:
+    enrolled(keeper, "alice")
+    host = joined("web1")
+    publish_all()
+    before = host.records(keeper), host.policy(keeper)
+    shutil.rmtree(os.path.join(config.TREE, host.ident, lost))
+    people.add("root", "bob")
+    publish_all()
+    assert host.records(keeper)["alice"] == before[0]["alice"]
+    assert host.policy(keeper) == before[1]
+
+
+@pytest.mark.parametrize("after", range(8))
+def test_a_publisher_that_is_killed_anywhere_leaves_a_whole_tree_and_the_next_one_ends_it(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    enrolled(keeper, "alice")
+    host = joined("web1")
+    publish_all()
+    before = host.records(keeper)
+    people.lock("root", people.find("alice"), locked=True)
+    left = after
+    steps = [(os, "rename"), (os, "fsync"), (client, "ask"), (Published.objects, "bulk_create"), (publish, "_sweep")]
+
+    class KilledError(BaseException):
+        pass
+
+    def counted(function: object) -> object:
+        def step(*words: object, **named: object) -> object:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KilledError
+            assert callable(function)
+            return function(*words, **named)
+
+        return step
+
+    with monkeypatch.context() as patch:
+        for where, name in steps:
+            patch.setattr(where, name, counted(getattr(where, name)))
+        try:
+            publish_all()
+        except KilledError:
+            pass
+        else:
+            pytest.fail("it was not killed")
+    # A host that looks now takes what was good, or what is new.
+    assert host.records(keeper)["alice"].locked in (False, True)
+    assert host.records(keeper).keys() == before.keys()
+    publish_all()
+    assert host.records(keeper)["alice"].locked
+    assert Host.objects.get().done == Host.objects.get().changes

@@ -1,0 +1,36 @@
+"""A Debian 13 with the directory's sources, where tests that need Django run: Debian 12 has another Django."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+from tests.lab.package import CHECKOUT
+
+if TYPE_CHECKING:
+    from tests.lab.machine import Completed, Machine
+
+SUITE = "trixie"
+# What the package needs; PostgreSQL's driver; and what the tests inside need.
+PACKAGES = (
+    *("gunicorn", "python3-argon2", "python3-cryptography", "python3-django"),
+    *("libjs-jquery", "python3-psycopg", "python3-pytest-django", "python3-uvicorn", "python3-whitenoise"),
+)
+SOURCES = ("pam_totp", "tests/__init__.py", "tests/directory/__init__.py", "tests/directory/inside")
+WHERE = "/usr/local/src/pam-totp"
+
+
+def unpack(machine: Machine) -> None:
+    """Put the sources into the machine, as they are in the checkout now."""
+    command = ["tar", "-C", str(CHECKOUT), "--exclude=__pycache__", "-c", *SOURCES]
+    machine.write("/root/sources.tar", subprocess.check_output(command))
+    machine.sh('mkdir -p "$1" && tar -C "$1" -xf /root/sources.tar', WHERE)
+    machine.write("/etc/pam-totp-directory/directory.toml", 'name = "dir.example.org"\n')
+
+
+def pytest(machine: Machine, *words: str) -> Completed:
+    """Run pytest in the machine."""
+    command = ["/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "-q", "--no-header", "--tb=short", *words]
+    env = {"PYTHONPATH": WHERE, "PYTHONDONTWRITEBYTECODE": "1", "DJANGO_SETTINGS_MODULE": "pam_totp.directory.settings"}
+    script = 'cd "$1" && shift && exec "$@" 2>&1'
+    return machine.sh(script, WHERE, *command, check=False, env=env, timeout=300)

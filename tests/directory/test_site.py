@@ -1,0 +1,273 @@
+"""A directory from its package, with its real keeper, gunicorn and publisher under systemd."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pam_totp.factors import otp
+from tests.directory.site import NAME
+
+if TYPE_CHECKING:
+    from tests.directory.site import Host, Site
+
+UNITS = ("pam-totp-keeper.socket", "pam-totp-directory.service", "pam-totp-publisher.service")
+# Runs as the web process's user.
+AS_WEB = ("setpriv", "--reuid=pam-totp-directory", "--regid=pam-totp-directory", "--init-groups")
+
+
+@pytest.fixture(scope="module")
+def host(site: Site) -> Host:
+    """A host that has joined."""
+    return site.join("web1")
+
+
+def test_installing_starts_nothing_and_says_what_comes_next(site: Site) -> None:
+    assert "pam-totp-directory init --name NAME" in site.installed
+
+
+def test_two_commands_make_a_directory_that_answers(site: Site) -> None:
+    assert f"The directory is at https://{NAME}" in site.said
+    assert f"https://{NAME}/invitation/" in site.said
+    for unit in UNITS:
+        assert site.machine.run(["systemctl", "is-active", unit]).stdout.strip() == "active"
+    status, content = site.ask("/api/v1/ca")
+    assert (status, content.decode("ascii")) == (200, site.machine.read("/etc/pam-totp-directory/ca.crt"))
+    again = site.command("init", "--name", NAME, "--admin", "root")
+    assert f"The directory is at https://{NAME}" in again.stdout
+    assert site.command("init", "--name", "other.example.org", check=False).returncode == 3
+
+
+def test_a_person_who_was_enrolled_is_on_a_host_that_has_joined_and_a_change_follows(site: Site, host: Host) -> None:
+    site.command("user", "add", "alice")
+    secret = site.enroll("alice")
+    found = host.wait(lambda records: "alice" in records and records["alice"].authenticators)
+    assert [each.secret for each in found["alice"].authenticators] == [secret]
+    site.command("user", "lock", "alice")
+    host.wait(lambda records: records["alice"].locked)
+    site.command("user", "unlock", "alice")
+    host.wait(lambda records: not records["alice"].locked)
+
+
+def test_of_many_hosts_that_claim_a_code_at_once_one_has_it(site: Site, host: Host) -> None:
+    site.command("user", "add", "bob")
+    site.enroll("bob")
+    host.wait(lambda records: "bob" in records and records["bob"].authenticators)
+    (authenticator,) = host.records()["bob"].authenticators
+    step = otp.step_at(float(site.machine.run(["date", "+%s"]).stdout)) + 3
+    asked = {"authenticator": authenticator.identifier, "step": step}
+    racers = [{"token": host.token, "body": json.dumps({**asked, "login": os.urandom(16).hex()})} for _ in range(24)]
+    said = site.machine.run(["/usr/bin/python3", "-I", "-c", RACE], input=json.dumps(racers), timeout=120).stdout
+    answers = json.loads(said)
+    assert [status for status, _ in answers] == [200] * 24
+    assert sum(body["claimed"] for _, body in answers) == 1
+
+
+RACE = f"""
+import http.client, json, ssl, sys, threading
+racers = json.load(sys.stdin)
+context = ssl.create_default_context(cafile="/etc/pam-totp-directory/ca.crt")
+gate, answers = threading.Barrier(len(racers)), []
+def race(racer):
+    connection = http.client.HTTPSConnection({NAME!r}, 443, timeout=60, context=context)
+    connection.connect()
+    gate.wait()
+    headers = {{"Authorization": "Bearer " + racer["token"], "Content-Type": "application/json"}}
+    connection.request("POST", "/api/v1/claim", racer["body"], headers)
+    answer = connection.getresponse()
+    answers.append((answer.status, json.loads(answer.read())))
+threads = [threading.Thread(target=race, args=(each,)) for each in racers]
+[each.start() for each in threads]
+[each.join() for each in threads]
+json.dump(answers, sys.stdout)
+"""
+
+
+def test_a_host_gets_nothing_of_another_one(site: Site, host: Host) -> None:
+    other = site.join("web2")
+    other.wait(lambda _: other.manifest() is not None)
+    manifest = host.manifest()
+    assert manifest is not None
+    assert site.ask(f"/tree/{host.ident}/manifest", other)[0] == 404
+    for name in manifest.objects:
+        assert site.ask(f"/tree/{host.ident}/objects/{name}", other)[0] == 404
+        assert site.ask(f"/tree/{other.ident}/objects/{name}", other)[0] == 404
+    assert site.ask(f"/tree/{host.ident}/manifest")[0] == 401
+
+
+def test_a_host_that_was_revoked_gets_nothing_and_whom_to_enrol_anew_is_listed(site: Site) -> None:
+    host = site.join("web3")
+    host.wait(lambda records: "alice" in records)
+    said = site.command("host", "revoke", "web3", "--yes").stdout
+    assert {"alice", "bob"} <= set(said.splitlines())
+    assert site.ask(f"/tree/{host.ident}/manifest", host)[0] == 401
+
+
+def test_who_has_taken_over_the_web_process_has_no_key_and_cannot_add_a_host(site: Site) -> None:
+    for path in ("keys", "keeper.db", ""):
+        done = site.machine.run([*AS_WEB, "cat", f"/var/lib/pam-totp-keeper/{path}"], check=False)
+        assert "Permission denied" in done.stderr
+    assert (
+        "Permission denied" in site.machine.run([*AS_WEB, "cat", "/etc/pam-totp-directory/ca.key"], check=False).stderr
+    )
+    [pid] = site.machine.run(["systemctl", "show", "--value", "-p", "MainPID", "pam-totp-keeper"]).stdout.split()
+    for what in ("mem", "environ", "maps"):
+        assert "ermi" in site.machine.run([*AS_WEB, "cat", f"/proc/{pid}/{what}"], check=False).stderr
+    for verb in ("token", "epoch"):
+        asked = {"verb": verb, "secret": "x", "host": "", "expires": 1 << 40}
+        said = json.loads(
+            site.machine.run([*AS_WEB, "/usr/bin/python3", "-I", "-c", ASK], input=json.dumps(asked)).stdout
+        )
+        assert "for root alone" in said["error"]
+    nobody = site.machine.run(
+        ["setpriv", "--reuid=nobody", "--clear-groups", "/usr/bin/python3", "-I", "-c", ASK], input="{}", check=False
+    )
+    assert "PermissionError" in nobody.stderr
+
+
+ASK = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as asking:
+    asking.connect("/run/pam-totp-directory/keeper.sock")
+    asking.sendall(sys.stdin.read().encode() + b"\\n")
+    print(asking.makefile().readline())
+"""
+
+
+def test_a_stolen_database_tells_no_secret(site: Site, host: Host) -> None:
+    secrets = [each.secret for record in host.records().values() for each in record.authenticators]
+    assert len(secrets) == 2
+    script = "cat /var/lib/pam-totp-directory/directory.db* | od -An -v -tx1 | tr -d ' \\n'"
+    kept = site.machine.sh(script).stdout
+    import base64
+
+    for secret in secrets:
+        for form in (secret, base64.b64encode(secret)[:-4], base64.b32encode(secret), secret.hex().encode()):
+            assert form.hex() not in kept
+    listing = site.machine.run(["find", "/var/lib/pam-totp-directory", "-perm", "/007"]).stdout
+    assert listing == ""
+
+
+@pytest.mark.parametrize("unit", ["pam-totp-keeper", "pam-totp-directory", "pam-totp-publisher"])
+def test_a_process_that_is_killed_comes_back_and_nothing_is_lost(site: Site, host: Host, unit: str) -> None:
+    name = f"killed-{unit.rpartition('-')[2]}"
+    site.command("user", "add", name)
+    site.machine.run(["systemctl", "kill", "--signal=KILL", unit])
+    host.wait(lambda records: name in records, seconds=60)
+    site.command("user", "add", f"{name}-2")
+    host.wait(lambda records: f"{name}-2" in records, seconds=60)
+
+
+def test_the_trail_holds_and_the_keepers_log_has_who_asked_and_no_code(site: Site) -> None:
+    assert site.command("audit", "--check").stdout.startswith("nothing was changed")
+    said = site.command("audit").stdout
+    for action in ("person-added alice", "enrolled alice", "host-joined web1", "host-revoked web3", "locked alice"):
+        assert action in said
+    journal = "\n".join(site.machine.journal())
+    assert "check person=" in journal
+    assert "publish host=" in journal
+
+
+def test_a_restored_database_is_noticed_and_an_epoch_mends_it(site: Site, host: Host) -> None:
+    site.machine.sh(
+        """
+        set -e
+        systemctl stop pam-totp-directory pam-totp-publisher
+        cp -a /var/lib/pam-totp-directory /root/old
+        systemctl start pam-totp-directory pam-totp-publisher
+        """
+    )
+    site.command("user", "lock", "alice")
+    host.wait(lambda records: records["alice"].locked)
+    before = host.manifest()
+    assert before is not None
+    site.machine.sh(
+        """
+        set -e
+        systemctl stop pam-totp-directory pam-totp-publisher
+        rm -r /var/lib/pam-totp-directory/directory.db*
+        cp -a /root/old/directory.db* /var/lib/pam-totp-directory/
+        systemctl start pam-totp-directory pam-totp-publisher
+        """
+    )
+    site.command("user", "add", "carol")
+    done = site.command("publish", check=False)
+    assert done.returncode == 3
+    assert "pam-totp-directory epoch" in done.stderr
+    assert host.manifest() == before
+    said = site.command("epoch", "--yes").stdout
+    assert "Epoch 2 has begun" in said
+    host.wait(lambda records: "carol" in records)
+    after = host.manifest()
+    assert after is not None
+    assert (after.epoch, after.previous_epoch_closed) == (2, before.sequence)
+
+
+def test_the_doctor_finds_nothing_wrong_and_names_what_is(site: Site) -> None:
+    said = site.command("doctor", check=False)
+    # Hosts here ask once, for a test.
+    wrong = [
+        line for line in said.stdout.splitlines() if "nothing was heard" not in line and line != "nothing is wrong"
+    ]
+    assert wrong == []
+    site.machine.sh("chmod 755 /var/lib/pam-totp-keeper; systemctl stop pam-totp-publisher")
+    said = site.command("doctor", check=False)
+    assert said.returncode == 1
+    assert "WRONG: /var/lib/pam-totp-keeper is not as it has to be" in said.stdout
+    assert "WRONG: pam-totp-publisher.service is inactive" in said.stdout
+    site.machine.sh("chmod 700 /var/lib/pam-totp-keeper; systemctl start pam-totp-publisher")
+
+
+def test_a_backup_brings_back_everything_and_hosts_take_it(site: Site, host: Host) -> None:
+    before = host.records()
+    site.command("backup", "/root/backup.tar.gz")
+    assert site.machine.sh("stat -c %a /root/backup.tar.gz").stdout.strip() == "600"
+    assert site.command("backup", "/root/backup.tar.gz", check=False).returncode == 3
+    site.command("user", "remove", "--yes", "alice")
+    host.wait(lambda records: "alice" not in records)
+    last = host.manifest()
+    assert last is not None
+    site.machine.sh("head -c 2000 /root/backup.tar.gz >/root/cut.tar.gz")
+    assert "nothing was changed" in site.command("restore", "--yes", "/root/cut.tar.gz", check=False).stderr
+    # Not even keys are left.
+    site.machine.sh(
+        """
+        systemctl stop pam-totp-directory pam-totp-publisher pam-totp-keeper.socket pam-totp-keeper
+        rm -rf /etc/pam-totp-directory /var/lib/pam-totp-directory /var/lib/pam-totp-keeper
+        """
+    )
+    said = site.command("restore", "--yes", "/root/backup.tar.gz").stdout
+    assert "has begun" in said
+    found = host.wait(lambda records: "alice" in records)
+    assert found == before
+    after = host.manifest()
+    assert after is not None
+    assert after.epoch > last.epoch
+    assert site.command("audit", "--check").returncode == 0
+    assert "certificate" not in site.command("doctor", check=False).stdout
+
+
+def test_connections_on_which_nothing_comes_keep_nobody_out(site: Site) -> None:
+    with site.machine.popen(["/usr/bin/python3", "-I", "-c", IDLE]) as idle:
+        assert idle.stdin is not None
+        assert idle.stdout is not None
+        assert idle.stdout.readline() == "open\n"
+        assert site.ask("/api/v1/ca")[0] == 200
+        idle.communicate("\n", timeout=60)
+
+
+IDLE = f"""
+import socket, ssl, sys
+context = ssl.create_default_context(cafile="/etc/pam-totp-directory/ca.crt")
+kept = []
+for number in range(200):
+    kept.append(socket.create_connection(({NAME!r}, 443)))
+    if number % 2:
+        kept[-1] = context.wrap_socket(kept[-1], server_hostname={NAME!r})
+        kept[-1].sendall(b"GET /api/v1/ca HTTP/1.1\\r\\nHost:")
+print("open", flush=True)
+sys.stdin.readline()
+"""

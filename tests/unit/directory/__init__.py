@@ -1,0 +1,1 @@
+"""The directory's command and documents, as far as they need no Django."""

@@ -1,0 +1,104 @@
+"""The man page and the description of the API have what there is: all of it, and nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pam_totp.directory import config
+from pam_totp.directory.cli import VERBS, parser
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+PAGE = (CHECKOUT / "docs/man/pam-totp-directory.8").read_text(encoding="utf-8")
+API = yaml.safe_load((CHECKOUT / "docs/directory-api.yaml").read_text(encoding="utf-8"))
+
+
+def subparsers(of: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    found = [each for each in of._actions if isinstance(each, argparse._SubParsersAction)]
+    return dict(found[0].choices) if found else {}
+
+
+def options(of: argparse.ArgumentParser) -> set[str]:
+    return {option for action in of._actions for option in action.option_strings} - {"-h", "--help"}
+
+
+def entries(text: str) -> dict[str, str]:
+    """What a list at its own level has, by the word that each begins with."""
+    found: dict[str, str] = {}
+    level, name = 0, ""
+    for line in text.splitlines():
+        level += line.startswith(".Bl ")
+        if level == 1 and line.startswith(".It Cm "):
+            name = line.split()[2]
+        if name:
+            found[name] = found.get(name, "") + line + "\n"
+        level -= line.startswith(".El")
+    return found
+
+
+DESCRIBED = entries(PAGE.partition(".Sh DESCRIPTION\n")[2].partition(".Sh FILES\n")[0])
+
+
+def test_the_page_has_every_verb_in_the_order_of_the_help_and_no_other() -> None:
+    synopsis = PAGE.partition(".Sh SYNOPSIS\n")[2].partition(".Sh DESCRIPTION\n")[0]
+    assert re.findall(r"^\.Nm\n\.Cm (\w+)$", synopsis, re.MULTILINE) == list(DESCRIBED) == list(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_page_has_every_word_and_option_of_a_verb_and_no_other(verb: str) -> None:
+    each = subparsers(parser())[verb]
+    whats = subparsers(each)
+    if not whats:
+        assert set(re.findall(r"^\.It Fl (-[\w-]+)", DESCRIBED[verb], re.MULTILINE)) == {
+            option[1:] for option in options(each)
+        }
+        return
+    described = entries(DESCRIBED[verb].partition("\n")[2])
+    assert list(described) == list(whats)
+    for what, parsed in whats.items():
+        heading = described[what].partition("\n")[0]
+        assert {f"-{option}" for option in re.findall(r"Fl (-[\w-]+)", heading)} == options(parsed), what
+
+
+def test_the_page_has_every_setting() -> None:
+    found = PAGE.partition("/etc/pam-totp-directory/directory.toml\n")[2].partition(".It Pa")[0]
+    names = set(re.findall(r"^\.(?:Po )?Cm (\w+)", found, re.MULTILINE)) - {"sqlite"}
+    assert names | {"database"} == set(config.Config.__dataclass_fields__)
+
+
+def test_the_description_of_the_api_has_every_path_with_its_methods() -> None:
+    urls = (CHECKOUT / "pam_totp/directory/api_urls.py").read_text(encoding="utf-8")
+    paths = {re.sub(r"<\w+:(\w+)>", r"{\1}", found) for found in re.findall(r'path\("([^"]*)"', urls)}
+    assert {path.removeprefix("/") for path in API["paths"]} == paths
+    views = ast.parse((CHECKOUT / "pam_totp/directory/api.py").read_text(encoding="utf-8"))
+    taken = {
+        view.name: {str(ast.literal_eval(word)).lower() for word in decorator.args} - {"head"}
+        for view in ast.walk(views)
+        if isinstance(view, ast.FunctionDef)
+        for decorator in view.decorator_list
+        if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "_answering"
+    }
+    by_path = dict(re.findall(r'path\("([^"]*)", api\.(\w+)', urls))
+    for path, view in by_path.items():
+        described = API["paths"]["/" + re.sub(r"<\w+:(\w+)>", r"{\1}", path)]
+        assert set(described) == taken[view], path
+
+
+def test_every_part_of_the_description_that_is_referred_to_is_there() -> None:
+    def references(value: Any) -> set[str]:
+        if isinstance(value, dict):
+            own = {value["$ref"]} if "$ref" in value else set()
+            return own.union(*(references(each) for each in value.values()))
+        return set().union(*(references(each) for each in value)) if isinstance(value, list) else set()
+
+    for reference in references(API):
+        found: Any = API
+        for part in reference.removeprefix("#/").split("/"):
+            found = found[part]
+        assert found
