@@ -31,6 +31,8 @@ class Config:
     ``issuer`` is what authenticator apps show. ``database`` is "sqlite", or ``postgresql://USER:PASSWORD@HOST/NAME``.
     ``certificate`` and ``certificate_key`` are files; ``authority`` is the directory's own CA, empty where the
     certificate is of one that the systems know. ``manifest_days`` is how long a manifest is good.
+    ``self_enroll``: whether a password alone lets somebody set up a first authenticator in the portal; else it takes an
+    invitation.
     """
 
     name: str = ""
@@ -42,6 +44,7 @@ class Config:
     authority: str = f"{CONFIGURATION}/ca.crt"
     workers: int = 2
     manifest_days: int = 7
+    self_enroll: bool = True
 
     @property
     def url(self) -> str:
@@ -110,8 +113,14 @@ def text(config: Config) -> str:
     for field in fields(Config):
         value = getattr(config, field.name)
         if value != getattr(default, field.name):
-            lines.append(f"{field.name} = {value if isinstance(value, int) else _quoted(value)}\n")
+            lines.append(f"{field.name} = {_written(value)}\n")
     return "".join(lines)
+
+
+def _written(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int) else _quoted(str(value))
 
 
 def _quoted(value: str) -> str:

@@ -119,6 +119,14 @@ def confirm(actor: str, person: Person, code: str, source: str) -> Verdict:
     return verdict
 
 
+def prove(person: Person, new: Authenticator, code: str, source: str) -> Verdict:
+    """Whether the code is right for an authenticator that is kept nowhere yet; it is spent then. Raises KeeperError.
+
+    ``person`` was read for update, in the caller's transaction.
+    """
+    return _checked(person, [new], code, source, recovery=False)
+
+
 def activate(person: Person, pending: Authenticator) -> None:
     """Activate an authenticator whose secret the person is known to have; one with the same label goes.
 

@@ -25,7 +25,8 @@ ALLOWED_HOSTS = [CONFIG.name, "localhost", "127.0.0.1", "[::1]"]
 ROOT_URLCONF = "pam_totp.directory.urls"
 INSTALLED_APPS = [
     "pam_totp.directory",
-    "django.contrib.admin",
+    "pam_totp.directory.portal",
+    "pam_totp.directory.portal.apps.OurAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -41,6 +42,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "pam_totp.directory.portal.middleware.Guard",
 ]
 TEMPLATES = [
     {
@@ -51,6 +53,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "pam_totp.directory.portal.middleware.names",
             ]
         },
     }
@@ -71,6 +74,7 @@ AUTH_PASSWORD_VALIDATORS = [
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-gb"
+FORMAT_MODULE_PATH = "pam_totp.directory.portal.formats"
 STATIC_URL = "/static/"
 # Served from where Debian's packages have them, by whitenoise: no copy is to be kept up to date.
 WHITENOISE_USE_FINDERS = True

@@ -16,7 +16,13 @@ PACKAGES = (
     *("gunicorn", "python3-argon2", "python3-cryptography", "python3-django"),
     *("libjs-jquery", "python3-psycopg", "python3-pytest-django", "python3-uvicorn", "python3-whitenoise"),
 )
-SOURCES = ("pam_totp", "tests/__init__.py", "tests/directory/__init__.py", "tests/directory/inside")
+SOURCES = (
+    "pam_totp",
+    "tests/__init__.py",
+    "tests/directory/__init__.py",
+    "tests/directory/inside",
+    "tests/directory/browser",
+)
 WHERE = "/usr/local/src/pam-totp"
 
 
@@ -28,9 +34,9 @@ def unpack(machine: Machine) -> None:
     machine.write("/etc/pam-totp-directory/directory.toml", 'name = "dir.example.org"\n')
 
 
-def pytest(machine: Machine, *words: str) -> Completed:
+def pytest(machine: Machine, *words: str, timeout: float = 300) -> Completed:
     """Run pytest in the machine."""
     command = ["/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "-q", "--no-header", "--tb=short", *words]
     env = {"PYTHONPATH": WHERE, "PYTHONDONTWRITEBYTECODE": "1", "DJANGO_SETTINGS_MODULE": "pam_totp.directory.settings"}
     script = 'cd "$1" && shift && exec "$@" 2>&1'
-    return machine.sh(script, WHERE, *command, check=False, env=env, timeout=300)
+    return machine.sh(script, WHERE, *command, check=False, env=env, timeout=timeout)

@@ -1,0 +1,1 @@
+"""The schema of what the portal keeps, step by step."""

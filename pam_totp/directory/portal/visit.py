@@ -1,0 +1,138 @@
+"""A visit of the portal: from a password or an invitation, over a code, to a session. And the key that it shows.
+
+Django's own session of a person begins with a right code. Before that the session says only who is halfway, and for a
+few minutes. Each step gives the browser a new session identifier, so one that was known to somebody else before the
+sign-in is worth nothing after it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+from django.contrib import auth
+from django.core.exceptions import PermissionDenied
+from django.utils.crypto import constant_time_compare
+
+from pam_totp.directory.models import Person
+from pam_totp.host import clock
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+# Seconds from the password, or from the invitation, to the right code: long enough to install an app.
+HALFWAY_FOR = 900
+# Seconds for which a code counts as just typed, where one is asked for again.
+LATELY = 300
+BACKEND = "django.contrib.auth.backends.ModelBackend"
+_HALFWAY = "halfway"
+_KEY = "key"
+_CODE_AT = "code_at"
+
+
+@dataclass(frozen=True)
+class Halfway:
+    """Who has shown the first factor. ``invitation`` is the one that it was, or None for a password.
+
+    ``destination`` is where the sign-in leads to, a path of this host.
+    """
+
+    person: int
+    began: int
+    hash: str
+    destination: str
+    invitation: int | None
+
+
+@dataclass(frozen=True)
+class Key:
+    """A new authenticator's key, until its first right code: sealed by the keeper, bound to this visit.
+
+    ``replaces`` is the id of the authenticator whose place it is to take, or empty.
+    """
+
+    ident: str
+    sealed: str
+    made: int
+    tries: int
+    replaces: str
+
+    def again(self) -> Key:
+        """The same key after a wrong code."""
+        return replace(self, tries=self.tries + 1)
+
+
+def begin(request: HttpRequest, person: Person, destination: str, invitation: int | None = None) -> None:
+    """Note that a person has shown the first factor; what the session held before is gone."""
+    request.session.flush()
+    mark = Halfway(person.pk, int(clock.now().wall), person.get_session_auth_hash(), destination, invitation)
+    request.session[_HALFWAY] = asdict(mark)
+
+
+def halfway(request: HttpRequest) -> tuple[Person, Halfway] | None:
+    """Who is halfway; None where nobody is, any more. A changed password or a locked account ends it."""
+    found = request.session.get(_HALFWAY)
+    if found is None:
+        return None
+    mark = Halfway(**found)
+    if not 0 <= clock.now().wall - mark.began < HALFWAY_FOR:
+        return None
+    person = Person.objects.filter(pk=mark.person, is_active=True).first()
+    if person is None or not constant_time_compare(mark.hash, person.get_session_auth_hash()):
+        return None
+    return person, mark
+
+
+def must_be_halfway(request: HttpRequest) -> tuple[Person, Halfway]:
+    """The same, on a page that is for nobody else. Raises PermissionDenied."""
+    found = halfway(request)
+    if found is None:
+        raise PermissionDenied
+    return found
+
+
+def person(request: HttpRequest) -> Person:
+    """Who is signed in, on a page that is for nobody else. Raises PermissionDenied."""
+    if not isinstance(request.user, Person):
+        raise PermissionDenied
+    return request.user
+
+
+def sign_in(request: HttpRequest, person: Person) -> None:
+    """Begin a session, after a right code and never else. The identifier is a new one."""
+    request.session.flush()
+    auth.login(request, person, backend=BACKEND)
+    confirm(request)
+
+
+def confirm(request: HttpRequest) -> None:
+    """Note that a right code was typed now."""
+    request.session[_CODE_AT] = int(clock.now().wall)
+
+
+def confirmed(request: HttpRequest) -> bool:
+    """Whether a right code was typed lately in this session."""
+    at = request.session.get(_CODE_AT)
+    return at is not None and 0 <= clock.now().wall - at < LATELY
+
+
+def end(request: HttpRequest) -> None:
+    """End the session, and what was halfway."""
+    auth.logout(request)
+
+
+def keep_key(request: HttpRequest, key: Key | None) -> None:
+    """Hold the key that this visit shows, in the place of any other; None: hold none."""
+    if key is None:
+        request.session.pop(_KEY, None)
+    else:
+        request.session[_KEY] = asdict(key)
+
+
+def key(request: HttpRequest) -> Key | None:
+    """The key that this visit shows; None where there is none, or its time is over."""
+    found = request.session.get(_KEY)
+    if found is None:
+        return None
+    kept = Key(**found)
+    return kept if 0 <= clock.now().wall - kept.made < HALFWAY_FOR else None

@@ -1,0 +1,319 @@
+"""The admin portal: its roles, what is done to people and hosts in it, and the dashboard."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.utils import timezone
+
+from pam_totp.directory import audit, people
+from pam_totp.directory.models import (
+    ApiToken,
+    Audit,
+    Authenticator,
+    Event,
+    Group,
+    Host,
+    HostGroup,
+    Invitation,
+    Person,
+    Published,
+    RecoveryCodes,
+    hash_of,
+)
+from tests.directory.inside.portal import Somebody, somebody
+
+if TYPE_CHECKING:
+    from tests.directory.inside.conftest import Keeper
+
+PEOPLE = "/admin/directory/person/"
+
+
+@pytest.fixture
+def boss(keeper: Keeper) -> Somebody:
+    made = somebody(keeper, "boss", role="administrator")
+    made.sign_in()
+    return made
+
+
+@pytest.fixture
+def helper(keeper: Keeper) -> Somebody:
+    made = somebody(keeper, "helper", role="helpdesk")
+    made.sign_in()
+    return made
+
+
+@pytest.fixture
+def alice(keeper: Keeper) -> Somebody:
+    return somebody(keeper)
+
+
+def do(who: Somebody, action: str, *targets: Somebody, **fields: str) -> Any:
+    """Choose people and an action, and say yes."""
+    data = {"action": action, "_selected_action": [each.person.pk for each in targets], **fields}
+    return who.post(PEOPLE, {**data, "sure": "yes"})
+
+
+def late(monkeypatch: pytest.MonkeyPatch, *, seconds: int = 0) -> None:
+    """Have all codes be typed too long ago."""
+    monkeypatch.setattr("pam_totp.directory.portal.visit.LATELY", seconds)
+
+
+# Actions
+
+
+def test_an_action_says_what_it_does_and_asks_before_it_does_it(boss: Somebody, alice: Somebody) -> None:
+    page = boss.post(PEOPLE, {"action": "reset", "index": "0", "_selected_action": alice.person.pk}).content.decode()
+    assert "All authenticators and recovery codes are removed" in page
+    assert "alice" in page
+    assert alice.person.enrolled
+
+
+def test_a_reset_removes_what_one_has_and_is_in_the_audit_trail(boss: Somebody, alice: Somebody) -> None:
+    people.new_recovery_codes("root", alice.person)
+    assert do(boss, "reset", alice).status_code == 302
+    assert not alice.person.enrolled
+    assert not RecoveryCodes.objects.filter(person=alice.person).exists()
+    entry = Audit.objects.get(action="authenticators-removed")
+    assert (entry.actor, entry.target) == ("boss", "alice")
+    assert audit.broken() is None
+
+
+@pytest.mark.parametrize("action", ["invite", "reset", "unlock", "lock", "exempt", "end_exemption"])
+def test_each_action_wants_a_code_that_was_typed_lately(
+    boss: Somebody, alice: Somebody, action: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late(monkeypatch)
+    before = Person.objects.values().get(pk=alice.person.pk)
+    page = do(boss, action, alice, days="3")
+    assert "Verification code" in page.content.decode()
+    wrong = do(boss, action, alice, days="3", code="000000")
+    assert "not accepted" in wrong.content.decode()
+    assert Person.objects.values().get(pk=alice.person.pk) == before
+    assert alice.person.enrolled
+    assert not Invitation.objects.exists()
+    assert do(boss, action, alice, days="3", code=boss.code()).status_code in (200, 302)
+    assert Audit.objects.filter(actor="boss", target="alice").exists()
+
+
+def test_lock_and_unlock(boss: Somebody, alice: Somebody) -> None:
+    do(boss, "lock", alice)
+    assert Person.objects.get(name="alice").locked
+    do(boss, "unlock", alice)
+    assert not Person.objects.get(name="alice").locked
+
+
+def test_unlocking_ends_the_wait_after_wrong_codes(boss: Somebody, alice: Somebody) -> None:
+    alice.password()
+    pages = [alice.post("/login/code/", {"code": "000000"}).content.decode() for _ in range(4)]
+    assert "Try again in" in pages[-1]
+    do(boss, "unlock", alice)
+    assert alice.post("/login/code/", {"code": alice.code()}).headers["Location"] == "/"
+
+
+def test_an_exemption_has_an_end(boss: Somebody, alice: Somebody) -> None:
+    do(boss, "exempt", alice, days="3")
+    until = Person.objects.get(name="alice").exempt_until
+    assert until is not None
+    assert timedelta(days=2.9) < until - timezone.now() < timedelta(days=3)
+    do(boss, "exempt", alice, days="366")
+    assert Person.objects.get(name="alice").exempt_until == until
+    do(boss, "end_exemption", alice)
+    assert Person.objects.get(name="alice").exempt_until is None
+
+
+def test_an_invitation_is_a_link_that_is_shown_once_and_works(boss: Somebody, keeper: Keeper) -> None:
+    carol = Somebody(Person.objects.create_user("carol"), keeper)
+    page = do(boss, "invite", carol, days="3").content.decode()
+    link = re.search(r"https://dir\.example\.org(/invitation/[\w-]+/)", page)
+    assert link
+    assert carol.get(link[1]).status_code == 200
+    assert link[1].split("/")[2] not in str([*Invitation.objects.values(), *Audit.objects.values()])
+    carol.post(link[1])
+    carol.scan("/enrol/")
+    assert carol.finish("/enrol/").status_code == 200
+
+
+def test_many_at_once(boss: Somebody, keeper: Keeper) -> None:
+    crowd = [somebody(keeper, f"user{number}", enrolled=False) for number in range(20)]
+    page = do(boss, "invite", *crowd, days="7").content.decode()
+    assert len(set(re.findall(r"/invitation/[\w-]+/", page))) == 20
+
+
+# Roles
+
+
+def test_the_helpdesk_helps_people_without_a_role_and_nobody_else(
+    helper: Somebody, alice: Somebody, boss: Somebody
+) -> None:
+    assert do(helper, "reset", alice).status_code == 302
+    assert not alice.person.enrolled
+    for action in ("reset", "invite", "unlock"):
+        assert do(helper, action, boss, days="3").status_code == 403
+        assert do(helper, action, alice, boss, days="3").status_code == 403
+    assert boss.person.enrolled
+    assert not Invitation.objects.exists()
+
+
+def test_what_a_role_may_not_do_is_not_offered(helper: Somebody, boss: Somebody, keeper: Keeper) -> None:
+    auditor = somebody(keeper, "auditor", role="auditor")
+    auditor.sign_in()
+    offered = {}
+    for who in (boss, helper, auditor):
+        page = who.get(PEOPLE).content.decode()
+        found = set(re.findall(r'<option value="(\w+)"', page))
+        offered[who.name] = found
+    assert offered["boss"] == {"invite", "reset", "unlock", "lock", "exempt", "end_exemption"}
+    assert offered["helper"] == {"invite", "reset", "unlock"}
+    assert offered["auditor"] == set()
+
+
+def test_a_role_is_changed_with_a_code_and_not_without(
+    boss: Somebody, alice: Somebody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"{PEOPLE}{alice.person.pk}/change/"
+    data = {"name": "alice", "role": "helpdesk", "is_active": "on", "deadline": ""}
+    late(monkeypatch)
+    assert boss.post(path, data).headers["Location"] == f"/confirm/?next={path}"
+    assert Person.objects.get(name="alice").role == "user"
+    late(monkeypatch, seconds=300)
+    boss.get("/")
+    assert boss.post(path, data).status_code == 302
+    assert Person.objects.get(name="alice").role == "helpdesk"
+    entry = Audit.objects.get(action="person-changed")
+    assert (entry.actor, entry.target, entry.detail) == ("boss", "alice", {"fields": ["role"]})
+
+
+def test_who_loses_the_role_loses_the_admin_portal_at_once(boss: Somebody, helper: Somebody) -> None:
+    assert helper.get("/admin/").status_code == 200
+    Person.objects.filter(name="helper").update(role="user")
+    assert helper.get("/admin/").status_code == 404
+    Person.objects.filter(name="boss").update(locked=True)
+    assert boss.get("/admin/").status_code == 404
+
+
+def test_no_password_and_no_secret_is_shown_or_set(boss: Somebody, alice: Somebody) -> None:
+    page = boss.get(f"{PEOPLE}{alice.person.pk}/change/").content.decode()
+    assert "argon2" not in page
+    assert 'name="password"' not in page
+    assert 'name="secret"' not in page
+
+
+# Groups, hosts, tokens
+
+
+def test_who_is_in_a_group_is_changed_there_and_reaches_its_hosts(boss: Somebody, alice: Somebody) -> None:
+    group, hosts = Group.objects.create(name="staff"), HostGroup.objects.create(name="web")
+    group.accesses.create(host_group=hosts)
+    host = Host.objects.create(name="web1", group=hosts, key=b"k" * 32, token_hash="h" * 64)
+    before = host.changes
+    access = group.accesses.get()
+    data: dict[str, Any] = {
+        "name": "staff",
+        "persons": [alice.person.pk],
+        "accesses-TOTAL_FORMS": "1",
+        "accesses-INITIAL_FORMS": "1",
+    }
+    data |= {"accesses-0-id": access.pk, "accesses-0-group": group.pk, "accesses-0-host_group": hosts.pk}
+    assert boss.post(f"/admin/directory/group/{group.pk}/change/", data).status_code == 302
+    assert list(group.persons.all()) == [alice.person]
+    host.refresh_from_db()
+    assert host.changes > before
+
+
+def test_the_groups_of_a_person_are_changed_at_the_person_and_hosts_hear_of_it(boss: Somebody, alice: Somebody) -> None:
+    staff, other = (Group.objects.create(name=name) for name in ("staff", "other"))
+    hosts = HostGroup.objects.create(name="web")
+    staff.accesses.create(host_group=hosts)
+    other.persons.add(alice.person)
+    host = Host.objects.create(name="web1", group=hosts, key=b"k" * 32, token_hash="h" * 64)
+    before = host.changes
+    data = {"name": "alice", "role": "user", "is_active": "on", "deadline": "", "memberships": [staff.pk]}
+    assert boss.post(f"{PEOPLE}{alice.person.pk}/change/", data).status_code == 302
+    assert list(alice.person.memberships.all()) == [staff]
+    host.refresh_from_db()
+    assert host.changes > before
+
+
+def test_a_revoked_host_is_refused_and_names_whom_to_enrol_anew(
+    boss: Somebody, alice: Somebody, keeper: Keeper
+) -> None:
+    hosts = HostGroup.objects.create(name="web")
+    host = Host.objects.create(name="web1", group=hosts, key=b"k" * 32, token_hash="h" * 64)
+    Published.objects.create(host=host, person=alice.person, digest="d" * 64, file="f" * 64)
+    data = {"action": "revoke", "_selected_action": host.pk, "sure": "yes"}
+    page = boss.post("/admin/directory/host/", data).content.decode()
+    assert "alice" in page
+    host.refresh_from_db()
+    assert host.revoked is not None
+    assert host.token_hash != "h" * 64
+
+
+def test_an_api_token_is_shown_once_and_only_its_hash_is_kept(boss: Somebody, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = "/admin/directory/apitoken/add/"
+    data = {"name": "backup", "scopes": '["people:read"]', "expires": "2099-01-01T00:00"}
+    late(monkeypatch)
+    assert boss.post(path, data).headers["Location"] == f"/confirm/?next={path}"
+    assert not ApiToken.objects.exists()
+    late(monkeypatch, seconds=300)
+    page = boss.post(path, data).content.decode()
+    shown = re.search(r"<code>([\w-]{40,})</code>", page)
+    assert shown
+    kept = ApiToken.objects.get()
+    assert kept.token_hash == hash_of(shown[1])
+    assert kept.created_by == "boss"
+    assert shown[1] not in str(list(Audit.objects.values()))
+
+
+# The audit trail, and the dashboard
+
+
+def test_the_audit_trail_is_exported_with_its_chain_after_a_code(
+    boss: Somebody, alice: Somebody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    do(boss, "lock", alice)
+    late(monkeypatch)
+    assert boss.get("/admin/audit.jsonl").headers["Location"] == "/confirm/?next=/admin/audit.jsonl"
+    late(monkeypatch, seconds=300)
+    lines = [json.loads(line) for line in b"".join(boss.get("/admin/audit.jsonl").streaming_content).splitlines()]
+    assert [line["previous"] for line in lines[1:]] == [line["hash"] for line in lines[:-1]]
+    assert ("boss", "locked", "alice") in [(line["actor"], line["action"], line["target"]) for line in lines]
+
+
+def test_the_dashboard_counts(boss: Somebody, keeper: Keeper) -> None:
+    now = timezone.now()
+    for name, deadline in (("late", now - timedelta(days=1)), ("soon", now + timedelta(days=1)), ("never", None)):
+        Person.objects.create_user(name, deadline=deadline)
+    Person.objects.create_user("free", exempt_until=now + timedelta(days=1))
+    Person.objects.create_user("gone", is_active=False)
+    hosts = HostGroup.objects.create(name="web")
+    for number, seen in enumerate((now, now - timedelta(hours=2), now - timedelta(days=9), None)):
+        Host.objects.create(name=f"h{number}", group=hosts, key=bytes(32), token_hash=str(number) * 64, last_seen=seen)
+    for number in range(3):
+        reason = "wrong-code" if number else "throttled"
+        Event.objects.create(ident=str(number) * 32, name="x", time=now, kind="refused", reason=reason)
+    page = boss.get("/admin/").content.decode()
+    rows = dict(re.findall(r"<th scope=\"row\">(?:<a [^>]*>)?([^<]+)(?:</a>)?</th><td>(\d+)</td>", page))
+    assert {name: int(count) for name, count in rows.items()} == {
+        "not enrolled": 1,
+        "in enrolment": 1,
+        "enrolment expired": 1,
+        "enrolled": 1,
+        "exempt": 1,
+        "locked": 0,
+        "within 5 minutes": 1,
+        "within an hour": 0,
+        "within a day": 1,
+        "longer ago": 1,
+        "never": 1,
+        "wrong-code": 2,
+        "throttled": 1,
+    }
+    for state, names in (("enrolment expired", ["late"]), ("enrolled", ["boss"]), ("exempt", ["free"])):
+        listed = boss.get(PEOPLE, data={"state": state}).content.decode()
+        assert re.findall(r'class="field-name"><a [^>]*>(\w+)<', listed) == names
+    assert Authenticator.objects.count() == 1
