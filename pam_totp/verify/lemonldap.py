@@ -11,7 +11,7 @@ import os
 import re
 import stat
 
-from pam_totp.host import files, programs, rewrite
+from pam_totp.host import files, programs, rewrite, systemd
 from pam_totp.host.pinned import SetupError
 from pam_totp.host.rewrite import State
 from pam_totp.verify import clients
@@ -20,6 +20,8 @@ from pam_totp.verify.setup import Program
 
 INI = "/etc/lemonldap-ng/lemonldap-ng.ini"
 COMMAND = "/usr/share/lemonldap-ng/bin/lemonldap-ng-cli"
+# What runs the portal: Apache starts its processes itself, nginx asks one of the others.
+UNITS = ("apache2.service", "lemonldap-ng-fastcgi-server.service", "uwsgi.service")
 CLIENT = "lemonldap"
 PATH = "/v1/lemonldap"
 # The settings that are written; all that undoing looks at.
@@ -163,14 +165,19 @@ class LemonLDAP(Program):
         return {path: (State(), self._next(newest, new, max(there) + 1, "pam-totp verify setup --undo"))}
 
     def restart(self) -> str:
-        """Have it read its settings now: what it has read is kept, for all its processes, under the same number."""
+        """Have it read its settings now: else each process uses what it has read before for some minutes."""
         if not os.path.exists(COMMAND):
             return ""
         code, said = programs.answered("", COMMAND, "update-cache")
         number = re.search(r"updated to configuration (\d+)", said)
         if code or number is None or int(number[1]) != max(versions(store()), default=0):
             raise SetupError(f"{COMMAND} update-cache says: {'; '.join(said.strip().splitlines()[-3:])}")
-        return f"its configuration {number[1]} is in force"
+        running = [unit for unit in UNITS if systemd.running() and systemd.active(unit)]
+        for unit in running:
+            programs.run("systemctl", "reload-or-restart", unit)
+        if running:
+            return f"its configuration {number[1]} is in force; {' and '.join(running)} was reloaded"
+        return f"it uses its configuration {number[1]} when its processes are started again, or within 10 minutes"
 
 
 # -- where its settings are

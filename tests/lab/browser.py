@@ -46,7 +46,8 @@ def find(selector):
     return browser.find_elements(By.CSS_SELECTOR, selector)
 def shown(selector):
     try:
-        return any(each.is_displayed() for each in find(selector))
+        # A text can come later than what holds it.
+        return any(each.is_displayed() and (each.tag_name == "input" or each.text) for each in find(selector))
     except WebDriverException:
         return False  # the page is just being left
 def wait(*selectors):

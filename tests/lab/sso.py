@@ -200,11 +200,9 @@ tail -n 30 "$1/error.log" >&2
 exit 1
 """
 STOP = """
-for file in /run/apache2/*.pid; do
-    pid=$(cat "$file" 2>/dev/null) || continue
-    kill "$pid" || continue
-    while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
-done
+pid=$(cat "/run/apache2/$1.pid") || exit 0
+kill "$pid"
+while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
 """
 
 
@@ -253,12 +251,13 @@ class Sso:
             done
             """
         )
-        machine.sh(START, KEPT, "portal", f"{PORTAL}saml/metadata", f"{KEPT}/portal.xml", timeout=120)
-        machine.sh(START, KEPT, "applications", SAML, "/dev/null", timeout=60)
+        self._start("portal", f"{PORTAL}saml/metadata", f"{KEPT}/portal.xml")
+        self._start("applications", SAML)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.machine.sh(STOP, timeout=30)
+        for name in ("applications", "portal"):
+            self.machine.sh(STOP, name, timeout=30)
 
     def _server(self, name: str, address: str, text: str) -> None:
         text = SERVER.replace("NAME", name).replace("ADDRESS", address) + text
@@ -266,7 +265,15 @@ class Sso:
             text = text.replace(" TLS\n", TLS + APPLICATION.replace("/var/www/lab", f"/var/www/lab/{site}"), 1)
         self.machine.write(f"{KEPT}/{name}.conf", text.replace("KEPT", KEPT))
 
+    def _start(self, name: str, url: str, output: str = "/dev/null") -> None:
+        self.machine.sh(START, KEPT, name, url, output, timeout=120)
+
     # -- the portal's settings
+
+    def restart(self) -> None:
+        """Have the portal use its newest settings. 2.16 looks every ten minutes only."""
+        self.machine.sh(STOP, "portal", timeout=30)
+        self._start("portal", f"{PORTAL}saml/metadata")
 
     def settings(self, new: dict[str, Any] | None = None) -> dict[str, Any]:
         """All settings of the portal as its command tells them, with these put in force first."""
@@ -280,6 +287,12 @@ class Sso:
     def protect(self, *options: str) -> None:
         """Have the portal ask the verify service for codes."""
         self.machine.run(["pam-totp", "verify", "setup", "lemonldap", "--listen", ADDRESS, "--yes", *options])
+        self.restart()
+
+    def unprotect(self) -> None:
+        """Take that back."""
+        self.machine.run(["pam-totp", "verify", "setup", "lemonldap", "--undo", "--yes"])
+        self.restart()
 
     # -- people
 

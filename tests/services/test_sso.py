@@ -23,7 +23,6 @@ pytestmark = pytest.mark.full
 
 NOT_ACCEPTED = "Invalid verification code"
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-UNDO = ("pam-totp", "verify", "setup", "lemonldap", "--undo", "--yes")
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +147,7 @@ def test_the_policy_decides_about_who_is_not_enrolled(host: Host, sso: Sso) -> N
 
 def test_without_may_know_everybody_has_to_have_a_code(host: Host, sso: Sso) -> None:
     alice, bob = host.person(), host.person(enrolled=False)
-    host.machine.run(UNDO)
+    sso.unprotect()
     sso.protect()
     try:
         with Browser(host.machine) as browser:
@@ -156,14 +155,14 @@ def test_without_may_know_everybody_has_to_have_a_code(host: Host, sso: Sso) -> 
         with Browser(host.machine) as browser:
             assert sso.log_in(browser, alice.name, alice.code()).ok
     finally:
-        host.machine.run(UNDO)
+        sso.unprotect()
         sso.protect("--may-know")
 
 
 def test_a_rule_of_the_portals_own_says_who_is_asked_and_stays(host: Host, sso: Sso) -> None:
     alice, robot = host.person(), host.person(enrolled=False)
     sso.settings({"rest2fActivation": f'$uid ne "{robot}"'})
-    sso.protect()
+    sso.protect()  # once more
     try:
         with Browser(host.machine) as browser:
             login = sso.log_in(browser, robot.name)
@@ -172,21 +171,24 @@ def test_a_rule_of_the_portals_own_says_who_is_asked_and_stays(host: Host, sso: 
             assert sso.log_in(browser, alice.name).asked
     finally:
         sso.settings({"rest2fActivation": 1})
+        sso.restart()
 
 
 def test_another_backend_checks_the_password(host: Host, sso: Sso, browser: Browser) -> None:
     person = host.enroll(Person(host, host.machine.user("dwho", password="-"), ""))
     sso.settings(BACKENDS["Demo"])
+    sso.restart()
     try:
         login = sso.log_in(browser, "dwho", person.code(), password="dwho", site=OIDC)
     finally:
         sso.settings(BACKENDS["PAM"])
+        sso.restart()
     assert (login.asked, login.user) == (True, "dwho")
 
 
 def test_undoing_brings_back_what_was_there_to_the_byte(host: Host, sso: Sso) -> None:
     alice = host.person()
-    host.machine.run(UNDO)
+    sso.unprotect()
     before = files(host.machine)
     with Browser(host.machine) as browser:
         login = sso.log_in(browser, alice.name)
@@ -198,7 +200,7 @@ def test_undoing_brings_back_what_was_there_to_the_byte(host: Host, sso: Sso) ->
             assert sso.log_in(browser, alice.name).asked
         with Browser(host.machine) as browser:
             assert sso.log_in(browser, alice.name, alice.wrong()).message == NOT_ACCEPTED
-        host.machine.run(UNDO)
+        sso.unprotect()
         assert files(host.machine) == before
     sso.protect("--may-know")
 

@@ -6,7 +6,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from pam_totp.host import programs
+from pam_totp.host import programs, systemd
 from pam_totp.verify import lemonldap
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class Portal:
         monkeypatch.setattr(lemonldap, "INI", self.ini)
         monkeypatch.setattr(lemonldap, "COMMAND", self.ini)  # something that is there
         monkeypatch.setattr(programs, "answered", self._answered)
+        monkeypatch.setattr(systemd, "running", lambda: False)
 
     def _answered(self, _: str, *command: str) -> tuple[int, str]:
         assert command == (self.ini, "update-cache")

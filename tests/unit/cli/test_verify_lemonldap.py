@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pam_totp.host import programs, systemd
 from pam_totp.verify import clients
 from tests.unit.cli.portal import INI, Portal
 
@@ -38,7 +39,8 @@ def test_the_change_is_shown_made_after_a_yes_and_undone(command: Command, porta
     assert '  rest2fVerifyArgs = {"source": "ipAddr"}\n' in ran.out
     assert f"{portal.path(2)}: settings of the portal: written, with mode 640\n" in ran.out
     assert "users who have none are refused" in ran.out
-    assert ran.out.endswith("set up: lemonldap; its configuration 2 is in force\n")
+    how = "it uses its configuration 2 when its processes are started again, or within 10 minutes"
+    assert ran.out.endswith(f"set up: lemonldap; {how}\n")
     for secret in ("secret of the site", token(portal, 2)):
         assert secret not in ran.out
     new = portal.settings(2)
@@ -50,10 +52,23 @@ def test_the_change_is_shown_made_after_a_yes_and_undone(command: Command, porta
 
     again = command(*SETUP)
     assert (again.code, again.out) == (0, "nothing to change: lemonldap is set up\n")
-    assert command(*SETUP, "--undo", typed=("y\n",)).out.endswith("its configuration 1 is in force\n")
+    assert command(*SETUP, "--undo", typed=("y\n",)).code == 0
     assert portal.versions() == before
     assert clients.everybody(host.paths) == []
     assert command(*SETUP, "--undo").out.startswith("nothing to undo")
+
+
+def test_what_runs_the_portal_is_reloaded(command: Command, portal: Portal, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+
+    def run(*words: str, fail: bool = True) -> str:
+        ran.append(" ".join(words))
+        return "active\n" if words[-1] == "apache2.service" else "inactive\n"
+
+    monkeypatch.setattr(systemd, "running", lambda: True)
+    monkeypatch.setattr(programs, "run", run)
+    assert command(*HOW).out.endswith("its configuration 2 is in force; apache2.service was reloaded\n")
+    assert [each for each in ran if "is-active" not in each] == ["systemctl reload-or-restart apache2.service"]
 
 
 def test_everything_else_stays_to_the_byte(command: Command, portal: Portal) -> None:
