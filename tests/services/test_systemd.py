@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -82,6 +83,18 @@ def test_installing_has_the_first_login_find_a_warm_helper(booted: Booted) -> No
     booted.run(["systemctl", "stop", WARM, HELPER])
     assert not starts_nothing(booted)
     booted.run(["systemctl", "start", WARM])
+
+
+def test_the_warm_helper_can_rehearse_under_the_limits_of_its_unit(booted: Booted) -> None:
+    unit = booted.sh('cat /usr/lib/systemd/system/"$1"', HELPER).stdout.partition("[Service]\n")[2]
+    limits = [f"--property={line}" for line in unit.splitlines() if re.match("(?!Exec|Type|Standard|Kill)[A-Z]", line)]
+    assert "--property=ProtectSystem=strict" in limits
+    program = (
+        "import sys; sys.path.append('/usr/lib/python3/dist-packages'); from pam_totp.engine import helper, rehearsal; "
+        "print({outcome.verdict for outcome in rehearsal.rehearse(helper._REHEARSAL)})"
+    )
+    done = booted.run([*RUN, *limits, "/usr/bin/python3", "-I", "-S", "-B", "-c", program])
+    assert done.stdout == "{'accepted'}\n"
 
 
 def starts_nothing(booted: Booted) -> bool:
