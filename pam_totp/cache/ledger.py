@@ -113,7 +113,7 @@ class Ledger:
         """Read what ``encode`` wrote. Raises DamageError."""
         ledger = cls()
         try:
-            fields, _ = _read_json(content.decode("ascii"), 0)
+            fields = parsed(content)
             if not all(holds(fields[name]) for name, holds in _FORM.items()):
                 raise ValueError
             ledger.seq = fields["seq"]
@@ -415,15 +415,16 @@ _OPTIONAL: dict[str, Check] = {
     "fleet": _fleet,
 }
 # What a directory says of a user: the login name that it knows; the hash of the record that was merged last; the ids of
-# the authenticators in it, and its recovery codes, whose use here is told by what of them is gone; and whether the user
-# is locked everywhere, is asked from when on (seconds since the epoch) or has to enrol by when, or at once. One whom it
-# does not list any more is revoked.
+# the authenticators in it; the salt of its recovery codes, their hashes, and those that were used here; and whether the
+# user is locked everywhere, is asked from when on (seconds since the epoch) or has to enrol by when, or at once. One
+# whom it does not list any more is revoked.
 _FLEET: dict[str, Check] = {
     "name": _text,
     "record": _hash,
     "held": _each(_token),
     "salt": lambda value: value == "" or _token(value),
     "codes": _each(_token),
+    "spent": _each(_token),
     "locked": _flag,
     "exempt": _or_none(_number),
     "deadline": _or_none(_number),
@@ -455,6 +456,11 @@ _write_json = make_encoder(
     False,
     False,
 )
+
+
+def parsed(content: bytes) -> Any:
+    """What JSON in ASCII says, read as a ledger is. Raises ValueError, StopIteration or RecursionError."""
+    return _read_json(content.decode("ascii"), 0)[0]
 
 
 def _until_room(failures: list[Stamp], only: str | None, most: int, period: int, now: Moment) -> int:

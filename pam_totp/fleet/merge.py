@@ -34,7 +34,7 @@ def merge(account: Account, record: Record, digest: str, now: Moment, window: in
         ledger.invitation = ledger.grace = ledger.deadline = None
     if ledger.issued not in {each.identifier for each in account.authenticators}:
         ledger.issued = None
-    salt = _merge_recovery(account, record)
+    salt, spent = _merge_recovery(account, record)
     if before is not None and before["locked"] and not record.locked:
         ledger.unlock(otp.step_at(now.wall), window)
     if record.forget_before is not None:
@@ -47,6 +47,7 @@ def merge(account: Account, record: Record, digest: str, now: Moment, window: in
         "held": [each.identifier for each in record.authenticators],
         "salt": salt,
         "codes": list(record.recovery.hashes) if record.recovery is not None else [],
+        "spent": spent,
         "locked": record.locked,
         "exempt": record.exempt_until,
         "deadline": record.deadline,
@@ -65,14 +66,15 @@ def revoke(account: Account) -> bool:
     if fleet is None or fleet["revoked"]:
         return False
     account.authenticators = [each for each in account.authenticators if each.source != DIRECTORY]
+    spent = _spent(account)
     if ledger.recovery is not None and ledger.recovery["salt"] == fleet["salt"]:
         ledger.recovery = None
     # A lock stays: the host's own authenticators, if there are any, are not to become usable by it.
     ledger.fleet = fleet | {
         "record": _NO_RECORD,
         "held": [],
-        "salt": "",
         "codes": [],
+        "spent": spent,
         "exempt": None,
         "deadline": None,
         "must": False,
@@ -90,15 +92,9 @@ def leave(account: Account) -> None:
 
 
 def spent_here(account: Account) -> list[str]:
-    """The hashes of the directory's recovery codes that are gone on this host, and that it does not know to be gone."""
+    """The hashes of the directory's recovery codes that were used here, as far as it does not know that."""
     fleet = account.ledger.fleet
-    if fleet is None or not fleet["salt"]:
-        return []
-    recovery = account.ledger.recovery
-    # Another set has taken their place: they are void, which is not for this host to say to others.
-    if recovery is None or recovery["salt"] != fleet["salt"]:
-        return []
-    return [each for each in fleet["codes"] if each not in recovery["hashes"]]
+    return [] if fleet is None else [each for each in _spent(account) if each in fleet["codes"]]
 
 
 def removed_here(account: Account) -> list[str]:
@@ -127,18 +123,35 @@ def _kept(account: Account, record: Record) -> list[Authenticator]:
     return kept
 
 
-def _merge_recovery(account: Account, record: Record) -> str:
-    """Returns the salt of the directory's recovery codes; empty where it has none."""
+def _spent(account: Account) -> list[str]:
+    """The hashes of the directory's recovery codes that were used here, also of those that it has withdrawn."""
+    fleet, own = account.ledger.fleet, account.ledger.recovery
+    if fleet is None:
+        return []
+    used: list[str] = []
+    # Where another set has taken their place here they are void here, and were not used.
+    if own is not None and own["salt"] == fleet["salt"]:
+        used = [each for each in fleet["codes"] if each not in own["hashes"]]
+    return sorted({*fleet["spent"], *used})
+
+
+def _merge_recovery(account: Account, record: Record) -> tuple[str, list[str]]:
+    """Returns the salt of the directory's recovery codes, also of those that it has withdrawn; and which are spent."""
     ledger = account.ledger
-    salt = "" if ledger.fleet is None else ledger.fleet["salt"]
-    own = ledger.recovery
+    own, fleet = ledger.recovery, ledger.fleet
+    salt, spent = ("" if fleet is None else fleet["salt"]), _spent(account)
     if record.recovery is None:
         if own is not None and own["salt"] == salt:
             ledger.recovery = None
-        return ""
+        return salt, spent
     if record.recovery.salt != salt:
         ledger.recovery = {"salt": record.recovery.salt, "hashes": list(record.recovery.hashes), "shown": True}
-    elif own is not None and own["salt"] == salt:
-        # Spent here or anywhere else is spent.
-        own["hashes"] = [each for each in own["hashes"] if each in record.recovery.hashes]
-    return record.recovery.salt
+        return record.recovery.salt, []
+    good = [each for each in record.recovery.hashes if each not in spent]
+    withdrawn = fleet is not None and not fleet["codes"]
+    if own is not None and own["salt"] == salt:
+        # Used here or anywhere else is used.
+        own["hashes"] = [each for each in own["hashes"] if each in good]
+    elif own is None and withdrawn:
+        ledger.recovery = {"salt": salt, "hashes": good, "shown": True}
+    return salt, spent

@@ -5,8 +5,7 @@ Imported only on such a host. A sync writes it (fleet/sync.py), sealed, in the c
 
 from __future__ import annotations
 
-import json
-
+from pam_totp.cache.ledger import parsed
 from pam_totp.errors import DamageError
 
 TYPE_CHECKING = False
@@ -63,6 +62,8 @@ def load(accounts: Accounts) -> Central | None:
 
 def encode(policy: dict[str, Any] | None, issued: int, taken: Stamp | None) -> bytes:
     """As it is kept: the fields of fleet.tree.Policy, or None; when the manifest was issued, and when it was taken."""
+    import json  # not for a login
+
     return json.dumps({"policy": policy, "issued": issued, "taken": taken}).encode("ascii")
 
 
@@ -70,7 +71,7 @@ def decode(content: bytes) -> Central:
     """Read what ``encode`` wrote. Raises DamageError."""
     central = Central()
     try:
-        fields = json.loads(content)
+        fields = parsed(content)
         central.issued, central.taken = fields["issued"], fields["taken"]
         policy = fields["policy"]
         if policy is not None:
@@ -80,6 +81,6 @@ def decode(content: bytes) -> Central:
             central.break_glass = frozenset(policy["break_glass"])
             central.claims = policy["claims"]
             central.mfa = policy["mfa"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, StopIteration, RecursionError):
         raise DamageError("the policy of the directory is not readable: run pam-totp sync") from None
     return central

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from pam_totp.cli import verify
+from pam_totp.cli import join, verify
+from pam_totp.doctor import fleet as doctor_fleet
 from pam_totp.engine import helper
+from pam_totp.fleet import agent
 from pam_totp.host import systemd
 from pam_totp.host.paths import Paths
 from pam_totp.selfservice import server, verbs
@@ -28,6 +30,7 @@ VERIFY = "pam-totp-verify.service"
 WATCH = "pam-totp-pinned.path"
 CHANGED = "pam-totp-changed.service"
 CHECK = "pam-totp-pinned.service"
+AGENT = "pam-totp-agent.service"
 DOCTOR, DAILY = "pam-totp-doctor.service", "pam-totp-doctor.timer"
 
 
@@ -48,20 +51,20 @@ def analyze(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["systemd-analyze", *words], capture_output=True, encoding="utf-8", check=False)
 
 
-@pytest.mark.parametrize("unit", [SOCKET, "pam-totp-self@0.service", WARM_SOCKET, WARM, VERIFY_SOCKET, VERIFY])
+@pytest.mark.parametrize("unit", [SOCKET, "pam-totp-self@0.service", WARM_SOCKET, WARM, VERIFY_SOCKET, VERIFY, AGENT])
 def test_systemd_understands_every_line(unit: str, tmp_path: Path) -> None:
-    for name in (SOCKET, SERVICE, WARM_SOCKET, WARM, VERIFY_SOCKET, VERIFY):
+    for name in (SOCKET, SERVICE, WARM_SOCKET, WARM, VERIFY_SOCKET, VERIFY, AGENT):
         shutil.copy(UNITS / name, tmp_path)
     done = analyze("verify", "--man=no", tmp_path / unit)
     assert (done.returncode, [line for line in done.stderr.splitlines() if str(tmp_path) in line]) == (0, [])
 
 
-@pytest.mark.parametrize("service", [SERVICE, WARM, VERIFY])
+@pytest.mark.parametrize("service", [SERVICE, WARM, VERIFY, AGENT])
 def test_the_exposure_of_the_service_is_low(service: str) -> None:
     done = analyze("security", "--offline=yes", "--threshold=30", "--no-pager", UNITS / service)
     assert done.returncode == 0, done.stdout + done.stderr
     [exposure] = re.findall(r"Overall exposure level for \S+: (\d+\.\d)", done.stdout)
-    # Of the network, the warm helper and the verify service may ask a name service there.
+    # Of the network, the warm helper and the verify service may ask a name service there, and the agent the directory.
     assert float(exposure) <= (2.0 if service == SERVICE else 3.0)
 
 
@@ -81,14 +84,14 @@ def test_what_the_service_prints_is_not_sent_to_the_caller() -> None:
     assert (service["StandardOutput"], service["StandardError"]) == (["null"], ["journal"])
 
 
-@pytest.mark.parametrize("unit", [SERVICE, WARM, VERIFY])
+@pytest.mark.parametrize("unit", [SERVICE, WARM, VERIFY, AGENT])
 def test_the_service_has_no_capability_and_leaves_no_core(unit: str) -> None:
     service = section(unit, "Service")
     assert service["CapabilityBoundingSet"] == [""]
     assert service["LimitCORE"] == ["0"]
 
 
-@pytest.mark.parametrize("unit", [SERVICE, WARM, VERIFY])
+@pytest.mark.parametrize("unit", [SERVICE, WARM, VERIFY, AGENT])
 def test_the_service_may_write_its_own_data_only(unit: str) -> None:
     service = section(unit, "Service")
     assert service["ProtectSystem"] == ["strict"]
@@ -137,6 +140,20 @@ def test_the_verify_service_begins_again_however_often_it_ended() -> None:
     assert section(VERIFY_SOCKET, "Socket")["TriggerLimitIntervalSec"] == ["0"]
     assert section(VERIFY, "Unit")["StartLimitIntervalSec"] == ["0"]
     assert int(section(VERIFY, "Service")["TasksMax"][0]) > 4 * verify_server.WORKERS
+
+
+# The agent of a host of a fleet
+
+
+def test_the_agent_is_off_until_the_host_joins_and_begins_again_however_often_it_was_killed() -> None:
+    rules = (UNITS / "rules").read_text(encoding="utf-8")
+    assert "--name=pam-totp-agent --no-enable\n" in rules
+    assert join.UNIT == doctor_fleet.UNIT == AGENT
+    assert section(AGENT, "Unit")["StartLimitIntervalSec"] == ["0"]
+    service = section(AGENT, "Service")
+    assert service["Restart"] == ["on-failure"]
+    assert service["ExecStart"] == [f"/usr/bin/python3 -I -m {agent.__name__}"]
+    assert "PrivateUsers" not in service  # it would hide whether a login is root's
 
 
 # What watches over a set-up

@@ -164,6 +164,46 @@ def test_who_has_to_enrol_is_not_skipped_and_who_has_time_is() -> None:
     assert decided(somebody(active=False, deadline=soon), demanded(), unenrolled="deny").action == "refuse"
 
 
+def test_whom_the_directory_does_not_know_its_policy_is_for_too() -> None:
+    stranger = Account("alice", ALICE.uid, [], Ledger())
+    assert decided(stranger, demanded(unenrolled="deny")).action == "refuse"
+    assert decided(stranger, demanded()).action == "skip"
+
+
+def test_a_first_enrolment_needs_what_the_stricter_of_the_two_wants() -> None:
+    for theirs, own in itertools.product(WORDS, WORDS):
+        config = configuration.Config()
+        facts = Facts("alice", "")
+        facts.central = demanded(unenrolled=theirs)
+        account = somebody(active=False)
+        # Without a file of the host's own the directory's policy is all there is.
+        alone = policy.first_enrolment(account, config, facts, NOW)
+        assert alone.action == {"skip": "skip", "enroll": "enroll", "deny": "refuse", "invite": "refuse"}[theirs]
+        config.found, config.unenrolled = True, own
+        both = policy.first_enrolment(account, config, facts, NOW)
+        facts.central = None
+        levels = [STRICTNESS.index(policy.first_enrolment(account, config, facts, NOW).action)]
+        levels.append(STRICTNESS.index(alone.action))
+        assert STRICTNESS.index(both.action) == max(levels)
+        locked = somebody(active=False, locked=True)
+        assert policy.first_enrolment(locked, config, facts, NOW).reason == "fleet-locked"
+
+
+def test_an_enrolment_is_needed_one_day_where_the_directory_demands_it() -> None:
+    config = configuration.Config()
+    account = somebody(active=True)
+    facts = Facts("alice", "")
+    for directory, needed in (
+        (None, False),
+        (central.Central(), False),
+        (demanded(), False),
+        (demanded(unenrolled="deny"), True),
+        (demanded(unenrolled="deny", mfa=False), False),
+    ):
+        facts.central = directory
+        assert policy.required(account, config, facts, NOW) is needed
+
+
 def test_what_was_kept_is_read_again_and_what_is_not_readable_is_damage() -> None:
     fields = {"unenrolled": "deny", "max_offline": 60, "break_glass": ["root"], "claims": False, "mfa": True}
     found = central.decode(central.encode(fields, 7, NOW.stamp()))
