@@ -120,7 +120,7 @@ def _administrator(name: str, found: config.Config) -> None:
     person = Person.objects.filter(name=name).first()
     if person is None:
         # Root of every host is nobody's to enrol by the way.
-        groups = [] if name == "root" else None
+        groups: list[str] | None = [] if name == "root" else None
         person = people.add(common.ACTOR, name, groups, role=Person.Role.ADMINISTRATOR)
     elif person.role != Person.Role.ADMINISTRATOR:
         people.set_fields(common.ACTOR, person, role=Person.Role.ADMINISTRATOR)
