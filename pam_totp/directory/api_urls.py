@@ -1,4 +1,4 @@
-"""The paths of the API for hosts."""
+"""The paths of both APIs: for hosts, and for administrators' programs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from django.urls import path, register_converter
 
-from pam_totp.directory import api
+from pam_totp.directory import admin_api, api
 
 if TYPE_CHECKING:
     from django.urls import URLPattern
@@ -45,4 +45,13 @@ urlpatterns: list[URLPattern] = [
     path("api/v1/events", api.events, name="events"),
     path("tree/<ident:ident>/manifest", api.manifest, name="manifest"),
     path("tree/<ident:ident>/objects/<hash:name>", api.published, name="object"),
+    path("api/v1/people", admin_api.persons, name="people"),
+    path("api/v1/people/<str:name>", admin_api.person, name="person"),
+    path("api/v1/people/<str:name>/invite", admin_api.invite, name="invite"),
+    path("api/v1/people/<str:name>/reset", admin_api.reset, name="reset"),
+    path("api/v1/hosts", admin_api.all_hosts, name="hosts"),
+    path("api/v1/hosts/<ident:ident>/revoke", admin_api.revoke, name="revoke"),
+    path("api/v1/policies/<str:group>", admin_api.policy, name="policy"),
+    path("api/v1/audit", admin_api.trail, name="audit"),
+    path("api/v1/logins", admin_api.logins, name="logins"),
 ]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
-import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pam_totp.factors import otp
+from tests.directory import races
 from tests.directory.site import NAME
 
 if TYPE_CHECKING:
@@ -55,35 +55,7 @@ def test_a_person_who_was_enrolled_is_on_a_host_that_has_joined_and_a_change_fol
 def test_of_many_hosts_that_claim_a_code_at_once_one_has_it(site: Site, host: Host) -> None:
     site.command("user", "add", "bob")
     site.enroll("bob")
-    host.wait(lambda records: "bob" in records and records["bob"].authenticators)
-    (authenticator,) = host.records()["bob"].authenticators
-    step = otp.step_at(float(site.machine.run(["date", "+%s"]).stdout)) + 3
-    asked = {"authenticator": authenticator.identifier, "step": step}
-    racers = [{"token": host.token, "body": json.dumps({**asked, "login": os.urandom(16).hex()})} for _ in range(24)]
-    said = site.machine.run(["/usr/bin/python3", "-I", "-c", RACE], input=json.dumps(racers), timeout=120).stdout
-    answers = json.loads(said)
-    assert [status for status, _ in answers] == [200] * 24
-    assert sum(body["claimed"] for _, body in answers) == 1
-
-
-RACE = f"""
-import http.client, json, ssl, sys, threading
-racers = json.load(sys.stdin)
-context = ssl.create_default_context(cafile="/etc/pam-totp-directory/ca.crt")
-gate, answers = threading.Barrier(len(racers)), []
-def race(racer):
-    connection = http.client.HTTPSConnection({NAME!r}, 443, timeout=60, context=context)
-    connection.connect()
-    gate.wait()
-    headers = {{"Authorization": "Bearer " + racer["token"], "Content-Type": "application/json"}}
-    connection.request("POST", "/api/v1/claim", racer["body"], headers)
-    answer = connection.getresponse()
-    answers.append((answer.status, json.loads(answer.read())))
-threads = [threading.Thread(target=race, args=(each,)) for each in racers]
-[each.start() for each in threads]
-[each.join() for each in threads]
-json.dump(answers, sys.stdout)
-"""
+    races.one_wins(site, host, "bob")
 
 
 def test_a_host_gets_nothing_of_another_one(site: Site, host: Host) -> None:
@@ -142,8 +114,6 @@ def test_a_stolen_database_tells_no_secret(site: Site, host: Host) -> None:
     assert len(secrets) == 2
     script = "cat /var/lib/pam-totp-directory/directory.db* | od -An -v -tx1 | tr -d ' \\n'"
     kept = site.machine.sh(script).stdout
-    import base64
-
     for secret in secrets:
         for form in (secret, base64.b64encode(secret)[:-4], base64.b32encode(secret), secret.hex().encode()):
             assert form.hex() not in kept
@@ -271,3 +241,30 @@ for number in range(200):
 print("open", flush=True)
 sys.stdin.readline()
 """
+
+
+# The last two change what the others need.
+
+
+def test_an_upgrade_restarts_what_runs_and_hosts_go_on(site: Site, host: Host) -> None:
+    before = {unit: _started(site, unit) for unit in (*UNITS[1:], "pam-totp-keeper.service")}
+    site.machine.sh("dpkg -i /root/pam-totp-directory_*.deb 2>&1")
+    site.command("user", "add", "upgraded")
+    host.wait(lambda records: "upgraded" in records)
+    assert {unit: started for unit in before if (started := _started(site, unit)) == before[unit]} == {}
+
+
+def _started(site: Site, unit: str) -> str:
+    return site.machine.run(["systemctl", "show", "--value", "-p", "InvocationID", unit]).stdout.strip()
+
+
+def test_removal_keeps_everything_and_a_purge_leaves_nothing(site: Site) -> None:
+    env = {"DEBIAN_FRONTEND": "noninteractive"}
+    site.machine.sh("apt-get remove -q -y pam-totp-directory 2>&1", env=env)
+    site.machine.sh("test -e /var/lib/pam-totp-keeper/keys && test -e /var/lib/pam-totp-directory/directory.db")
+    site.machine.sh("apt-get purge -q -y pam-totp-directory 2>&1", env=env)
+    pruned = "-path /proc -o -path /sys -o -path /root -o -path /run/lab -o -path /var/lib/apt -o -path /var/cache/apt"
+    found = f"find / -xdev \\( {pruned} \\) -prune -o -name '*pam-totp*' -print"
+    left = site.machine.sh(found).stdout.split()
+    assert left == []
+    assert site.machine.sh("getent passwd pam-totp-directory pam-totp-keeper", check=False).stdout == ""

@@ -19,7 +19,7 @@ VERBS = {
     "user": "people: add, list, enrol, invite, reset, lock, unlock, exempt, remove",
     "group": "groups of people and of hosts, and which may use which",
     "host": "hosts that have joined: list, revoke",
-    "token": "let a host join: print a join token",
+    "token": "let a host join, or a program use the API: print a token",
     "policy": "show or change what holds on the hosts of a group",
     "audit": "show the audit trail, or check that nothing in it was changed",
     "epoch": "begin a new epoch, after the database was restored from a backup",

@@ -1,0 +1,168 @@
+"""The API for administrators' programs: what each scope opens, and what none does."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from pam_totp.directory import people, programs
+from pam_totp.directory.cli.token import SCOPES
+from pam_totp.directory.models import ApiToken, Audit, Authenticator, Host, Person
+from pam_totp.errors import UsageError
+from tests.directory.inside.conftest import Keeper, enrolled, joined, publish_all
+
+web: Any = Client(SERVER_NAME="dir.example.org", raise_request_exception=False)
+
+
+def token(*scopes: str) -> str:
+    return programs.new_token("root", f"program{ApiToken.objects.count()}", list(scopes), 1)
+
+
+def ask(method: str, path: str, bearer: str, fields: object = None) -> tuple[int, Any]:
+    body = "" if fields is None else json.dumps(fields)
+    found = web.generic(method, f"/api/v1/{path}", body, "application/json", HTTP_AUTHORIZATION=f"Bearer {bearer}")
+    return found.status_code, json.loads(found.content)
+
+
+def requests(host: str) -> list[tuple[str, str, str, object]]:
+    """A request for each method of each path: the scope it needs, the method, the path, the fields."""
+    return [
+        ("read", "GET", "people", None),
+        ("people", "POST", "people", {"name": "carol"}),
+        ("read", "GET", "people/alice", None),
+        ("people", "PATCH", "people/alice", {"locked": True}),
+        ("people", "POST", "people/alice/invite", {}),
+        ("people", "POST", "people/alice/reset", {}),
+        ("people", "DELETE", "people/alice", None),
+        ("read", "GET", "hosts", None),
+        ("hosts", "POST", f"hosts/{host}/revoke", {}),
+        ("read", "GET", "policies/hosts", None),
+        ("policy", "PATCH", "policies/hosts", {"unenrolled": "deny"}),
+        ("audit", "GET", "audit", None),
+        ("audit", "GET", "logins", None),
+    ]
+
+
+def test_each_request_needs_its_scope_and_no_other_opens_it(keeper: Keeper) -> None:
+    enrolled(keeper, "alice")
+    host = joined("web1")
+    tokens = {scope: token(scope) for scope in SCOPES}
+    for needed, method, path, fields in requests(host.ident):
+        assert ask(method, path, "guessed", fields)[0] == 401
+        # A host's token opens nothing here.
+        assert ask(method, path, host.token, fields)[0] == 401
+        for scope in set(SCOPES) - {needed}:
+            assert ask(method, path, tokens[scope], fields)[0] == 403, (method, path, scope)
+        assert ask(method, path, tokens[needed], fields)[0] in (200, 201), (method, path)
+    assert not Person.objects.filter(name="alice").exists()
+    assert Host.objects.get().revoked is not None
+
+
+def test_a_token_ends_with_its_time_and_when_it_is_revoked() -> None:
+    first, second = token("read"), token("read")
+    assert ask("GET", "people", first)[0] == ask("GET", "people", second)[0] == 200
+    ApiToken.objects.filter(name="program0").update(expires=timezone.now())
+    programs.revoke_token("root", "program1")
+    assert ask("GET", "people", first)[0] == ask("GET", "people", second)[0] == 401
+    with pytest.raises(UsageError):
+        programs.revoke_token("root", "program1")
+
+
+def test_the_token_itself_is_kept_nowhere() -> None:
+    made = token("read")
+    assert made not in repr(list(ApiToken.objects.values())) + repr(list(Audit.objects.values()))
+
+
+def test_people_with_a_role_are_shown_and_not_changed(keeper: Keeper) -> None:
+    person, _ = enrolled(keeper, "alice")
+    people.set_fields("root", person, role=Person.Role.HELPDESK)
+    bearer = token("read", "people")
+    assert ask("GET", "people/alice", bearer)[1]["role"] == "helpdesk"
+    for method, path in (("PATCH", ""), ("DELETE", ""), ("POST", "/invite"), ("POST", "/reset")):
+        assert ask(method, f"people/alice{path}", bearer, {"role": "user"} if method == "PATCH" else {})[0] == 403
+    assert Authenticator.objects.count() == 1
+
+
+def test_what_is_not_for_this_api_cannot_be_set() -> None:
+    people.add("root", "alice")
+    bearer = token("people")
+    for fields in ({"role": "administrator"}, {"password": "x"}, {"is_active": False}, {"ledger": ""}, {"source": "x"}):
+        assert ask("PATCH", "people/alice", bearer, fields)[0] == 400
+        assert ask("POST", "people", bearer, {"name": "bob", **fields})[0] == 400
+    assert Person.objects.get().role == Person.Role.USER
+
+
+def test_a_person_is_added_changed_and_shown_with_nothing_secret(keeper: Keeper) -> None:
+    bearer = token("read", "people")
+    soon = (timezone.now() + timedelta(days=3)).isoformat()
+    status, made = ask("POST", "people", bearer, {"name": "alice", "email": "a@example.org", "deadline": soon})
+    assert (status, made["groups"], made["state"]) == (201, ["everyone"], "in enrolment")
+    status, changed = ask("PATCH", "people/alice", bearer, {"groups": [], "locked": True, "deadline": None})
+    assert (status, changed["groups"], changed["locked"], changed["state"]) == (200, [], True, "not enrolled")
+    people.begin("root", people.find("alice"), "phone")
+    shown = ask("GET", "people/alice", bearer)[1]
+    assert [set(each) for each in shown["authenticators"]] == [{"label", "state", "created"}]
+    assert Audit.objects.filter(actor="api program0", action="locked", target="alice").exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "fields"),
+    [
+        ("POST", "people", {"name": "a b"}),
+        ("POST", "people", {"name": "alice"}),
+        ("POST", "people", {"name": 7}),
+        ("POST", "people", {"name": "bob", "groups": ["nobody"]}),
+        ("POST", "people", {"name": "bob", "groups": "everyone"}),
+        ("POST", "people", {"name": "bob", "email": "no address"}),
+        ("PATCH", "people/alice", {"locked": "yes"}),
+        ("PATCH", "people/alice", {"deadline": "tomorrow"}),
+        ("PATCH", "people/alice", {"deadline": "2027-01-31T00:00:00"}),
+        ("PATCH", "people/alice", {"groups": ["nobody"]}),
+        ("POST", "people/alice/invite", {"days": 0}),
+        ("POST", "people/alice/invite", {"days": True}),
+        ("POST", "people/alice/reset", {"label": 7}),
+        ("PATCH", "policies/hosts", {"unenrolled": "sometimes"}),
+        ("PATCH", "policies/hosts", {"enrolment_days": 366}),
+        ("PATCH", "policies/hosts", {"break_glass": "root"}),
+        ("PATCH", "policies/hosts", {"mfa": 7}),
+        ("GET", "audit?since=x", None),
+    ],
+)
+def test_what_is_malformed_is_refused_and_changes_nothing(method: str, path: str, fields: object) -> None:
+    people.add("root", "alice")
+    bearer = token(*SCOPES)
+    before = Audit.objects.count()
+    status, said = ask(method, path, bearer, fields)
+    assert status == 400
+    assert said["error"]
+    assert Audit.objects.count() == before
+    assert Person.objects.count() == 1
+
+
+def test_a_policy_that_was_changed_reaches_the_hosts(keeper: Keeper) -> None:
+    host = joined("web1")
+    publish_all()
+    status, said = ask("PATCH", "policies/hosts", token("policy"), {"unenrolled": "deny", "max_offline": 86400})
+    assert (status, said["unenrolled"]) == (200, "deny")
+    assert publish_all() == 1
+    assert (host.policy(keeper).unenrolled, host.policy(keeper).max_offline) == ("deny", 86400)
+
+
+def test_lists_come_in_pages(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pam_totp.directory import admin_api
+
+    monkeypatch.setattr(admin_api, "PAGE", 2)
+    for name in ("alice", "bob", "carol"):
+        people.add("root", name)
+    bearer = token("read", "audit")
+    first = [each["name"] for each in ask("GET", "people", bearer)[1]["people"]]
+    rest = [each["name"] for each in ask("GET", f"people?after={first[-1]}", bearer)[1]["people"]]
+    assert (first, rest) == (["alice", "bob"], ["carol"])
+    entries = ask("GET", "audit", bearer)[1]["entries"]
+    later = ask("GET", f"audit?since={entries[-1]['id']}", bearer)[1]["entries"]
+    assert later[0]["previous"] == entries[-1]["hash"]
