@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.directory import races
+from pam_totp.factors import otp
+from tests.directory import races, visitor
 from tests.directory.site import NAME
 
 if TYPE_CHECKING:
@@ -50,6 +51,29 @@ def test_a_person_who_was_enrolled_is_on_a_host_that_has_joined_and_a_change_fol
     host.wait(lambda records: records["alice"].locked)
     site.command("user", "unlock", "alice")
     host.wait(lambda records: not records["alice"].locked)
+
+
+def test_an_invitation_enrols_the_first_administrator_in_the_portal(site: Site) -> None:
+    link = site.command("user", "invite", "root").stdout.split()[-1]
+    done = visitor.enrol(site, link, "/", "/admin/", "/static/portal/portal.css", "/static/admin/css/base.css", link)
+    assert (done["status"], len(done["codes"])) == (200, 10)
+    assert {path: status for path, (status, _) in done["pages"].items()} == {
+        "/": 200,
+        "/admin/": 200,
+        "/static/portal/portal.css": 200,
+        "/static/admin/css/base.css": 200,
+        link: 404,
+    }
+    assert done["key"] not in site.machine.run(["journalctl", "--no-pager"]).stdout
+
+
+def test_who_enrols_in_the_portal_is_enrolled_on_the_hosts(site: Site, host: Host) -> None:
+    site.command("user", "add", "erin")
+    done = visitor.enrol(site, site.command("user", "invite", "erin").stdout.split()[-1], "/admin/")
+    assert done["pages"]["/admin/"][0] == 404
+    found = host.wait(lambda records: "erin" in records and records["erin"].authenticators)
+    (authenticator,) = found["erin"].authenticators
+    assert base64.b32encode(authenticator.secret).decode("ascii") == done["key"]
 
 
 def test_of_many_hosts_that_claim_a_code_at_once_one_has_it(site: Site, host: Host) -> None:

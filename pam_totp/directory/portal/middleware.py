@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from pam_totp.directory.portal import visit
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -20,13 +22,15 @@ ADMIN_POLICY = f"{_COMMON}; img-src 'self' data:; script-src 'self'; connect-src
 
 
 class Guard:
-    """Content-Security-Policy without anything inline, and no page of the portal without a rule."""
+    """What is inline is forbidden, a page without a rule is not opened, and a session ends when it should."""
 
     def __init__(self, answer: Callable[[HttpRequest], HttpResponse]) -> None:
         self._answer = answer
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        """Answer, and add the headers."""
+        """Answer, and add the headers. A session that does not hold any more ends first."""
+        if request.user.is_authenticated and not visit.holds(request):
+            visit.end(request)
         response = self._answer(request)
         match = request.resolver_match
         admin = match is not None and "admin" in match.namespaces

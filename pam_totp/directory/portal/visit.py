@@ -27,7 +27,8 @@ LATELY = 300
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 _HALFWAY = "halfway"
 _KEY = "key"
-_CODE_AT = "code_at"
+CODE_AT = "code_at"
+BEGAN = "began"
 
 
 @dataclass(frozen=True)
@@ -102,17 +103,25 @@ def sign_in(request: HttpRequest, person: Person) -> None:
     """Begin a session, after a right code and never else. The identifier is a new one."""
     request.session.flush()
     auth.login(request, person, backend=BACKEND)
+    request.session[BEGAN] = clock.now().wall
     confirm(request)
+
+
+def holds(request: HttpRequest) -> bool:
+    """Whether a session is still good: not of somebody who is locked, nor from before a reset."""
+    found = person(request)
+    began = request.session.get(BEGAN, 0)
+    return not found.locked and (found.forget_before is None or began > found.forget_before.timestamp())
 
 
 def confirm(request: HttpRequest) -> None:
     """Note that a right code was typed now."""
-    request.session[_CODE_AT] = int(clock.now().wall)
+    request.session[CODE_AT] = int(clock.now().wall)
 
 
 def confirmed(request: HttpRequest) -> bool:
     """Whether a right code was typed lately in this session."""
-    at = request.session.get(_CODE_AT)
+    at = request.session.get(CODE_AT)
     return at is not None and 0 <= clock.now().wall - at < LATELY
 
 

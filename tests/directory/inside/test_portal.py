@@ -130,6 +130,29 @@ def test_with_the_keeper_down_nobody_is_let_in(alice: Somebody, monkeypatch: pyt
     assert alice.get("/").headers["Location"] == "/login/"
 
 
+def test_a_lock_and_a_reset_end_the_sessions_that_there_are(alice: Somebody) -> None:
+    alice.sign_in()
+    people.lock("root", alice.person, locked=True)
+    assert alice.get("/").headers["Location"] == "/login/"
+    people.lock("root", alice.person, locked=False)
+    assert alice.get("/").headers["Location"] == "/login/"
+    alice.sign_in()
+    assert alice.get("/").status_code == 200
+    people.remove("root", alice.person)
+    enrol(alice)
+    assert alice.get("/").headers["Location"] == "/login/"
+
+
+def test_another_password_ends_the_other_sessions(alice: Somebody) -> None:
+    other = Somebody(alice.person, alice.keeper, alice.key)
+    other.sign_in()
+    alice.sign_in()
+    new = "a horse of another colour"
+    assert alice.post("/password/", {"password": new, "again": new}).headers["Location"] == "/"
+    assert alice.get("/").status_code == 200
+    assert other.get("/").headers["Location"] == "/login/"
+
+
 # Enrolment
 
 

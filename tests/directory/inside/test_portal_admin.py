@@ -193,7 +193,7 @@ def test_who_loses_the_role_loses_the_admin_portal_at_once(boss: Somebody, helpe
     Person.objects.filter(name="helper").update(role="user")
     assert helper.get("/admin/").status_code == 404
     Person.objects.filter(name="boss").update(locked=True)
-    assert boss.get("/admin/").status_code == 404
+    assert boss.get("/admin/").headers["Location"] == "/login/?next=/admin/"
 
 
 def test_no_password_and_no_secret_is_shown_or_set(boss: Somebody, alice: Somebody) -> None:
