@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pam_totp.factors import otp
 from tests.directory import races, visitor
 from tests.directory.site import NAME
 
