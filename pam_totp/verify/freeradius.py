@@ -96,6 +96,7 @@ class FreeRadius(Program):
         self._identity = identity
         self._services = services
         self._nas: NasTable = {}
+        self._runs = False
         self.place = PLACE
         try:
             status = os.stat(self.place)
@@ -237,7 +238,9 @@ class FreeRadius(Program):
 
     def restart(self) -> str:
         """It takes new modules at a start only."""
-        if not systemd.running() or not systemd.active(UNIT):
+        # One that has not come up with settings that are now taken back is to run again, whatever state it is in.
+        self._runs = systemd.running() and (self._runs or systemd.active(UNIT))
+        if not self._runs:
             return ""
         programs.run("systemctl", "restart", UNIT)
         return "it was restarted"

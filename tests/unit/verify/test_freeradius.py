@@ -233,12 +233,18 @@ def test_freeradius_looks_at_its_files_as_its_own_user(tree: Tree, monkeypatch: 
 def test_it_is_restarted_where_systemd_runs_it(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     assert wanted().restart() == ""
     monkeypatch.setattr(systemd, "running", lambda: True)
+    state = "active\n"
     asked: list[tuple[str, ...]] = []
 
     def run(*command: str, fail: bool = True) -> str:
         asked.append(command)
-        return "active\n"
+        return state
 
     monkeypatch.setattr(programs, "run", run)
-    assert wanted().restart() == "it was restarted"
+    program = wanted()
+    assert program.restart() == "it was restarted"
     assert asked[-1] == ("systemctl", "restart", "freeradius.service")
+    # After a start that failed it is no longer active, and is started all the same.
+    state = "failed\n"
+    assert program.restart() == "it was restarted"
+    assert wanted().restart() == ""
