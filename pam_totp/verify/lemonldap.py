@@ -25,7 +25,12 @@ UNITS = ("apache2.service", "lemonldap-ng-fastcgi-server.service", "uwsgi.servic
 CLIENT = "lemonldap"
 PATH = "/v1/lemonldap"
 # The settings that are written; all that undoing looks at.
-SETTINGS = ("rest2fActivation", "rest2fVerifyUrl", "rest2fVerifyArgs", "rest2fCodeActivation", "rest2fInitUrl")
+SETTINGS = (
+    *("rest2fActivation", "rest2fVerifyUrl", "rest2fVerifyArgs"),
+    *("rest2fCodeActivation", "rest2fInitUrl", "available2F"),
+)
+# What is false in Perl.
+_OFF = (None, False, 0, "", "0")
 _FILE = re.compile(r"lmConf-([1-9][0-9]{0,8})\.json")
 _URL = re.compile(rf"http://{CLIENT}:({CLIENT}\.[A-Za-z0-9_-]+)@([0-9a-f.:\[\]]+){PATH}")
 
@@ -91,7 +96,7 @@ class LemonLDAP(Program):
         newest = self.look(version(directory, number), paths)
         settings = parsed(newest, version(directory, number))
         former = _URL.fullmatch(str(settings.get("rest2fVerifyUrl") or ""))
-        if former is None and settings.get("rest2fActivation"):
+        if former is None and settings.get("rest2fActivation") not in _OFF:
             raise SetupError(
                 "the portal's REST second factor asks another service already: "
                 "deactivate it in the manager, under Second factors, and run this again"
@@ -150,7 +155,7 @@ class LemonLDAP(Program):
 
     def _undoing(self, added: list[str], paths: Paths) -> Changes:
         directory = os.path.dirname(added[0])
-        ours = {number for path in added for number in [number_of(os.path.basename(path))] if number}
+        ours = {number_of(os.path.basename(path)) for path in added}
         there = versions(directory)
         if {number for number in there if number >= min(ours)} <= ours:
             return {path: (self.look(path, paths), State()) for path in added}
@@ -176,7 +181,7 @@ class LemonLDAP(Program):
         for unit in running:
             programs.run("systemctl", "reload-or-restart", unit)
         if running:
-            return f"its configuration {number[1]} is in force; {' and '.join(running)} was reloaded"
+            return f"its configuration {number[1]} is in force; reloaded: {', '.join(running)}"
         return f"it uses its configuration {number[1]} when its processes are started again, or within 10 minutes"
 
 
@@ -251,15 +256,20 @@ def _escaped(found: re.Match[str]) -> str:
 
 def wanted(settings: Settings, url: str) -> Settings:
     """What has to be set. A rule that the site has given for who is asked stays, and so do more arguments."""
-    arguments = settings.get("rest2fVerifyArgs")
-    return {
-        "rest2fActivation": settings.get("rest2fActivation") or 1,
+    rule, arguments = settings.get("rest2fActivation"), settings.get("rest2fVerifyArgs")
+    found: Settings = {
+        "rest2fActivation": 1 if rule in _OFF else rule,
         "rest2fVerifyUrl": url,
         # So that wrong codes are charged to where they come from.
         "rest2fVerifyArgs": {"source": "ipAddr"} | (arguments if isinstance(arguments, dict) else {}),
-        # With either of these the portal would make a code itself.
-        **{name: "" for name in ("rest2fCodeActivation", "rest2fInitUrl") if settings.get(name)},
     }
+    for name in ("rest2fCodeActivation", "rest2fInitUrl"):
+        if settings.get(name):
+            found[name] = ""  # with either of these the portal would make a code itself
+    kinds = settings.get("available2F")
+    if isinstance(kinds, str) and "REST" not in re.split(r",\s*", kinds):
+        found["available2F"] = f"{kinds},REST"  # there is no other where a site names some
+    return found
 
 
 def without(settings: Settings, old: Settings) -> Settings:

@@ -67,7 +67,7 @@ def test_what_runs_the_portal_is_reloaded(command: Command, portal: Portal, monk
 
     monkeypatch.setattr(systemd, "running", lambda: True)
     monkeypatch.setattr(programs, "run", run)
-    assert command(*HOW).out.endswith("its configuration 2 is in force; apache2.service was reloaded\n")
+    assert command(*HOW).out.endswith("its configuration 2 is in force; reloaded: apache2.service\n")
     assert [each for each in ran if "is-active" not in each] == ["systemctl reload-or-restart apache2.service"]
 
 
@@ -113,6 +113,28 @@ def test_what_is_not_said_again_stays(command: Command, portal: Portal, host: Ho
     client = clients.load("lemonldap", host.paths)
     assert client is not None
     assert (client.services, client.identity, client.may_know) == (["web"], "record", True)
+
+
+@pytest.mark.parametrize("off", ['"0"', "0", '""', "null"])
+def test_what_was_off_is_on(off: str, command: Command, portal: Portal) -> None:
+    portal.write(1, b'{"cfgNum": 1, "rest2fActivation": %s, "rest2fVerifyUrl": "x"}' % off.encode("ascii"))
+    assert command(*HOW).code == 0
+    assert portal.settings(2)["rest2fActivation"] == 1
+    portal.save(3, rest2fActivation="0")
+    assert command(*HOW).code == 0
+    assert portal.settings(4)["rest2fActivation"] == 1
+
+
+def test_a_site_that_names_its_second_factors_gets_one_more(command: Command, portal: Portal) -> None:
+    portal.write(1, b'{"cfgNum": 1, "available2F": "TOTP, WebAuthn"}')
+    command(*HOW)
+    assert portal.settings(2)["available2F"] == "TOTP, WebAuthn,REST"
+    portal.save(3, title="new")
+    command(*SETUP, "--undo", "--yes")
+    assert portal.settings(4)["available2F"] == "TOTP, WebAuthn"
+    portal.write(5, b'{"cfgNum": 5, "available2F": "TOTP, REST"}')
+    command(*HOW)
+    assert portal.settings(6)["available2F"] == "TOTP, REST"
 
 
 def test_a_client_that_is_gone_gets_a_new_token(command: Command, portal: Portal, host: Host) -> None:
