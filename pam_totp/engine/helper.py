@@ -160,6 +160,8 @@ def stay_warm(listener: int) -> None:
     host, and asks NSS nothing. Each one first says which file it is made of; pam_totp.so passes it over where another
     is installed.
 
+    What reads a configuration is imported once there is one: each fork would copy half as much memory again.
+
     Raises OSError where the descriptor is no such socket.
     """
     import gc
@@ -167,6 +169,9 @@ def stay_warm(listener: int) -> None:
     # The C part of `socket`: what the rest of it adds, enumerations, each fork would pay for.
     from _socket import socket
     from os import environ
+
+    from pam_totp.host import files
+    from pam_totp.host.paths import Paths
 
     waiting = socket(fileno=listener)
     made_of = _made_of()  # before the imports: a file that is replaced during them is another one
@@ -176,7 +181,12 @@ def stay_warm(listener: int) -> None:
     signal(SIGCHLD, SIG_IGN)  # the kernel buries what ends
     gc.collect()
     gc.freeze()
+    parsers = False
     while True:
+        if not parsers and files.exists(Paths().config):
+            _import_parsers()
+            gc.freeze()
+            parsers = True
         connection, _ = waiting._accept()  # type: ignore[attr-defined]  # noqa: SLF001  # socket's accept calls it
         try:
             if os.fork() == 0:
@@ -215,10 +225,14 @@ def _made_of() -> bytes:
 
 
 def _import_all() -> None:
-    import ipaddress  # noqa: F401  # for rules with networks
-
     from pam_totp.host import clock, config, nss, paths, stack  # noqa: F401  # to be there when a login needs them
     from pam_totp.login import log, login  # noqa: F401  # the same
+
+
+def _import_parsers() -> None:
+    import ipaddress  # noqa: F401  # for rules with networks
+
+    from pam_totp.host import config
 
     config.toml_parser()
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pam_totp.engine import helper, pam_entry
+from pam_totp.host.paths import Paths
 from tests.unit.module import Wire, request
 
 if TYPE_CHECKING:
@@ -359,6 +360,27 @@ def test_the_warm_process_itself_opens_neither_key_nor_cache_nor_settings(warm: 
     assert soon(lambda: warm.children() == [])
     opened = [os.readlink(f"/proc/{warm.pid}/fd/{each}") for each in os.listdir(f"/proc/{warm.pid}/fd")]
     assert not [name for name in opened if name.endswith((".db", ".toml", "/key"))]
+
+
+def test_what_reads_a_configuration_is_imported_once_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, imported = tmp_path / "config.toml", tmp_path / "imported"
+    first, _, *others = Paths.__init__.__defaults__ or ()
+    monkeypatch.setattr(Paths.__init__, "__defaults__", (first, str(config), *others))
+    monkeypatch.setattr(helper, "_import_parsers", lambda: imported.open("a").write("x"))
+    answer_with(monkeypatch)
+    warm = Warm(tmp_path, monkeypatch)
+    for found in (False, False, True, True):
+        if found:
+            config.touch()
+        # One that was waiting already looks before the next one.
+        for _ in range(2):
+            with warm.connect() as connection:
+                assert Wire(connection).receive()[0] == b"H"
+        assert imported.exists() == found
+    assert warm.end() == b""
+    assert imported.read_text() == "x"
 
 
 def test_what_is_no_listening_socket_is_refused(tmp_path: Path) -> None:
