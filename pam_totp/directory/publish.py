@@ -39,10 +39,17 @@ _BATCH = 200  # hosts of one pass
 def once(now: datetime, *, root: str = config.TREE, days: int = 7) -> int:
     """Publish for the hosts that lack something, or whose manifest has lived for half of its ``days``.
 
+    Where a policy limits how long the directory may be silent, a manifest lives for a third of that: hosts count from
+    the date that is signed.
+
     Returns how many; more may be left. Raises KeeperError.
     """
     with _alone(root):
-        renew = Q(expires__lt=now + timedelta(days=days) / 2)
+        life = timedelta(days=days)
+        renew = Q(expires__lt=now + life / 2)
+        for policy in Policy.objects.exclude(max_offline=None):
+            young = timedelta(seconds=policy.max_offline or 0) / 3
+            renew |= Q(group=policy.host_group_id, expires__lt=now + life - young)
         waiting = Host.objects.filter(Q(changes__gt=F("done")) | renew, revoked=None)
         found = list(waiting.select_related("group").order_by("expires")[:_BATCH])
         if not found:

@@ -158,6 +158,22 @@ def test_a_manifest_is_renewed_when_half_of_its_time_is_over(keeper: Keeper) -> 
     assert second.expires > first.expires
 
 
+def test_a_manifest_is_renewed_well_before_its_hosts_would_refuse_everybody(keeper: Keeper) -> None:
+    host, other = joined("web1"), joined("web2")
+    now = timezone.now()
+    publish.once(now, root=config.TREE)
+    Policy.objects.update_or_create(host_group=Host.objects.get(name="web1").group, defaults={"max_offline": 3600})
+    publish_all()
+    before = host.manifest(keeper).issued
+    assert publish.once(now + timedelta(minutes=19), root=config.TREE) == 0
+    assert publish.once(now + timedelta(minutes=21), root=config.TREE) == 2
+    assert host.manifest(keeper).issued - before >= 20 * 60
+    Policy.objects.update(max_offline=None)
+    publish_all()
+    assert publish.once(now + timedelta(minutes=60), root=config.TREE) == 0
+    assert other.manifest(keeper).expires > now.timestamp()
+
+
 def test_a_database_that_was_restored_publishes_nothing_until_an_epoch_was_begun(keeper: Keeper) -> None:
     enrolled(keeper, "alice")
     host = joined("web1")
