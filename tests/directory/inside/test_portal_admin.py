@@ -255,17 +255,23 @@ def test_a_revoked_host_is_refused_and_names_whom_to_enrol_anew(
 
 def test_an_api_token_is_shown_once_and_only_its_hash_is_kept(boss: Somebody, monkeypatch: pytest.MonkeyPatch) -> None:
     path = "/admin/directory/apitoken/add/"
-    data = {"name": "backup", "scopes": '["people:read"]', "expires": "2099-01-01T00:00"}
+    data = {"name": "backup", "scopes": ["read", "audit"], "days": "30"}
     late(monkeypatch)
     assert boss.post(path, data).headers["Location"] == f"/confirm/?next={path}"
     assert not ApiToken.objects.exists()
     late(monkeypatch, seconds=300)
+    for wrong in ({"scopes": ["everything"]}, {"days": "0"}, {"days": "99999"}, {"name": "../x"}):
+        assert boss.post(path, data | wrong).status_code == 200
+        assert not ApiToken.objects.exists()
     page = boss.post(path, data).content.decode()
-    shown = re.search(r"<code>([\w-]{40,})</code>", page)
+    shown = re.search(r"<code>([\w.-]{40,})</code>", page)
     assert shown
     kept = ApiToken.objects.get()
     assert kept.token_hash == hash_of(shown[1])
-    assert kept.created_by == "boss"
+    assert (kept.created_by, kept.scopes) == ("boss", ["audit", "read"])
+    headers = {"HTTP_AUTHORIZATION": f"Bearer {shown[1]}"}
+    assert boss.get("/api/v1/people", **headers).status_code == 200
+    assert boss.get("/api/v1/people").status_code in (401, 403)
     assert shown[1] not in str(list(Audit.objects.values()))
 
 
