@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyotp
 import pytest
+from django.contrib.sessions.models import Session
 from django.utils import timezone
 
 from pam_totp.directory import config, people
@@ -113,6 +114,17 @@ def test_wrong_codes_are_throttled_by_the_ledger_also_in_many_sessions(alice: So
     alice.password()
     alice.keeper.time.ahead -= 30
     assert "Try again in" in alice.post("/login/code/", {"code": alice.code()}).content.decode()
+
+
+def test_tries_without_an_end_fill_no_table(alice: Somebody) -> None:
+    alice.password()
+    for _ in range(20):
+        alice.post("/login/code/", {"code": "000000"})
+    assert Event.objects.count() <= 6
+    Session.objects.update(expire_date=timezone.now())
+    people.lock("root", alice.person, locked=False)
+    alice.sign_in()
+    assert Session.objects.count() == 1
 
 
 def test_who_is_locked_is_not_let_in_by_a_right_code(alice: Somebody) -> None:
