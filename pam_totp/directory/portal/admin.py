@@ -29,6 +29,7 @@ from pam_totp.directory.models import Person
 from pam_totp.directory.portal import dashboard, factors, visit
 from pam_totp.directory.portal.forms import AccessibleForm, CodeForm
 from pam_totp.directory.portal.views import address
+from pam_totp.errors import PamTotpError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -204,9 +205,18 @@ def carry_out(
         action = request.POST.get("action", "")
         context |= {"queryset": things, "form": form, "action": action, "checkbox_name": ACTION_CHECKBOX_NAME}
         return TemplateResponse(request, "admin/portal/action.html", context)
-    told = [(str(each), deed(each, visit.person(request).name, form.cleaned_data)) for each in things]
-    handed_over = [(name, text) for name, text in told if text]
-    messages.success(request, f"{done}: {', '.join(map(str, things))}")
+    handed_over, names = [], []
+    for each in things:
+        try:
+            told = deed(each, visit.person(request).name, form.cleaned_data)
+        except PamTotpError as error:
+            messages.error(request, f"Not {each}: {error}")
+            continue
+        names.append(str(each))
+        if told:
+            handed_over.append((str(each), told))
+    if names:
+        messages.success(request, f"{done}: {', '.join(names)}")
     if not handed_over:
         return redirect(back)
     return TemplateResponse(

@@ -257,6 +257,42 @@ def test_where_an_invitation_is_wanted_a_password_opens_no_enrolment(bob: Somebo
     assert bob.get("/enrol/").status_code == 403
 
 
+def test_a_password_alone_enrols_nobody_with_a_role_and_nobody_who_is_locked(keeper: Keeper, bob: Somebody) -> None:
+    kinds: tuple[dict[str, Any], ...] = ({"role": "helpdesk"}, {"role": "administrator"}, {"locked": True})
+    for number, fields in enumerate(kinds):
+        other = somebody(keeper, f"other{number}", enrolled=False, **fields)
+        other.password()
+        assert other.get("/enrol/").status_code == 403
+    bob.password()
+    bob.scan("/enrol/")
+    Person.objects.filter(name="bob").update(locked=True)
+    assert bob.finish("/enrol/").status_code == 403
+    assert not Authenticator.objects.exists()
+
+
+def test_a_new_authenticator_does_not_take_the_place_of_one_with_its_name(alice: Somebody) -> None:
+    alice.sign_in()
+    old = Authenticator.objects.get()
+    key = alice.scan("/authenticators/add/")
+    page = alice.finish("/authenticators/add/", label=old.label).content.decode()
+    assert "choose another name" in page
+    assert f'value="{key}"' in page
+    assert list(Authenticator.objects.all()) == [old]
+    alice.finish("/authenticators/add/", label="tablet")
+    assert Authenticator.objects.count() == 2
+
+
+def test_with_the_keeper_down_a_page_says_so_and_nothing_is_changed(
+    alice: Somebody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice.sign_in()
+    keeper_client.close()
+    monkeypatch.setattr(config, "SOCKET", "/nonexistent")
+    answer = alice.get("/authenticators/add/")
+    assert answer.status_code == 503
+    assert "Nothing was changed" in answer.content.decode()
+
+
 # Invitations
 
 

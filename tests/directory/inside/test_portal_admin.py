@@ -25,6 +25,7 @@ from pam_totp.directory.models import (
     RecoveryCodes,
     hash_of,
 )
+from pam_totp.errors import KeeperError
 from tests.directory.inside.portal import Somebody, somebody
 
 if TYPE_CHECKING:
@@ -251,6 +252,20 @@ def test_a_revoked_host_is_refused_and_names_whom_to_enrol_anew(
     host.refresh_from_db()
     assert host.revoked is not None
     assert host.token_hash != "h" * 64
+
+
+def test_what_cannot_be_done_is_said_and_the_rest_is_done(
+    boss: Somebody, alice: Somebody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise KeeperError("the keeper does not answer")
+
+    monkeypatch.setattr("pam_totp.directory.hosts.revoke", refuse)
+    hosts = HostGroup.objects.create(name="web")
+    host = Host.objects.create(name="web1", group=hosts, key=b"k" * 32, token_hash="h" * 64)
+    data = {"action": "revoke", "_selected_action": host.pk, "sure": "yes"}
+    assert boss.post("/admin/directory/host/", data).status_code == 302
+    assert "Not web1: the keeper does not answer" in boss.get("/admin/directory/host/").content.decode()
 
 
 def test_an_api_token_is_shown_once_and_only_its_hash_is_kept(boss: Somebody, monkeypatch: pytest.MonkeyPatch) -> None:
