@@ -6,7 +6,6 @@ the helpdesk has three actions, and these only for people without a role, or it 
 
 from __future__ import annotations
 
-import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlencode
@@ -24,11 +23,13 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from pam_totp.directory import audit, hosts, models, people
+from pam_totp.directory import audit, hosts, models, people, programs
+from pam_totp.directory.cli import token
 from pam_totp.directory.models import Person
 from pam_totp.directory.portal import dashboard, factors, visit
 from pam_totp.directory.portal.forms import AccessibleForm, CodeForm
 from pam_totp.directory.portal.views import address
+from pam_totp.errors import PamTotpError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -204,9 +205,18 @@ def carry_out(
         action = request.POST.get("action", "")
         context |= {"queryset": things, "form": form, "action": action, "checkbox_name": ACTION_CHECKBOX_NAME}
         return TemplateResponse(request, "admin/portal/action.html", context)
-    told = [(str(each), deed(each, visit.person(request).name, form.cleaned_data)) for each in things]
-    handed_over = [(name, text) for name, text in told if text]
-    messages.success(request, f"{done}: {', '.join(map(str, things))}")
+    handed_over, names = [], []
+    for each in things:
+        try:
+            told = deed(each, visit.person(request).name, form.cleaned_data)
+        except PamTotpError as error:
+            messages.error(request, f"Not {each}: {error}")
+            continue
+        names.append(str(each))
+        if told:
+            handed_over.append((str(each), told))
+    if names:
+        messages.success(request, f"{done}: {', '.join(names)}")
     if not handed_over:
         return redirect(back)
     return TemplateResponse(
@@ -479,13 +489,35 @@ class JoinTokenAdmin(ReadOnly):
     list_display = ("__str__", "group", "expires", "used", "created_by")
 
 
+class ApiTokenForm(forms.ModelForm):  # type: ignore[type-arg]  # as above
+    """What a new token is for, and for how long."""
+
+    scopes = forms.MultipleChoiceField(
+        choices=[(scope, scope) for scope in token.SCOPES], widget=forms.CheckboxSelectMultiple
+    )
+    days = forms.IntegerField(label="Days", min_value=1, max_value=3650, initial=365)
+
+    class Meta:
+        """What is set here."""
+
+        model = models.ApiToken
+        fields = ("name", "scopes")
+
+
 @admin.register(models.ApiToken)
 class ApiTokenAdmin(Looked):
     """What lets programs use the API: made here, shown once, and only ever deleted after that."""
 
     list_display = ("name", "scopes", "expires", "last_used", "created_by")
-    fields = ("name", "scopes", "expires")
     guarded = True
+
+    def get_form(self, request: HttpRequest, obj: Model | None = None, change: bool = False, **options: Any) -> Any:
+        """The form of a new one; of one that there is, nothing is set."""
+        return super().get_form(request, obj, change, **options if obj else {**options, "form": ApiTokenForm})
+
+    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        """What is set, or shown."""
+        return ["name", "scopes", "expires", "last_used", "created_by"] if obj else ["name", "scopes", "days"]
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """What is not kept cannot be changed."""
@@ -493,10 +525,17 @@ class ApiTokenAdmin(Looked):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Keep the hash, and hold the token for the answer."""
-        secret = secrets.token_urlsafe(32)
-        obj.created_by, obj.token_hash = visit.person(request).name, models.hash_of(secret)
-        request.shown_once = secret  # type: ignore[attr-defined]  # for response_add
-        super().save_model(request, obj, form, change)
+        fields = form.cleaned_data
+        actor = visit.person(request).name
+        request.shown_once = programs.new_token(  # type: ignore[attr-defined]  # for response_add
+            actor, fields["name"], fields["scopes"], fields["days"]
+        )
+        # Django goes on with what was made.
+        obj.pk = models.ApiToken.objects.get(name=fields["name"]).pk
+
+    def delete_model(self, request: HttpRequest, obj: Model) -> None:
+        """End it."""
+        programs.revoke_token(visit.person(request).name, str(obj))
 
     def response_add(self, request: HttpRequest, obj: Model, post_url_continue: str | None = None) -> HttpResponse:
         """Show the token, in this answer and never again."""

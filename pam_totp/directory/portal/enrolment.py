@@ -34,9 +34,14 @@ _FULL = Answer(False, "closed", "You have as many authenticators as one can have
 
 
 def may(person: Person, invited: int | None) -> bool:
-    """Whether somebody who is not enrolled may set up the first authenticator now."""
+    """Whether somebody who is not enrolled may set up the first authenticator now.
+
+    A password alone never opens the admin portal, by way of an enrolment: whoever has a role needs an invitation.
+    """
+    if person.locked or not person.is_active:
+        return False
     if invited is None:
-        return bool(settings.CONFIG.self_enroll)
+        return bool(settings.CONFIG.self_enroll) and person.role == Person.Role.USER
     return Invitation.objects.filter(pk=invited, person=person, used=None, expires__gt=timezone.now()).exists()
 
 
@@ -73,11 +78,14 @@ def finish(
     new = Authenticator(ident=key.ident, person=person, label=label, secret=client.content(key.sealed))
     with transaction.atomic():
         locked = Person.objects.select_for_update().get(pk=person.pk)
-        others = [each for each in factors.authenticators(locked) if each != replaces and each.label != label]
+        others = [each for each in factors.authenticators(locked) if each != replaces]
         if not signed_in and (others or not may(locked, invited)):
             return _CLOSED
         if len(others) >= MOST:
             return _FULL
+        if label in {each.label for each in others}:
+            # Else the other one would go without a word.
+            return Answer(False, "label", "You have one with this name: choose another name.")
         answer = factors.answer_of(locked, lambda source: people.prove(locked, new, code, source), address)
         if not answer.accepted:
             return answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.utils import timezone
@@ -22,6 +23,8 @@ LOCKED = "This account is locked. Ask your administrator to unlock it."
 UNAVAILABLE = "Codes cannot be checked here now. Try again later, or tell your administrator."
 _REASONS = {"refused": "wrong-code", "malformed": "malformed-code", "wait": "throttled", "locked": "locked"}
 _FEW = 3
+_JUST_NOW = timedelta(minutes=5)
+_MOST_TOLD = 3
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,11 @@ def answer_of(person: Person, ask: Callable[[str], people.Verdict], address: str
 
 
 def tell(person: Person, kind: str, reason: str) -> None:
-    """Put an event of the portal among those of the hosts, for the person to see."""
-    Event.objects.create(
-        ident=ident(), person=person, name=person.name, time=timezone.now(), kind=kind, service="portal", reason=reason
-    )
+    """Put an event of the portal among those of the hosts, for the person to see.
+
+    A refusal that was told just now is not told again: whoever tries without an end fills no table.
+    """
+    now, said = timezone.now(), {"person": person, "kind": kind, "service": "portal", "reason": reason}
+    if kind == "refused" and Event.objects.filter(time__gt=now - _JUST_NOW, **said).count() >= _MOST_TOLD:
+        return
+    Event.objects.create(ident=ident(), name=person.name, time=now, **said)

@@ -5,14 +5,16 @@ A session of Django's is made only after a right code (`visit.sign_in`), so to b
 
 from __future__ import annotations
 
+import logging
 from enum import Enum
 from functools import wraps
 from typing import TYPE_CHECKING
 
-from django.shortcuts import redirect
+from django.shortcuts import redirect, render
 from django.utils.cache import add_never_cache_headers
 
 from pam_totp.directory.portal import visit
+from pam_totp.errors import KeeperError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +32,16 @@ class Rule(Enum):
     SIGNED_IN = "signed-in"
 
 
+def _answer(view: View, request: HttpRequest, args: tuple[object, ...], names: dict[str, object]) -> HttpResponse:
+    try:
+        return view(request, *args, **names)
+    except KeeperError as error:
+        logging.getLogger(__name__).warning("%s", error)
+        text = "Nothing was changed. Try again later, or tell your administrator."
+        shown = {"heading": "This cannot be done now", "text": text}
+        return render(request, "portal/problem.html", shown, status=503)
+
+
 def open_to(rule: Rule) -> Callable[[View], View]:
     """Open a view to those whom the rule names, and send everybody else to the beginning. No page is ever cached."""
 
@@ -41,7 +53,7 @@ def open_to(rule: Rule) -> Callable[[View], View]:
             elif rule is Rule.HALFWAY and visit.halfway(request) is None:
                 response = redirect("portal:home" if request.user.is_authenticated else "portal:login")
             else:
-                response = view(request, *args, **names)
+                response = _answer(view, request, args, names)
             add_never_cache_headers(response)
             return response
 

@@ -247,7 +247,7 @@ def new_authenticator(
             messages.warning(request, "That page was too old: here is a new key. Scan it anew.")
         return _show_new_key(request, person, replaces)
     if form.is_valid():
-        verdict = enrolment.finish(
+        answer = enrolment.finish(
             person,
             key,
             form.cleaned_data["label"],
@@ -257,16 +257,19 @@ def new_authenticator(
             replaces=replaces,
             signed_in=request.user.is_authenticated,
         )
-        if verdict.accepted:
+        if answer.accepted:
             return _enrolled(request, person, form.cleaned_data["label"])
-        if verdict.reason == "closed":
+        if answer.reason == "closed":
             visit.keep_key(request, None)
-            return problem(request, "This is not open to you any more", verdict.message, 403)
+            return problem(request, "This is not open to you any more", answer.message, 403)
+        if answer.reason == "label":
+            form.add_error("label", answer.message)
+            return _show_key(request, person, form, str(form.data.get("key", "")))
         if key.tries + 1 >= MOST_TRIES:
             messages.warning(request, "Too many wrong codes for that key: here is a new one. Scan it anew.")
             return _show_new_key(request, person, replaces)
         visit.keep_key(request, key.again())
-        form.add_error("code", verdict.message)
+        form.add_error("code", answer.message)
     return _show_key(request, person, form, str(form.data.get("key", "")))
 
 

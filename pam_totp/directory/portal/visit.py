@@ -104,6 +104,7 @@ def sign_in(request: HttpRequest, person: Person) -> None:
     request.session.flush()
     auth.login(request, person, backend=BACKEND)
     request.session[BEGAN] = clock.now().wall
+    request.session.clear_expired()  # nobody else does
     confirm(request)
 
 

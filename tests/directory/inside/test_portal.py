@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyotp
 import pytest
+from django.contrib.sessions.models import Session
 from django.utils import timezone
 
 from pam_totp.directory import config, people
@@ -113,6 +114,17 @@ def test_wrong_codes_are_throttled_by_the_ledger_also_in_many_sessions(alice: So
     alice.password()
     alice.keeper.time.ahead -= 30
     assert "Try again in" in alice.post("/login/code/", {"code": alice.code()}).content.decode()
+
+
+def test_tries_without_an_end_fill_no_table(alice: Somebody) -> None:
+    alice.password()
+    for _ in range(20):
+        alice.post("/login/code/", {"code": "000000"})
+    assert Event.objects.count() <= 6
+    Session.objects.update(expire_date=timezone.now())
+    people.lock("root", alice.person, locked=False)
+    alice.sign_in()
+    assert Session.objects.count() == 1
 
 
 def test_who_is_locked_is_not_let_in_by_a_right_code(alice: Somebody) -> None:
@@ -243,6 +255,42 @@ def test_where_an_invitation_is_wanted_a_password_opens_no_enrolment(bob: Somebo
     settings.CONFIG = config.of({"name": "dir.example.org", "self_enroll": False})
     bob.password()
     assert bob.get("/enrol/").status_code == 403
+
+
+def test_a_password_alone_enrols_nobody_with_a_role_and_nobody_who_is_locked(keeper: Keeper, bob: Somebody) -> None:
+    kinds: tuple[dict[str, Any], ...] = ({"role": "helpdesk"}, {"role": "administrator"}, {"locked": True})
+    for number, fields in enumerate(kinds):
+        other = somebody(keeper, f"other{number}", enrolled=False, **fields)
+        other.password()
+        assert other.get("/enrol/").status_code == 403
+    bob.password()
+    bob.scan("/enrol/")
+    Person.objects.filter(name="bob").update(locked=True)
+    assert bob.finish("/enrol/").status_code == 403
+    assert not Authenticator.objects.exists()
+
+
+def test_a_new_authenticator_does_not_take_the_place_of_one_with_its_name(alice: Somebody) -> None:
+    alice.sign_in()
+    old = Authenticator.objects.get()
+    key = alice.scan("/authenticators/add/")
+    page = alice.finish("/authenticators/add/", label=old.label).content.decode()
+    assert "choose another name" in page
+    assert f'value="{key}"' in page
+    assert list(Authenticator.objects.all()) == [old]
+    alice.finish("/authenticators/add/", label="tablet")
+    assert Authenticator.objects.count() == 2
+
+
+def test_with_the_keeper_down_a_page_says_so_and_nothing_is_changed(
+    alice: Somebody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice.sign_in()
+    keeper_client.close()
+    monkeypatch.setattr(config, "SOCKET", "/nonexistent")
+    answer = alice.get("/authenticators/add/")
+    assert answer.status_code == 503
+    assert "Nothing was changed" in answer.content.decode()
 
 
 # Invitations

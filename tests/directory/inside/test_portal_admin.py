@@ -25,6 +25,7 @@ from pam_totp.directory.models import (
     RecoveryCodes,
     hash_of,
 )
+from pam_totp.errors import KeeperError
 from tests.directory.inside.portal import Somebody, somebody
 
 if TYPE_CHECKING:
@@ -253,19 +254,39 @@ def test_a_revoked_host_is_refused_and_names_whom_to_enrol_anew(
     assert host.token_hash != "h" * 64
 
 
+def test_what_cannot_be_done_is_said_and_the_rest_is_done(
+    boss: Somebody, alice: Somebody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise KeeperError("the keeper does not answer")
+
+    monkeypatch.setattr("pam_totp.directory.hosts.revoke", refuse)
+    hosts = HostGroup.objects.create(name="web")
+    host = Host.objects.create(name="web1", group=hosts, key=b"k" * 32, token_hash="h" * 64)
+    data = {"action": "revoke", "_selected_action": host.pk, "sure": "yes"}
+    assert boss.post("/admin/directory/host/", data).status_code == 302
+    assert "Not web1: the keeper does not answer" in boss.get("/admin/directory/host/").content.decode()
+
+
 def test_an_api_token_is_shown_once_and_only_its_hash_is_kept(boss: Somebody, monkeypatch: pytest.MonkeyPatch) -> None:
     path = "/admin/directory/apitoken/add/"
-    data = {"name": "backup", "scopes": '["people:read"]', "expires": "2099-01-01T00:00"}
+    data = {"name": "backup", "scopes": ["read", "audit"], "days": "30"}
     late(monkeypatch)
     assert boss.post(path, data).headers["Location"] == f"/confirm/?next={path}"
     assert not ApiToken.objects.exists()
     late(monkeypatch, seconds=300)
+    for wrong in ({"scopes": ["everything"]}, {"days": "0"}, {"days": "99999"}, {"name": "../x"}):
+        assert boss.post(path, data | wrong).status_code == 200
+        assert not ApiToken.objects.exists()
     page = boss.post(path, data).content.decode()
-    shown = re.search(r"<code>([\w-]{40,})</code>", page)
+    shown = re.search(r"<code>([\w.-]{40,})</code>", page)
     assert shown
     kept = ApiToken.objects.get()
     assert kept.token_hash == hash_of(shown[1])
-    assert kept.created_by == "boss"
+    assert (kept.created_by, kept.scopes) == ("boss", ["audit", "read"])
+    headers = {"HTTP_AUTHORIZATION": f"Bearer {shown[1]}"}
+    assert boss.get("/api/v1/people", **headers).status_code == 200
+    assert boss.get("/api/v1/people").status_code in (401, 403)
     assert shown[1] not in str(list(Audit.objects.values()))
 
 

@@ -47,7 +47,12 @@ def alice(keeper: Keeper) -> Somebody:
 
 
 def pages() -> dict[str, str]:
-    """The name and the path of every page of the portals, as Django's own table of paths has them."""
+    """The name and the path of every page of the portals."""
+    return {name: path for name, path in paths().items() if name.startswith(("portal:", "admin:"))}
+
+
+def paths() -> dict[str, str]:
+    """The name and the path of everything that is answered, as Django's own table of paths has them."""
 
     def walk(patterns: list[URLPattern | URLResolver], before: str, prefix: str) -> Iterator[tuple[str, str]]:
         for each in patterns:
@@ -58,8 +63,7 @@ def pages() -> dict[str, str]:
             else:
                 yield f"{prefix}{each.name}", path
 
-    found = walk(get_resolver().url_patterns, "/", "")
-    return {name: path for name, path in found if name.startswith(("portal:", "admin:"))}
+    return dict(walk(get_resolver().url_patterns, "/", ""))
 
 
 # What a page answers a GET with, by role: nobody, user, auditor, helpdesk, administrator. "in": the sign-in is what it
@@ -180,6 +184,21 @@ def test_every_page_is_for_whom_the_table_says(keeper: Keeper, things: dict[str,
     assert {name: (each, wanted[name].replace("404", "no")) for name, each in found.items()} == {
         name: (rule.replace("404", "no"),) * 2 for name, rule in wanted.items()
     }
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_a_session_opens_nothing_of_the_api_that_is_for_hosts_and_programs(
+    keeper: Keeper, things: dict[str, int | str], method: str
+) -> None:
+    boss = somebody(keeper, "boss", role="administrator")
+    boss.sign_in()
+    answers = {}
+    for name in set(paths()) - set(pages()):
+        path = re.sub(r"<ident:\w+>", "a" * 32, re.sub(r"<(str|hash):\w+>", "b" * 64, paths()[name]))
+        answers[name] = getattr(boss, method)(path).status_code
+    del answers["ca"]  # the certificate is everybody's
+    assert len(answers) > 10
+    assert set(answers.values()) <= {400, 401, 403, 404, 405}, answers
 
 
 def test_every_form_wants_its_token(keeper: Keeper, things: dict[str, int | str]) -> None:
