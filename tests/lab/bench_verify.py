@@ -48,9 +48,9 @@ How it was measured
   next request when it has an answer. Steady: {rate} requests a second, sent when their time has come; a time
   begins then. cpu: what the service used of the processors for each of the crowd.
   The first {warm_up} requests are dropped. An answer other than yes is a failure of the benchmark.
-  privacyIDEA is version {peer}, from the Python Package Index, with its default settings, SQLite and a process of
-  gunicorn for each processor; {peer_crowd} of the same people, by their tokens' serials, right after our crowd, in the
-  same way."""
+  privacyIDEA is version {peer}, from the Python Package Index, with its default settings (but that it waits longer for
+  a lock), SQLite and a process of gunicorn for each processor; {peer_crowd} of the same people, by their tokens'
+  serials, right after our crowd, in the same way."""
 
 
 @dataclass(frozen=True)

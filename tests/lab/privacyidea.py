@@ -27,9 +27,11 @@ ADDRESS = "127.0.0.1:8085"
 PLACE = "/opt/privacyidea"
 HOME = "/var/lib/privacyidea"
 ENVIRONMENT = {"PYTHONPATH": PLACE, "PRIVACYIDEA_CONFIGFILE": f"{HOME}/pi.cfg"}
-# SQLite, as our own cache; the keys and peppers are for this one run.
+# SQLite, as our own cache, and it waits for a lock of the other process as long as it takes: by default it answers with
+# an error after 5 s. The keys and peppers are for this one run.
 SETTINGS = """
 SQLALCHEMY_DATABASE_URI = "sqlite:///{database}"
+SQLALCHEMY_ENGINE_OPTIONS = {{"connect_args": {{"timeout": 120}}}}
 SECRET_KEY = "this key is for one run of the benchmark"
 PI_PEPPER = "and so is this pepper"
 PI_ENCFILE = "{home}/enckey"
