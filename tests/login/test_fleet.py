@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from tests.login.host import Host
 
+ALONE = "decided by this host alone"
+SILENCE = 5.5  # for which a directory that did not answer is not asked
 pytestmark = pytest.mark.usefixtures("password_and_code")
 
 
@@ -46,7 +48,7 @@ def sync(host: Host) -> str:
 
 
 def test_from_the_first_code_to_leaving(host: Host, fleet: Fleet) -> None:
-    with host.config("window = 8"):  # several codes in a row need not be waited for
+    with host.config("window = 9"):  # several codes in a row need not be waited for
         live(host, fleet)
 
 
@@ -63,21 +65,27 @@ def live(host: Host, fleet: Fleet) -> None:
     assert alice.log_in(first).ok
     assert not alice.log_in(first).ok
     lines = [(line["outcome"], line["reason"], line.get("detail", "")) for line in host.decisions(mark)]
-    assert lines[0] == ("accepted", "code", "")
+    assert lines[0][:2] == ("accepted", "code")
     assert lines[1][:2] == ("refused", "spent-code")
-    # Another host of the fleet is quicker.
-    step, second = int(time.time() // STEP) + 1, alice.code(1)
-    claim_elsewhere(fleet, record(alice.name, raw(alice.secret)).authenticators[0].identifier, step)
-    mark = host.machine.mark()
-    assert not alice.log_in(second).ok
-    assert [line["reason"] for line in host.decisions(mark)] == ["spent-elsewhere"]
+    # Another host of the fleet is quicker. On a busy machine the directory may be too slow to say so.
+    for steps in (1, 2, 3):
+        step, code = int(time.time() // STEP) + steps, alice.code(steps)
+        claim_elsewhere(fleet, record(alice.name, raw(alice.secret)).authenticators[0].identifier, step)
+        mark = host.machine.mark()
+        alice.log_in(code)
+        [line] = host.decisions(mark)
+        if line["reason"] == "spent-elsewhere":
+            break
+        assert ALONE in line["detail"]
+        time.sleep(SILENCE)
+    assert line["outcome"] == "refused"
     wait(lambda: (alice.name, "sshd", "code") in told(fleet))
     # Without the directory, and then without the agent.
     fleet.kill_directory()
-    for steps in (3, 5):
+    for steps in (5, 7):
         mark = host.machine.mark()
         assert alice.log_in(alice.code(steps)).ok
-        assert "decided by this host alone" in host.decisions(mark)[-1]["detail"]
+        assert ALONE in host.decisions(mark)[-1]["detail"]
         fleet.kill_agent()
     # Revoked, by what a stick brings.
     fleet.directory.publish([])

@@ -33,6 +33,14 @@ def running(member: Member, host: Host) -> Iterator[Agent]:
         yield one
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine is no reason to decide alone."""
+    monkeypatch.setattr(claim, "_CONNECT_SECONDS", 5)
+    monkeypatch.setattr(claim, "_ANSWER_SECONDS", 10)
+    monkeypatch.setattr(agent, "CLAIM_SECONDS", 5)
+
+
 class answering:  # noqa: N801  # reads as what it is
     """Answer logins meanwhile."""
 
@@ -335,8 +343,9 @@ def test_a_recovery_code_that_another_host_has_used_is_refused_and_spent_here(
 
 @pytest.mark.parametrize("mode", ["error", "types", "html", "no-http", "silent", "slow"])
 def test_while_the_directory_cannot_be_asked_the_host_decides_alone_and_says_so(
-    running: Agent, member: Member, host: Host, mode: str
+    running: Agent, member: Member, host: Host, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(agent, "CLAIM_SECONDS", 0.2)
     member.publish([person("alice", SECRET)])
     running.step()
     member.directory.misbehave(mode)
@@ -414,7 +423,7 @@ def test_rubbish_on_the_socket_ends_nothing(running: Agent, member: Member, host
     assert host.login("alice", host.code(SECRET)).detail == ""
 
 
-def test_a_socket_of_somebody_else_is_not_believed(member: Member, host: Host) -> None:
+def test_a_socket_of_somebody_else_is_not_believed(member: Member, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     member.take([person("alice", SECRET)])
     os.makedirs(f"{host.paths.run}/agent", mode=0o700, exist_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as end:
@@ -423,5 +432,6 @@ def test_a_socket_of_somebody_else_is_not_believed(member: Member, host: Host) -
         host.paths.owner += 1
         assert claim.claim(host.paths, "code", "a" * 32, "7") == "unknown"
         host.paths.owner -= 1
-        # And one that does not answer is waited for a quarter of a second.
+        # And one that does not answer is not waited for long.
+        monkeypatch.setattr(claim, "_ANSWER_SECONDS", 0.1)
         assert claim.claim(host.paths, "code", "a" * 32, "7") == "unknown"
