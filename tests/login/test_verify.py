@@ -144,7 +144,7 @@ def test_what_openvpn_runs_asks_as_its_user_and_is_told_yes_once(host: Host, ver
         : >answer && chown nobody answer
         export X509_0_CN="$1" untrusted_ip=192.0.2.7 auth_control_file="$PWD/answer"
         setpriv --reuid=nobody --regid=nogroup --clear-groups \\
-            /usr/lib/pam-totp/openvpn-verify --certificate "$PWD/typed"
+            /usr/libexec/pam-totp/openvpn-verify --certificate "$PWD/typed"
         echo "$? $(cat answer)"
     """
     code, mark = alice.code(), host.machine.mark()

@@ -254,7 +254,7 @@ def test_openvpn_with_a_password_and_a_code_in_one_field_and_a_token(host: Host,
     with Verify(machine) as verify:
         token = verify.client("field", "--service", "vpn", "--may-know")
         machine.write("/etc/openvpn/token", f"{token}\n", mode=0o640, owner="root:openvpn")
-        program = "/usr/lib/pam-totp/openvpn-verify --password /usr/local/sbin/vpn-password"
+        program = "/usr/libexec/pam-totp/openvpn-verify --password /usr/local/sbin/vpn-password"
         line = f'auth-user-pass-verify "{program} --one-field --token /etc/openvpn/token" via-file'
         with network.openvpn("config server-password.conf", line):
             steady(15)
