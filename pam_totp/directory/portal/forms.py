@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from pam_totp.directory.models import Person
 
 
+# A key of the keeper's, in base32.
+KEY = r"\A[A-Z2-7]{32}\Z"
+
+
 class AccessibleForm(forms.Form):
     """A form whose fields name their hint and their error for screen readers, and put the cursor where it is needed."""
 
@@ -74,7 +78,7 @@ class NewAuthenticatorForm(CodeForm):
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
     # What this page shows, to show it again after a mistyped code. What is checked is what the session holds.
-    key = forms.CharField(max_length=64, widget=forms.HiddenInput)
+    key = forms.RegexField(KEY, widget=forms.HiddenInput)
     field_order = ("label", "code", "key")
 
     def __init__(self, *args: Any, **names: Any) -> None:

@@ -242,7 +242,8 @@ def new_authenticator(
     """
     form = NewAuthenticatorForm(request.POST or None)
     key = visit.key(request)
-    if request.method != "POST" or key is None or not enrolment.belongs(key, replaces):
+    usable = key is not None and enrolment.belongs(key, replaces) and "key" not in form.errors
+    if request.method != "POST" or key is None or not usable:
         if request.method == "POST":
             messages.warning(request, "That page was too old: here is a new key. Scan it anew.")
         return _show_new_key(request, person, replaces)

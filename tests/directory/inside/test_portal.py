@@ -240,6 +240,16 @@ def test_what_the_page_hands_back_as_its_key_decides_nothing(bob: Somebody) -> N
     assert not bob.person.enrolled
 
 
+@pytest.mark.parametrize("key", ["", "x" * 5000, "%00", "<b>", "A" * 31, "A" * 32 + "\n", "ä" * 32])
+def test_what_is_no_key_brings_a_new_one(bob: Somebody, key: str) -> None:
+    bob.password()
+    bob.scan("/enrol/")
+    answer = bob.post("/enrol/", {"label": "phone", "code": "000000", "key": key})
+    assert answer.status_code == 200
+    assert "here is a new key" in answer.content.decode()
+    assert not bob.person.enrolled
+
+
 def test_no_key_and_no_code_is_in_the_database_or_the_keepers_log(bob: Somebody) -> None:
     bob.password()
     key = bob.scan("/enrol/")
