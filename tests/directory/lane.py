@@ -24,6 +24,7 @@ SOURCES = (
     "tests/directory/browser",
 )
 WHERE = "/usr/local/src/pam-totp"
+_ENV = {"PYTHONPATH": WHERE, "PYTHONDONTWRITEBYTECODE": "1", "DJANGO_SETTINGS_MODULE": "pam_totp.directory.settings"}
 
 
 def unpack(machine: Machine) -> None:
@@ -34,9 +35,13 @@ def unpack(machine: Machine) -> None:
     machine.write("/etc/pam-totp-directory/directory.toml", 'name = "dir.example.org"\n')
 
 
+def popen(machine: Machine, *words: str) -> subprocess.Popen[str]:
+    """Start the machine's Python there, with the sources in sight."""
+    return machine.popen(["sh", "-c", 'cd "$1" && shift && exec /usr/bin/python3 "$@"', "sh", WHERE, *words], env=_ENV)
+
+
 def pytest(machine: Machine, *words: str, timeout: float = 300) -> Completed:
     """Run pytest in the machine."""
     command = ["/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "-q", "--no-header", "--tb=short", *words]
-    env = {"PYTHONPATH": WHERE, "PYTHONDONTWRITEBYTECODE": "1", "DJANGO_SETTINGS_MODULE": "pam_totp.directory.settings"}
     script = 'cd "$1" && shift && exec "$@" 2>&1'
-    return machine.sh(script, WHERE, *command, check=False, env=env, timeout=timeout)
+    return machine.sh(script, WHERE, *command, check=False, env=_ENV, timeout=timeout)
