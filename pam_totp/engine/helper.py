@@ -136,9 +136,10 @@ def serve(descriptor: int, alarm: Alarm) -> None:
         name = pam_entry.account(caller, arguments, "pam_totp.so")
     else:
         raise ValueError("no hook")
-    result = name if name in pam_entry.CODES else "PAM_SERVICE_ERR"
+    if name not in pam_entry.CODES:
+        return  # pam_totp.so denies, and logs that there was no result: here nothing could be logged
     try:
-        channel.send(b"R", _encoded(result if caller.kept is None else f"{result}\0{caller.kept}"))
+        channel.send(b"R", _encoded(name if caller.kept is None else f"{name}\0{caller.kept}"))
     except OSError:
         pass  # the program ended, as it does when its user hangs up at the prompt; what was decided is in the log
 

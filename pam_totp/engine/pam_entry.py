@@ -98,13 +98,16 @@ def misplaced(name: str, phase: str) -> str:
 
 
 def failed(error: BaseException) -> str:
-    """Deny because of a bug. Only the kind of the error and where it was is logged: its text could hold anything."""
+    """Deny because of a bug. Only the kind of the error and where it was is logged: its text could hold anything.
+
+    Where nothing can be logged the answer is no constant of PAM's, which denies as well.
+    """
     try:
         from pam_totp.login import log
 
         log.internal_error("pam_totp(-:auth)", error)
-    except BaseException:  # noqa: BLE001  # logging failed; the answer is the same
-        return "PAM_SERVICE_ERR"
+    except BaseException:  # noqa: BLE001  # the log's own code could not be had
+        return ""
     return "PAM_SERVICE_ERR"
 
 

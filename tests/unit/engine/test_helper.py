@@ -195,7 +195,13 @@ def test_a_message_that_is_too_long_is_not_cut_but_refused(ends: Ends) -> None:
 
 
 def test_a_long_message_arrives_whole_through_a_small_buffer(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pam_entry, "authenticate", lambda transaction, _: transaction.ask("x" * 60_000, echo=True))
+    answers = []
+
+    def authenticate(transaction: pam_entry.Transaction, _: list[str]) -> str:
+        answers.append(transaction.ask("x" * 60_000, echo=True))
+        return "PAM_AUTH_ERR"
+
+    monkeypatch.setattr(pam_entry, "authenticate", authenticate)
     ends[1].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
     import threading
 
@@ -205,7 +211,19 @@ def test_a_long_message_arrives_whole_through_a_small_buffer(ends: Ends, monkeyp
     assert Wire(ends[0]).receive() == (b"E", b"x" * 60_000)
     Wire(ends[0]).send(b"A", b"y" * 60_000)
     thread.join()
-    assert Wire(ends[0]).receive() == (b"R", b"PAM_SERVICE_ERR")  # what is not one of PAM's results
+    assert answers == ["y" * 60_000]
+    assert Wire(ends[0]).receive() == (b"R", b"PAM_AUTH_ERR")
+
+
+def test_what_is_none_of_the_results_is_not_sent_so_that_the_module_denies_and_says_so(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pam_entry, "authenticate", lambda *_: pam_entry.failed(ValueError()))
+    monkeypatch.setattr("pam_totp.login.log.internal_error", lambda *_: 1 / 0)
+    Wire(ends[0]).send(b"Q", REQUEST)
+    helper.serve(ends[1].fileno(), lambda _: None)
+    with pytest.raises(BlockingIOError):
+        ends[0].recv(1, socket.MSG_DONTWAIT)
 
 
 def test_there_is_no_limit_while_the_user_types_and_one_for_all_else(
