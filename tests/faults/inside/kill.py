@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -203,6 +204,7 @@ def fleet(every: int) -> Result:
             accounts.configured.leave()
         for name in ("alice", "bob"):
             host.removed(name)
+        shutil.rmtree(f"{os.path.dirname(host.PATHS.cache)}/fleet", ignore_errors=True)
 
 
 def _joined() -> tuple[identities.Identity, bytes]:
