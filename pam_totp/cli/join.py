@@ -81,7 +81,8 @@ def _first(paths: Paths) -> str:
         return str(error)
     agent.note(paths, now(), None, result)
     agent.log_result(result)
-    print(f"{len(result.merged)} users of the directory{_waiting(paths)}")
+    count = len(result.merged)
+    print(f"{count} user{'' if count == 1 else 's'} of the directory{_waiting(paths)}")
     return "; ".join(result.problems)
 
 

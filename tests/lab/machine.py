@@ -120,6 +120,11 @@ class Machine(Client):
         return ["nsenter", "--target", str(self._pid), *namespaces, "--"]
 
     @property
+    def pid(self) -> int:
+        """The machine's pid 1, by the number that the host knows it by."""
+        return self._pid
+
+    @property
     def seen_from_outside(self) -> str:
         """The machine's root as the host, or a program `around` it, sees it."""
         return f"/proc/{self._pid}/root"

@@ -53,7 +53,7 @@ def directory_deb() -> Path:
 def _built() -> tuple[Path, ...]:
     """Build the packages in dist/, unless they are there and made of the same sources. Raises BuildError."""
     DIST.mkdir(exist_ok=True)
-    _give_to_owner(DIST)
+    give_to_owner(DIST)
     with cache.locked(DIST / ".lock"):
         files = _files()
         key = cache.digest(identity(CHECKOUT), *(part for file in files for part in _content(file)))
@@ -72,7 +72,7 @@ def _built() -> tuple[Path, ...]:
             for package in build(Path(directory)):
                 shutil.copy(package, DIST)
         kept.write_text(key, encoding="ascii")
-        _give_to_owner(*DIST.iterdir())
+        give_to_owner(*DIST.iterdir())
         return _found(DIST)
 
 
@@ -184,7 +184,7 @@ def _install(base: Root, packages: Sequence[Path], directory: Path) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _give_to_owner(*paths: Path) -> None:
+def give_to_owner(*paths: Path) -> None:
     """What root makes in somebody's checkout belongs to that somebody."""
     if os.geteuid() == 0:
         owner = CHECKOUT.stat()
