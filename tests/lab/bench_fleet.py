@@ -294,9 +294,8 @@ def main() -> int:
             made = site(machine, arguments.postgresql)
             machine.sh('printf "workers = %s\\n" "$1" >>/etc/pam-totp-directory/directory.toml', str(arguments.workers))
             machine.sh("systemctl restart pam-totp-directory", timeout=120)
-            for count in dict.fromkeys(people for _, people in sizes):
-                filled(machine, "people", str(count))
             for hosts, people in sizes:
+                filled(machine, "people", str(hosts), str(people))
                 measured.append(measure(made, hosts, people, arguments.idle))
     except (BenchError, BuildError, MachineError, NoSourcesError, RootError, subprocess.SubprocessError) as error:
         stopped = str(error)

@@ -1,9 +1,10 @@
 """Fills a directory with people and hosts, and changes it, with the package's own parts; runs in its machine as root.
 
 Usage: fleet_site.py VERB..., each with a line of JSON on standard output:
-    people COUNT       a group with so many people, each with an authenticator and recovery codes
-    hosts COUNT PEOPLE so many hosts in a host group of their own, which the group of so many people may use. What each
-                       has to know goes to the file hosts.json beside this one
+    people COUNT PEOPLE
+                       the people of such hosts, each with an authenticator and recovery codes
+    hosts COUNT PEOPLE so many hosts in a host group of their own, which these people may use. What each has to know
+                       goes to the file hosts.json beside this one
     published GROUP    wait until the tree has everything for the hosts of this host group: seconds
     change GROUP       change one of its people: when it was committed, and after how many seconds the tree had it
     forget GROUP       remove the hosts
@@ -30,7 +31,7 @@ HOSTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "hosts.json")
 PATIENCE = 1800.0
 
 
-def people(count: int) -> dict[str, object]:
+def people(count: int, reached: int) -> dict[str, object]:
     """People with everything that a record has."""
     from django.db import transaction
 
@@ -38,8 +39,8 @@ def people(count: int) -> dict[str, object]:
 
     began = time.time()
     with transaction.atomic():
-        group = Group.objects.create(name=f"p{count}")
-        names = [f"u{count}x{number}" for number in range(count)]
+        group = Group.objects.create(name=f"h{count}p{reached}")
+        names = [f"u{count}x{reached}x{number}" for number in range(reached)]
         Person.objects.bulk_create(Person(name=name, password="!") for name in names)
         made = list(Person.objects.filter(name__in=names))
         Group.persons.through.objects.bulk_create(
@@ -77,14 +78,14 @@ def hosts(count: int, reached: int) -> dict[str, object]:
                 kept.add_host(ident, called, public, now)
     with transaction.atomic():
         group = HostGroup.objects.create(name=name)
-        Access.objects.create(group=Group.objects.get(name=f"p{reached}"), host_group=group)
+        Access.objects.create(group=Group.objects.get(name=name), host_group=group)
         Host.objects.bulk_create(
             Host(ident=ident, name=called, group=group, key=public, token_hash=hash_of(token))
             for ident, called, token, _, public in made
         )
     begun = time.time()
     identity = keys.load_identity(config.IDENTITY)
-    known = Authenticator.objects.filter(person__memberships__name=f"p{reached}").values_list("ident", flat=True)
+    known = Authenticator.objects.filter(person__memberships__name=name).values_list("ident", flat=True)
     content = {
         "directory": identity.directory,
         "key": base64.b64encode(identity.signing).decode(),
