@@ -68,7 +68,6 @@ class Config:
                 "PASSWORD": unquote(parts.password or ""),
                 "HOST": parts.hostname or "",
                 "PORT": str(parts.port or ""),
-                "CONN_MAX_AGE": 60,
             }
         }
 

@@ -12,7 +12,10 @@ import json
 import os
 import sys
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
@@ -20,7 +23,17 @@ from django.db.models import F, Q
 
 from pam_totp.directory import config, hosts
 from pam_totp.directory.keeper import client
-from pam_totp.directory.models import Authenticator, Claim, Host, Person, Policy, Published, RecoveryCodes, State
+from pam_totp.directory.models import (
+    Authenticator,
+    Claim,
+    Host,
+    HostGroup,
+    Person,
+    Policy,
+    Published,
+    RecoveryCodes,
+    State,
+)
 from pam_totp.errors import KeeperError
 from pam_totp.fleet import tree
 
@@ -34,6 +47,32 @@ OBJECTS = "objects"
 UNNEEDED_FOR = 86_400  # seconds that a file stays after the manifest has ceased to name it
 CLAIMS_FOR = timedelta(days=2)  # longer than any host takes a code
 _BATCH = 200  # hosts of one pass
+_RECORDS = 50_000  # of hosts that are written together
+_MOST_NAMED = 10_000  # rows in one statement, which databases limit
+_FEW = 8  # files that are brought to the disk one by one
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What the hosts of one group are to have. ``digests`` tells it from what they had; by person, None: policy."""
+
+    records: dict[int, Fields]
+    policy: Fields
+    digests: dict[int | None, str]
+
+
+@dataclass(frozen=True)
+class _Sealed:
+    """What is to be written for a host. ``rows`` of Published go, and ``made`` are the files in their place."""
+
+    host: Host
+    folder: str
+    manifest: bytes
+    objects: dict[str, bytes]
+    rows: list[int]
+    made: dict[int | None, str]
+    ceased: set[str]
+    unneeded: set[str]
 
 
 def once(now: datetime, *, root: str = config.TREE, days: int = 7) -> int:
@@ -56,8 +95,16 @@ def once(now: datetime, *, root: str = config.TREE, days: int = 7) -> int:
             return 0
         sequence, epoch = _next()
         done = 0
-        for host in found:
-            done += _publish(host, sequence, epoch, now, now + timedelta(days=days), root)
+        # What a host is to have is the same for its whole group, and read after the hosts were: a change that comes now
+        # is found by the next pass.
+        for group, members in groupby(sorted(found, key=attrgetter("group_id")), key=attrgetter("group")):
+            content, left = _content(group), list(members)
+            size = max(1, _RECORDS // (len(content.records) or 1))
+            for first in range(0, len(left), size):
+                sealed = [
+                    _seal(host, content, sequence, epoch, now, now + life, root) for host in left[first : first + size]
+                ]
+                done += _write([each for each in sealed if each is not None], content, now)
         return done
 
 
@@ -77,20 +124,24 @@ def _next() -> tuple[int, int]:
     return state.sequence, state.epoch
 
 
-def _publish(host: Host, sequence: int, epoch: int, now: datetime, expires: datetime, root: str) -> bool:
-    # Read before everything else: a change that comes now is found by the next pass.
-    changes = Host.objects.values_list("changes", flat=True).get(pk=host.pk)
-    before = {each.person_id: each for each in Published.objects.filter(host=host)}
-    records, policy = _records(host), _policy(host)
-    digests = {person: _digest(fields) for person, fields in records.items()}
+def _seal(
+    host: Host, content: _Content, sequence: int, epoch: int, now: datetime, expires: datetime, root: str
+) -> _Sealed | None:
+    """Have the keeper seal what a host lacks, and sign. None where it cannot be."""
+    folder = os.path.join(root, host.ident)
+    there = _objects(os.path.join(folder, OBJECTS))
+    rows = list(Published.objects.filter(host=host).values_list("pk", "person_id", "digest", "file"))
     # Also where the tree was lost, or is another one than when this was published.
-    there = _objects(os.path.join(root, host.ident, OBJECTS))
-    before = {person: each for person, each in before.items() if each.file in there}
-    fresh = [person for person in records if person not in before or before[person].digest != digests[person]]
-    kept = {person: before[person].file for person in records if person not in fresh}
-    policy_digest = _digest(policy)
-    old_policy = before.get(None)
-    new_policy = old_policy is None or old_policy.digest != policy_digest
+    before: dict[int | None, tuple[str, str]] = {
+        person: (digest, file) for _, person, digest, file in rows if file in there
+    }
+    kept = {
+        person: before[person][1]
+        for person, digest in content.digests.items()
+        if person in before and before[person][0] == digest
+    }
+    fresh = [person for person in content.records if person not in kept]
+    kept_policy = kept.get(None)
     try:
         answer = client.ask(
             "publish",
@@ -98,47 +149,79 @@ def _publish(host: Host, sequence: int, epoch: int, now: datetime, expires: date
             sequence=sequence,
             issued=int(now.timestamp()),
             expires=int(expires.timestamp()),
-            records=[records[person] for person in fresh],
-            keep=sorted(kept.values()),
-            policy=policy if new_policy else None,
-            keep_policy=None if new_policy or old_policy is None else old_policy.file,
+            records=[content.records[person] for person in fresh],
+            keep=sorted(file for person, file in kept.items() if person is not None),
+            policy=content.policy if kept_policy is None else None,
+            keep_policy=kept_policy,
         )
     except KeeperError as error:
         if error.reason not in ("host-unknown", "damaged", "lost") and not error.reason.startswith("fleet-"):
             raise
         # One host must not hold up the others: it keeps what it has. The doctor says so too.
         print(f"not published for {host.name}: {error}", file=sys.stderr)
-        return False
+        return None
     if answer["epoch"] != epoch:
-        return False  # an epoch has begun meanwhile
+        return None  # an epoch has begun meanwhile
     contents = [client.content(each) for each in answer["records"]]
     made: dict[int | None, str] = {person: tree.digest(each) for person, each in zip(fresh, contents, strict=True)}
-    if new_policy:
+    if kept_policy is None:
         contents.append(client.content(answer["policy"]))
         made[None] = tree.digest(contents[-1])
-    _write(os.path.join(root, host.ident), contents, client.content(answer["manifest"]))
+    needed = {*kept.values(), *made.values()}
+    host.epoch, host.sequence, host.expires, host.done = epoch, sequence, expires, host.changes
+    return _Sealed(
+        host,
+        folder,
+        client.content(answer["manifest"]),
+        {tree.digest(each): each for each in contents},
+        [pk for pk, person, _, _ in rows if person not in kept],
+        made,
+        {file for _, file in before.values()} - needed,
+        there - needed,
+    )
+
+
+def _write(sealed: list[_Sealed], content: _Content, now: datetime) -> int:
+    """Write for several hosts, and say in the database that it is there. Returns how many."""
+    if not sealed:
+        return 0
+    for each in sealed:
+        # Their day begins: a host may be in the middle of fetching them.
+        for name in each.ceased:
+            os.utime(os.path.join(each.folder, OBJECTS, name), (now.timestamp(),) * 2)
+        os.makedirs(os.path.join(each.folder, OBJECTS), exist_ok=True)
+    _replace(
+        {os.path.join(each.folder, OBJECTS, name): found for each in sealed for name, found in each.objects.items()}
+    )
+    _replace({os.path.join(each.folder, MANIFEST): each.manifest for each in sealed})
     with transaction.atomic():
-        Published.objects.filter(host=host).exclude(person__in=list(kept)).exclude(
-            Q(person=None) if not new_policy else Q(pk=None)
-        ).delete()
+        # Some may have been removed meanwhile.
+        people: set[int | None] = {None, *Person.objects.filter(pk__in=content.records).values_list("pk", flat=True)}
+        gone = [row for each in sealed for row in each.rows]
+        for first in range(0, len(gone), _MOST_NAMED):
+            Published.objects.filter(pk__in=gone[first : first + _MOST_NAMED]).delete()
         Published.objects.bulk_create(
-            Published(
-                host=host, person_id=person, digest=policy_digest if person is None else digests[person], file=file
-            )
-            for person, file in made.items()
+            Published(host=each.host, person_id=person, digest=content.digests[person], file=file)
+            for each in sealed
+            for person, file in each.made.items()
+            if person in people
         )
-        Host.objects.filter(pk=host.pk).update(done=changes, epoch=epoch, sequence=sequence, expires=expires)
-    _sweep(os.path.join(root, host.ident), {*kept.values(), *made.values(), *_policy_file(host)}, now.timestamp())
-    return True
+        Host.objects.bulk_update([each.host for each in sealed], ["done", "epoch", "sequence", "expires"])
+    for each in sealed:
+        _sweep(each.folder, each.unneeded, now.timestamp())
+    return len(sealed)
 
 
-def _policy_file(host: Host) -> list[str]:
-    return list(Published.objects.filter(host=host, person=None).values_list("file", flat=True))
+def _content(group: HostGroup) -> _Content:
+    records, policy = _records(group), _policy(group)
+    digests: dict[int | None, str] = {person: _digest(each) for person, each in records.items()}
+    digests[None] = _digest(policy)
+    return _Content(records, policy, digests)
 
 
-def _records(host: Host) -> dict[int, Fields]:
-    """What the records of a host are made of, by person."""
-    people = list(hosts.people_of(host.group))
+def _records(group: HostGroup) -> dict[int, Fields]:
+    """What the records of a group's hosts are made of, by person."""
+    people = list(hosts.people_of(group))
     keys: dict[int, list[Fields]] = {person.pk: [] for person in people}
     for each in Authenticator.objects.filter(person__in=keys, state=Authenticator.State.ACTIVE):
         keys[each.person_id].append(
@@ -167,8 +250,8 @@ def _record(person: Person, authenticators: list[Fields], codes: RecoveryCodes |
     }
 
 
-def _policy(host: Host) -> Fields:
-    policy = Policy.objects.filter(host_group=host.group).first() or Policy(host_group=host.group)
+def _policy(group: HostGroup) -> Fields:
+    policy = Policy.objects.filter(host_group=group).first() or Policy(host_group=group)
     return {
         "unenrolled": policy.unenrolled,
         "enrolment_days": policy.enrolment_days,
@@ -208,23 +291,27 @@ def _objects(folder: str) -> set[str]:
         return set()
 
 
-def _write(folder: str, contents: list[bytes], manifest: bytes) -> None:
-    objects = os.path.join(folder, OBJECTS)
-    os.makedirs(objects, exist_ok=True)
-    for content in contents:
-        _replace(os.path.join(objects, tree.digest(content)), content)
-    _sync(objects)
-    _replace(os.path.join(folder, MANIFEST), manifest)
-    _sync(folder)
+def _replace(files: dict[str, bytes]) -> None:
+    """Each whole file is there, or the one before it; when this returns they are on the disk.
 
-
-def _replace(path: str, content: bytes) -> None:
-    """The whole file is there, or the one before it."""
-    with open(f"{path}.new", "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(f"{path}.new", path)
+    Many are brought there all at once: a thousand would otherwise be waited for a thousand times.
+    """
+    few = len(files) <= _FEW
+    for path, content in files.items():
+        with open(f"{path}.new", "wb") as file:
+            file.write(content)
+            if few:
+                file.flush()
+                os.fsync(file.fileno())
+    if not few:
+        os.sync()  # before they have their names: no name is of half a file
+    for path in files:
+        os.rename(f"{path}.new", path)
+    if not few:
+        os.sync()
+        return
+    for folder in {os.path.dirname(path) for path in files}:
+        _sync(folder)
 
 
 def _sync(folder: str) -> None:
@@ -235,15 +322,12 @@ def _sync(folder: str) -> None:
         os.close(descriptor)
 
 
-def _sweep(folder: str, needed: set[str], now: float) -> None:
-    """Remove what no manifest of the last day has named. A host may be in the middle of fetching."""
-    with os.scandir(os.path.join(folder, OBJECTS)) as entries:
-        for entry in entries:
-            if entry.name in needed:
-                # Its age counts from when it was last needed.
-                os.utime(entry.path, (now, now))
-            elif now - entry.stat().st_mtime > UNNEEDED_FOR:
-                os.unlink(entry.path)
+def _sweep(folder: str, unneeded: set[str], now: float) -> None:
+    """Remove what no manifest of the last day has named. A file's age counts from when it was last needed."""
+    for name in unneeded:
+        path = os.path.join(folder, OBJECTS, name)
+        if now - os.stat(path).st_mtime > UNNEEDED_FOR:
+            os.unlink(path)
 
 
 def tidy(now: datetime) -> None:

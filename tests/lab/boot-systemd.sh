@@ -1,12 +1,15 @@
 #!/bin/sh
 # A machine with systemd as its pid 1, in a mount namespace of its own. Gone when this process is killed.
-# Usage: boot-systemd.sh STAGE LOWER GROUP     (GROUP: the control group to make, in every hierarchy that systemd uses)
+# Usage: boot-systemd.sh STAGE LOWER GROUP UPPER     (GROUP: the control group to make, in every hierarchy that systemd
+# uses; UPPER empty: in memory)
 set -eu
-stage=$1 lower=$2 group=$3
+stage=$1 lower=$2 group=$3 upper=$4
 
 mount -t tmpfs -o mode=755 stage "$stage"
-mkdir "$stage/root" "$stage/upper" "$stage/work"
-mount -t overlay -o "lowerdir=$lower,upperdir=$stage/upper,workdir=$stage/work" root "$stage/root"
+mkdir "$stage/root"
+upper=${upper:-$stage}
+mkdir -p "$upper/upper" "$upper/work"
+mount -t overlay -o "lowerdir=$lower,upperdir=$upper/upper,workdir=$upper/work" root "$stage/root"
 # Here daemons are started, by systemd.
 rm -f "$stage/root/usr/sbin/policy-rc.d"
 

@@ -25,11 +25,11 @@ PATIENCE = 60
 class Booted(Machine):
     """A machine of a suite that runs systemd, without the package. It has the journal in place of the lab's log.
 
-    `more` are further packages of the distribution.
+    `more` are further packages of the distribution. What it changes is kept in memory, or in the directory `upper`.
     """
 
-    def __init__(self, suite: str, more: tuple[str, ...] = ()) -> None:
-        super().__init__(root(suite, (*PACKAGES, *more)))
+    def __init__(self, suite: str, more: tuple[str, ...] = (), *, upper: Path | None = None) -> None:
+        super().__init__(root(suite, (*PACKAGES, *more)), upper=upper)
         self._group = f"pam-totp-lab-{os.urandom(4).hex()}"
         self._supervisor = 0
 
@@ -66,7 +66,7 @@ class Booted(Machine):
                 "--mount-proc",
                 "--",
             ),
-            *(HERE / "boot-systemd.sh", stage, ":".join(map(str, self.root.layers)), self._group),
+            *(HERE / "boot-systemd.sh", stage, ":".join(map(str, self.root.layers)), self._group, self._upper or ""),
         ]
         with tempfile.TemporaryFile() as console:
             process = subprocess.Popen(

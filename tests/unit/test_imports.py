@@ -199,7 +199,7 @@ def test_a_parser_of_a_foreign_format_neither_reads_nor_writes(module: str) -> N
         ({"pwd"}, {"pam_totp.host.users", "pam_totp.directory.keeper.server", "pam_totp.directory.cli.common"}),
         ({"ctypes"}, {"pam_totp.host.nss", "pam_totp.host.synchronised"}),
         ({"grp"}, set()),
-        ({"fcntl"}, {"pam_totp.cache.volatile", "pam_totp.directory.publish"}),
+        ({"fcntl"}, {"pam_totp.cache.volatile", "pam_totp.directory.publish", "pam_totp.directory.sqlite.base"}),
         ({"tomllib", "tomli"}, {"pam_totp.host.config", "pam_totp.directory.config"}),
         ({"segno", "pyotp"}, {"pam_totp.factors.enroll"}),
         ({"subprocess"}, {"pam_totp.host.programs"}),

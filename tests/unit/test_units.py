@@ -203,3 +203,12 @@ def test_it_runs_daily_also_where_the_host_was_off_and_may_do_what_its_trial_nee
     assert service["ExecStart"] == ["/usr/bin/pam-totp doctor --log"]
     # A mount namespace of its own, and the question whether the clock is synchronised.
     assert not {"RestrictNamespaces", "ProtectClock", "PrivateMounts"} & set(service)
+
+
+def test_the_directory_may_open_as_many_files_as_it_takes_connections() -> None:
+    # Its modules need Django, which is not here.
+    source = (UNITS.parent / "pam_totp/directory/serve.py").read_text(encoding="utf-8")
+    found = re.search(r"^MOST_CONNECTIONS = (\d+)$", source, re.MULTILINE)
+    assert found is not None
+    (limit,) = section("directory/pam-totp-directory.service", "Service")["LimitNOFILE"]
+    assert int(limit) >= 2 * int(found[1])

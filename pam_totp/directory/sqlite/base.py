@@ -6,12 +6,16 @@ versions of Django have a setting for this.
 
 from __future__ import annotations
 
+import fcntl
+import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from django.db.backends.sqlite3 import base
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Iterator
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -26,4 +30,21 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return connection
 
     def _start_transaction_under_autocommit(self) -> None:
-        self.cursor().execute("BEGIN IMMEDIATE")
+        # SQLite's own waiting is looking again after ever longer pauses: who comes later overtakes. So one at a time
+        # looks, and the others are in a queue. Who has the write lock is not in it, so nobody waits for somebody who
+        # waits for him.
+        with self._turn():
+            self.cursor().execute("BEGIN IMMEDIATE")
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if self.is_in_memory_db():
+            yield
+            return
+        path = f"{self.settings_dict['NAME']}.turn"
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
+import threading
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from pam_totp.directory.models import Access, Authenticator, Claim, Group, HostGroup, Person
+from pam_totp.directory.sqlite.base import DatabaseWrapper
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
 
@@ -83,3 +90,24 @@ def test_what_a_role_may_do(role: str, looks: bool, changes: bool) -> None:
     person.locked = True
     assert not person.is_staff
     assert not person.has_perm("directory.view_host")
+
+
+def test_who_comes_to_write_waits_for_those_who_wait_already(tmp_path: Path) -> None:
+    settings = {**connection.settings_dict, "NAME": str(tmp_path / "directory.db"), "OPTIONS": {"timeout": 20}}
+    with open(f"{settings['NAME']}.turn", "wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        began = threading.Event()
+
+        def write() -> None:
+            own = DatabaseWrapper(settings)
+            with own.cursor() as cursor:
+                own._start_transaction_under_autocommit()  # what Django calls
+                cursor.execute("ROLLBACK")
+            began.set()
+            own.close()
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        assert not began.wait(0.2)
+    thread.join(10)
+    assert began.is_set()

@@ -262,17 +262,26 @@ def test_a_tree_that_was_lost_is_made_anew_with_the_next_change(keeper: Keeper, 
     assert host.policy(keeper) == before[1]
 
 
-@pytest.mark.parametrize("after", range(8))
+@pytest.mark.parametrize("few", [0, 8])
+@pytest.mark.parametrize("after", range(10))
 def test_a_publisher_that_is_killed_anywhere_leaves_a_whole_tree_and_the_next_one_ends_it(
-    keeper: Keeper, monkeypatch: pytest.MonkeyPatch, after: int
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch, after: int, few: int
 ) -> None:
+    monkeypatch.setattr(publish, "_FEW", few)
     enrolled(keeper, "alice")
     host = joined("web1")
     publish_all()
     before = host.records(keeper)
     people.lock("root", people.find("alice"), locked=True)
     left = after
-    steps = [(os, "rename"), (os, "fsync"), (client, "ask"), (Published.objects, "bulk_create"), (publish, "_sweep")]
+    steps = [
+        (os, "rename"),
+        (os, "fsync"),
+        (os, "sync"),
+        (client, "ask"),
+        (Published.objects, "bulk_create"),
+        (publish, "_sweep"),
+    ]
 
     class KilledError(BaseException):
         pass

@@ -1,0 +1,49 @@
+"""What the measurements of `./run bench fleet` come to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.lab.bench_fleet import missed, summary, table
+
+
+def measured(**changes: Any) -> dict[str, Any]:
+    """A directory that keeps all bounds, but for these changes."""
+    change = {"published": 1.0, "times": [1.0] * 99 + [16.0], "cpu": {"web": 0.3, "keeper": 0.2}, "failures": {}}
+    traffic = {"requests": 400, "sent": 1000, "received": 3000, "seconds": 20.0, "cpu": {"web": 0.1, "keeper": 0.1}}
+    quick = {"seconds": [0.004] * 100, "failures": {}}
+    return {
+        "hosts": 100,
+        "people": 10,
+        "first": 2.0,
+        "ready": {"failures": {}},
+        "idle": {**traffic, "failures": {}},
+        "changes": [change, change],
+        "claims": quick,
+        "cold": quick,
+        "new": {"wait": 1.0, "fetch": 0.5, "failures": {}},
+        **changes,
+    }
+
+
+def test_bounds_that_are_kept_are_not_missed() -> None:
+    found = summary(measured())
+    assert missed(found) == []
+    assert found["idle_requests_s"] == 20
+    assert found["idle_cpu"] == pytest.approx(0.2)
+    assert found["publish_cpu_ms_a_host"] == pytest.approx(5)
+    assert found["everywhere_max_s"] == 16
+    assert table([found]).splitlines()[-1].startswith("   100     10 |")
+
+
+def test_each_bound_that_is_missed_is_said() -> None:
+    slow = {"published": 40.0, "times": [41.0], "cpu": {"web": 1.0}, "failures": {"503": 2}}
+    busy = {"requests": 1, "sent": 1, "received": 1, "seconds": 1.0, "cpu": {"web": 0.6}, "failures": {}}
+    late = {"seconds": [0.004] * 98 + [0.02] * 2, "failures": {}}
+    new = {"wait": 1.0, "fetch": 3.0, "failures": {}}
+    found = missed(summary(measured(changes=[slow], idle=busy, claims=late, new=new)))
+    assert len(found) == 5
+    assert all(line.startswith("MISSED with 100 hosts, 10 people: ") for line in found)
+    assert "failed: 2" in found[-1]
