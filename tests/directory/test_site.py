@@ -39,6 +39,7 @@ def test_installing_starts_nothing_and_says_what_comes_next(site: Site) -> None:
 def test_two_commands_make_a_directory_that_answers(site: Site) -> None:
     assert f"The directory is at https://{NAME}" in site.said
     assert f"https://{NAME}/invitation/" in site.said
+    site.command("backup", "/root/first.tar.gz")
     for unit in UNITS:
         assert site.machine.run(["systemctl", "is-active", unit]).stdout.strip() == "active"
     status, content = site.ask("/api/v1/ca")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pam_totp.directory import config
 from pam_totp.directory.cli import common
-from pam_totp.directory.keeper import keys
+from pam_totp.directory.keeper import keys, state
 from pam_totp.errors import ConfigError, UsageError
 from pam_totp.host import clock
 
@@ -84,6 +84,12 @@ def _keys() -> None:
         os.makedirs(config.KEYS, mode=0o700, exist_ok=True)
         os.chown(config.KEYS, uid, gid)
         common.write(path, keys.keys_text(keys.new()), 0o600, uid, gid)
+    # Now, and not with the keeper's first request: a backup can be made at once.
+    database = os.path.join(config.KEYS, state.FILE)
+    if not os.path.exists(database):
+        state.State(database)
+        os.chmod(database, 0o600)
+        os.chown(database, uid, gid)
     common.write(config.IDENTITY, keys.identity_text(keys.identity_of(keys.load_keys(path))), 0o644, 0, 0)
 
 
