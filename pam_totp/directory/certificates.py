@@ -64,7 +64,7 @@ def ends(certificate_pem: bytes) -> datetime:
     except ValueError:
         raise ConfigError("this is no certificate in PEM: name another file") from None
     # The type checker sees Debian 12's cryptography, which is older.
-    end: datetime = found.not_valid_after_utc  # type: ignore[attr-defined, unused-ignore]
+    end: datetime = found.not_valid_after_utc  # type: ignore[attr-defined, unused-ignore]  # see above
     return end
 
 

@@ -8,6 +8,7 @@ the next one. What cannot be used changes nothing: the state that was good last 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from pam_totp.cache.accounts import DIRECTORY, Account, Accounts
 from pam_totp.errors import CacheError, CacheReadOnlyError, DamageError, FleetError, LockTimeoutError, NameServiceError
@@ -99,7 +100,7 @@ class _Pass:
         # Taken away before anything new is merged: an authenticator may have gone from one user to another.
         self._revoke(set(manifest.records), {record.name for record in records.values()})
         for each, record in records.items():
-            self._try(record.name, lambda each=each, record=record: self._merge(each, record))  # type: ignore[misc]
+            self._try(record.name, partial(self._merge, each, record))
         self._bind()
         fields = None if policy is None else vars(policy) | {"break_glass": list(policy.break_glass)}
         done = replace(taken, applied=not self._result.problems)
@@ -188,7 +189,7 @@ class _Pass:
         for name, fleet in self._fleets.items():
             if fleet["revoked"] or fleet["record"] in listed or fleet["name"] in named:
                 continue
-            self._try(name, lambda name=name: self._revoke_one(name))  # type: ignore[misc]
+            self._try(name, partial(self._revoke_one, name))
 
     def _revoke_one(self, name: str) -> None:
         with self._accounts.lock(name):
@@ -244,7 +245,7 @@ class _Pass:
         unbound = self._accounts.unbound()
         start = int(self._now.uptime) % max(1, len(unbound))
         for name in (unbound[start:] + unbound[:start])[:_ASKED_AGAIN]:
-            self._try(name, lambda name=name: self._bind_one(name))  # type: ignore[misc]
+            self._try(name, partial(self._bind_one, name))
 
     def _bind_one(self, name: str) -> None:
         try:

@@ -18,6 +18,7 @@ from tests.services.radius import PLACE, SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.lab.roots import Root
 
@@ -31,12 +32,12 @@ QUICK = ("reneg-sec 8", "hand-window 4", "auth-gen-token 43200 100")
 
 
 @pytest.fixture(scope="module")
-def machine(suite: str, debs: tuple[object, ...], pytestconfig: pytest.Config) -> Iterator[Machine]:
+def machine(suite: str, debs: tuple[Path, ...], pytestconfig: pytest.Config) -> Iterator[Machine]:
     """A machine with the VPNs, FreeRADIUS and the package."""
     from tests.lab.package import installed
 
     with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        root: Root = installed(suite, debs, PACKAGES)  # type: ignore[arg-type]
+        root: Root = installed(suite, debs, PACKAGES)
     with Machine(root) as running:
         running.sh("sed -i 's/pam_unix.so nullok$/& nodelay/' /etc/pam.d/common-auth")
         yield running

@@ -23,6 +23,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> sqlite3.Connection:
         """A connection that reads while another one writes."""
+        # Django says nothing of its type, its stubs do.
         connection: sqlite3.Connection = super().get_new_connection(conn_params)  # type: ignore[misc, unused-ignore]
         connection.execute("PRAGMA journal_mode=WAL")
         # A spent code must stay spent when the power fails.

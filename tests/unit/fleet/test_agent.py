@@ -377,7 +377,7 @@ def test_a_wrong_code_is_never_claimed(running: Agent, member: Member, host: Hos
 
     def noted(self: agent.Claimer, *arguments: object) -> str:
         asked.append(arguments)
-        return original(self, *arguments)  # type: ignore[arg-type]
+        return original(self, *arguments)  # type: ignore[arg-type]  # handed on as they came
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(agent.Claimer, "ask", noted)
