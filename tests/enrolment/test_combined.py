@@ -221,7 +221,7 @@ def either(host: Host) -> Iterator[None]:
 
 def test_a_key_alone_gets_nobody_in(host: Host) -> None:
     for person in (host.person(), host.person(enrolled=False)):
-        assert not host.machine.login(person.user, "-o", "PreferredAuthentications=publickey", key=True).ok
+        assert not host.log_in(person.user, "-o", "PreferredAuthentications=publickey", key=True).ok
 
 
 # Without sshd: what the stack itself returns, as a VPN's plugin with PAP sees it.

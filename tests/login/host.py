@@ -88,8 +88,10 @@ class Host:
 
     def confirm(self, person: Person, spent: int = -1) -> None:
         """Activate the pending authenticator; a step before the last one needs a wider window for the moment."""
-        # Should the step end just now, the second line is what the first one was meant to be.
-        typed = f"{person.code(spent)}\n{person.code(spent + 1)}\n"
+        # Should the step end just now, the second line is what the first one was meant to be. Both are of one moment:
+        # had the step ended between them, the second would spend the code that the test is about to type.
+        now = time.time()
+        typed = f"{person.code(spent, now)}\n{person.code(spent + 1, now)}\n"
         if spent == -1:
             self._admin.run("confirm", person.name, typed=typed)
         else:
@@ -138,6 +140,14 @@ class Host:
         self.confidential |= {form for code in codes for form in (code, code.replace("-", ""))}
         return codes
 
+    def log_in(self, user: User | str, *options: str, code: str | None = None, **how: Any) -> Result:
+        """`Machine.login`, until the line of a login that hung up at the question is written: tests count lines."""
+        result = self.machine.login(user, *options, code=code, **how)
+        end = time.monotonic() + 10
+        while code is None and result.asked_code and helpers(self.machine) and time.monotonic() < end:
+            time.sleep(0.01)
+        return result
+
     def unlock(self, person: Person) -> None:
         """Run `pam-totp unlock`, the command itself."""
         self.machine.run(["pam-totp", "unlock", person.name])
@@ -170,9 +180,9 @@ class Person:
         """The login name."""
         return self.user.name
 
-    def code(self, steps: int = 0) -> str:
-        """The code of this step, or of one so many steps later."""
-        found = code(self.secret, time.time() + steps * STEP)
+    def code(self, steps: int = 0, now: float | None = None) -> str:
+        """The code of this step (of `now`, in seconds since the epoch), or of one so many steps later."""
+        found = code(self.secret, (time.time() if now is None else now) + steps * STEP)
         self.host.confidential |= {found, f"{found[:3]} {found[3:]}"}
         return found
 
@@ -222,15 +232,9 @@ class Person:
             key, password = False, self.user.password if password == "" else password
         else:
             password = password or None
-        result = self.host.machine.login(
+        return self.host.log_in(
             self.user, *options, password=password, code=answer, key=key, source=source, command=command
         )
-        if answer is None and result.asked_code:
-            # The client hung up at the question. What asked it is still to write its line, and tests count lines.
-            end = time.monotonic() + 10
-            while helpers(self.host.machine) and time.monotonic() < end:
-                time.sleep(0.01)
-        return result
 
 
 def spelled(secret: str) -> set[str]:
