@@ -39,7 +39,7 @@ TREES = (
 )
 EXTRA = ("/etc/rsnapshot.conf", "/var/lib/extrausers", "/home/bob", "/var/mail/bob", "/srv/other")
 PROGRAM = "/root/program"
-PATIENCE = 15
+PATIENCE = 60
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8", "TERM": "xterm"}
 
 tried: dict[tuple[str, ...], list[Finding]] = {}

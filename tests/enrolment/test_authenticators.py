@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.lab.pam import alone, pamtester
-from tests.login.host import Host, Person, kinds, steady
+from tests.login.host import Host, Person, kinds
 
 pytestmark = pytest.mark.usefixtures("key_and_code")
 
@@ -21,7 +21,6 @@ def verdict(person: Person, code: str) -> str:
 @pytest.fixture
 def five(host: Host) -> dict[str, Person]:
     """A user with five authenticators, by label."""
-    steady(8)
     person = host.person(enrolled=False)
     return {label: host.enroll(person, label=label) for label in LABELS}
 

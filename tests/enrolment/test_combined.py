@@ -10,7 +10,7 @@ import pytest
 from tests.enrolment import screens
 from tests.enrolment.dialogue import CODE, finish, keep
 from tests.lab.pam import pamtester, service
-from tests.login.host import Host, Person, steady
+from tests.login.host import Host, Person
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,7 +145,6 @@ def test_who_is_exempt_types_the_password_only(host: Host) -> None:
 
 
 def test_a_user_enrols_after_the_password_where_the_client_can_ask_more(host: Host) -> None:
-    steady(4)
     alice = host.person(enrolled=False)
     with host.config('unenrolled = "enroll"'):
         assert tried(alice, alice.user.password, "password") == (False, ["no-answer"])
@@ -221,7 +220,7 @@ def either(host: Host) -> Iterator[None]:
 
 def test_a_key_alone_gets_nobody_in(host: Host) -> None:
     for person in (host.person(), host.person(enrolled=False)):
-        assert not host.log_in(person.user, "-o", "PreferredAuthentications=publickey", key=True).ok
+        assert not host.machine.login(person.user, "-o", "PreferredAuthentications=publickey", key=True).ok
 
 
 # Without sshd: what the stack itself returns, as a VPN's plugin with PAP sees it.

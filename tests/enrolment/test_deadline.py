@@ -8,7 +8,7 @@ import pytest
 
 from tests.enrolment import screens
 from tests.enrolment.dialogue import CODE, INVITATION, finish, shown, started
-from tests.login.host import Host, Person, kinds, steady
+from tests.login.host import Host, Person, kinds
 
 if TYPE_CHECKING:
     from tests.lab.ssh import Result
@@ -78,7 +78,6 @@ def test_after_the_deadline_the_user_is_refused_until_it_is_extended(host: Host)
 
 
 def test_after_the_deadline_the_user_enrols_at_the_prompt_where_policy_says_so(host: Host) -> None:
-    steady(4)
     alice = host.person(enrolled=False)
     assert log_in(alice)[0].ok
     deadline(host, alice.name, "--end")

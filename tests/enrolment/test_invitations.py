@@ -11,7 +11,7 @@ import pytest
 
 from tests.enrolment import screens
 from tests.enrolment.dialogue import CODE, HANDED, INVITATION, finish, shown, started, take
-from tests.login.host import Host, Person, kinds, steady
+from tests.login.host import Host, Person, kinds
 from tests.login.transactions import Transaction, transactions
 
 if TYPE_CHECKING:
@@ -81,7 +81,6 @@ def invited(person: Person, session: Session, code: str) -> Person:
 
 
 def test_an_invitation_is_used_up_by_the_enrolment_and_not_before(host: Host) -> None:
-    steady(6)
     alice = host.person(enrolled=False)
     code = invite(alice)
     with started(alice) as session:
@@ -98,7 +97,6 @@ def test_an_invitation_is_used_up_by_the_enrolment_and_not_before(host: Host) ->
 
 def test_a_new_invitation_voids_the_one_before_and_what_it_has_shown(host: Host) -> None:
     """Somebody who had the password and the first invitation has seen a key."""
-    steady(8)
     alice = host.person(enrolled=False)
     old = invite(alice)
     with started(alice) as session:
@@ -134,7 +132,6 @@ def test_an_invitation_must_still_hold_when_the_first_code_comes(host: Host, how
 
 
 def test_an_invitation_is_asked_for_before_the_code_of_a_key_that_an_administrator_made(host: Host) -> None:
-    steady(6)
     alice = host.person(pending=True)
     assert not alice.log_in().ok
     code = invite(alice)

@@ -6,12 +6,11 @@ import io
 import json
 import subprocess
 import tarfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from tests.lab.helpers import settle
 from tests.lab.pam import alone
-from tests.services.helpers import helpers
 
 if TYPE_CHECKING:
     from tests.lab.machine import Machine
@@ -57,9 +56,7 @@ class Rig:
         if self._agent is None or self._agent.stdin is None or self._agent.stdout is None:
             raise AssertionError
         # What the function before has killed at its prompt: its helper is still to write a line, and lines are counted.
-        end = time.monotonic() + 10
-        while helpers(self.machine) and time.monotonic() < end:
-            time.sleep(0.01)
+        settle(self.machine)
         self._agent.stdin.write(json.dumps([module, function, arguments]) + "\n")
         self._agent.stdin.flush()
         line = self._agent.stdout.readline()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from tests.lab import cache, syslog
+from tests.lab.helpers import settle
 from tests.lab.pam import OURS
 from tests.lab.process import end
 from tests.lab.ssh import Client, Session
@@ -52,6 +53,7 @@ class Machine(Client):
         self._upper = upper
         self._pid = 0
         self._log = -1
+        self._sessions = 0
         self._leave = ExitStack()
 
     def __enter__(self) -> Self:
@@ -133,7 +135,14 @@ class Machine(Client):
         self, argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, timeout: float = 30
     ) -> Session:
         """Run a command in the machine on a terminal of its own; `timeout` is for each thing that is waited for."""
-        return Session(self.inside(argv), {**ENVIRONMENT, **(env or {})}, timeout)
+        self._sessions += 1
+        return Session(self.inside(argv), {**ENVIRONMENT, **(env or {})}, timeout, self._closed)
+
+    def _closed(self, hung_up: bool) -> None:
+        """A session has ended. Where it was hung up on, wait until whatever asked its client has written its line."""
+        self._sessions -= 1
+        if hung_up and self._pid:
+            settle(self, self._sessions)
 
     def popen(
         self, argv: Sequence[str | Path], *, user: str | User | None = None, env: Mapping[str, str] | None = None

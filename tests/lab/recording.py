@@ -14,7 +14,7 @@ from tests.lab import picture
 from tests.lab.code import STEP, code, left
 from tests.lab.package import CHECKOUT
 from tests.lab.picture import Window, note
-from tests.lab.setup import MARGIN, use
+from tests.lab.setup import use
 from tests.lab.ssh import Session
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ DESCRIPTIONS = {
 HOST = "web1"
 ROOT = f"root@{HOST}:~# "
 ESCAPE = re.compile(r"\x1b\[[?0-9;]*[A-Za-z]|\x1b\][^\x07]*\x07|\r")
+# Seconds that it takes.
+MARGIN = 2.0
 HIDDEN = re.compile(r"(Password: |Verification code: )$", re.MULTILINE)
 # What differs from one session to the next.
 VARYING = re.compile(
@@ -184,5 +186,6 @@ def _secret(screen: str) -> str:
 
 
 def _steady() -> None:
+    """What is computed in one step arrives in it."""
     if left() < MARGIN:
         time.sleep(left())

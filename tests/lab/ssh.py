@@ -15,7 +15,7 @@ import pexpect
 from tests.lab.process import end
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from tests.lab.user import User
@@ -42,9 +42,19 @@ class Result:
 
 
 class Session:
-    """A client program on a terminal of its own, driven from outside. A context manager: leaving it hangs up."""
+    """A client program on a terminal of its own, driven from outside. A context manager: leaving it hangs up.
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], timeout: float) -> None:
+    `closed` is called once, when the client is gone, with whether it was hung up on.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        timeout: float,
+        closed: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        self._closed = closed
         self._record = io.StringIO()
         self._started = time.monotonic()
         self._child = pexpect.spawn(
@@ -113,9 +123,13 @@ class Session:
 
     def close(self) -> None:
         """Hang up, and make sure that the client ends."""
+        if self._child.closed:
+            return
+        hung_up = not self._child.flag_eof
         end(self._child.pid or 0, lambda: not self._child.isalive(), signal.SIGHUP)
         self._child.ptyproc.delayafterclose = 0  # type: ignore[attr-defined] # the stubs have no ptyproc
         self._child.close()
+        self._closed(hung_up)
 
     def authenticate(self, *, password: str | None = None, code: str | None = None, until: str = "") -> Result:
         """Answer the prompts of a login that come, in whatever order, until the client ends (or shows `until`).

@@ -15,7 +15,6 @@ from tests.lab import setup
 from tests.lab.code import STEP, code, left
 from tests.login.admin import Admin
 from tests.login.transactions import Transaction, transactions
-from tests.services.helpers import helpers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +28,8 @@ CONFIG = "/etc/pam-totp/config.toml"
 DECISION = re.compile(r"pam_totp\((?P<service>[^:()]*):auth\): (?P<fields>.*)")
 # How far around now pam_totp looks when it tells why a code was refused.
 FAR = 25
+# Seconds in which a code that is typed now has been looked at, on a busy machine too.
+ARRIVAL = 6
 
 
 def steady(seconds: float) -> None:
@@ -140,14 +141,6 @@ class Host:
         self.confidential |= {form for code in codes for form in (code, code.replace("-", ""))}
         return codes
 
-    def log_in(self, user: User | str, *options: str, code: str | None = None, **how: Any) -> Result:
-        """`Machine.login`, until the line of a login that hung up at the question is written: tests count lines."""
-        result = self.machine.login(user, *options, code=code, **how)
-        end = time.monotonic() + 10
-        while code is None and result.asked_code and helpers(self.machine) and time.monotonic() < end:
-            time.sleep(0.01)
-        return result
-
     def unlock(self, person: Person) -> None:
         """Run `pam-totp unlock`, the command itself."""
         self.machine.run(["pam-totp", "unlock", person.name])
@@ -181,7 +174,13 @@ class Person:
         return self.user.name
 
     def code(self, steps: int = 0, now: float | None = None) -> str:
-        """The code of this step (of `now`, in seconds since the epoch), or of one so many steps later."""
+        """The code of this step (of `now`, in seconds since the epoch), or of one so many steps later or earlier.
+
+        That of this step or the next is good wherever in the step it is typed. For any other one, whether it is depends
+        on the step in which it arrives, so that is this one.
+        """
+        if steps not in (0, 1) and now is None:
+            steady(ARRIVAL)
         found = code(self.secret, (time.time() if now is None else now) + steps * STEP)
         self.host.confidential |= {found, f"{found[:3]} {found[3:]}"}
         return found
@@ -232,7 +231,7 @@ class Person:
             key, password = False, self.user.password if password == "" else password
         else:
             password = password or None
-        return self.host.log_in(
+        return self.host.machine.login(
             self.user, *options, password=password, code=answer, key=key, source=source, command=command
         )
 

@@ -66,7 +66,7 @@ def recovery_codes(person: Person, screen: str) -> list[str]:
     return codes
 
 
-def enrolled(person: Person, *words: str, code: str = "", steps: int = -1) -> tuple[Person, list[str]]:
+def enrolled(person: Person, *words: str, code: str = "") -> tuple[Person, list[str]]:
     """Enrol on a terminal: the person with the new key, and the recovery codes. This step's code is not spent."""
     with terminal(person, "enroll", *words) as session:
         if code:
@@ -74,7 +74,7 @@ def enrolled(person: Person, *words: str, code: str = "", steps: int = -1) -> tu
             session.answer(code)
         session.expect(CODE_OF_THE_APP)
         person = scanned(person, session.screen)
-        session.answer(person.code(steps))
+        session.answer(person.code(-1))
         if session.expect(ENTER, "is set up") == 0:
             session.answer("yes")
         assert session.wait() == 0, session.screen

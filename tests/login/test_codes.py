@@ -29,20 +29,18 @@ def test_the_code_of_another_user_is_refused(host: Host) -> None:
 
 
 def test_the_code_that_confirmed_the_enrolment_is_refused(host: Host) -> None:
-    steady(6)
+    steady(10)
     alice = host.person()
     assert not alice.log_in(alice.code(-1)).ok
     assert alice.log_in(alice.code()).ok
 
 
 def test_the_code_of_the_previous_step_is_accepted(host: Host) -> None:
-    steady(6)
     alice = host.person(spent=-2)
     assert alice.log_in(alice.code(-1)).ok
 
 
 def test_the_code_of_the_next_step_is_accepted_and_spends_the_ones_before(host: Host) -> None:
-    steady(6)
     alice = host.person()
     current = alice.code()
     assert alice.log_in(alice.code(1)).ok
@@ -51,7 +49,6 @@ def test_the_code_of_the_next_step_is_accepted_and_spends_the_ones_before(host: 
 
 @pytest.mark.parametrize(("steps", "detail"), [(-2, "60 s behind"), (2, "60 s ahead")])
 def test_a_code_of_two_steps_off_is_refused_and_the_log_says_by_how_much(host: Host, steps: int, detail: str) -> None:
-    steady(6)
     alice = host.person(spent=-3)
     mark = host.machine.mark()
     assert not alice.log_in(alice.code(steps)).ok

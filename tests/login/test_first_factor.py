@@ -134,7 +134,7 @@ def test_a_wrong_password_does_not_reach_the_question_for_the_code(host: Host) -
 @pytest.mark.usefixtures("passwords")
 def test_a_key_alone_gets_nobody_in_where_password_and_code_are_demanded(host: Host) -> None:
     for person in (host.person(), host.person(enrolled=False)):
-        assert not host.log_in(person.user, "-o", "PreferredAuthentications=publickey", key=True).ok
+        assert not host.machine.login(person.user, "-o", "PreferredAuthentications=publickey", key=True).ok
         assert host.machine.sh('test -s "/home/$1/.ssh/authorized_keys"', person.name).returncode == 0
 
 

@@ -187,7 +187,7 @@ def test_a_user_whom_a_failing_service_hides_is_not_called_unknown(host: Host) -
     with Service(host.machine):
         fails(host, "passwd")
         mark = host.machine.mark()
-        assert not host.log_in("dora", password="wrong horse", code="123456").ok
+        assert not host.machine.login("dora", password="wrong horse", code="123456").ok
         become = ["setpriv", "--reuid=6001", "--regid=100", "--clear-groups"]
         assert host.machine.run([*become, "pam-totp", "self", "status"], check=False).returncode == 3
         assert {line["reason"] for line in host.decisions(mark) if line["service"] == "self"} == {"nss-unavailable"}

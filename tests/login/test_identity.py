@@ -35,7 +35,7 @@ def test_an_unknown_user_sees_what_a_user_with_a_wrong_password_sees_and_leaves_
     alice = host.person()
     known = alice.log_in(alice.code(), password="wrong horse")
     before = state(host)
-    unknown = host.log_in(UNKNOWN, password="wrong horse", code="123456")
+    unknown = host.machine.login(UNKNOWN, password="wrong horse", code="123456")
     assert kinds(unknown) == kinds(known) == ["Password:"]
     assert unknown.status == known.status
     assert unknown.screen == known.screen.replace(alice.name, UNKNOWN)
@@ -54,7 +54,7 @@ def test_a_second_name_of_a_uid_is_asked_for_the_records_code_and_spends_it(host
     second_name(host, alice, "alias")
     mark = host.machine.mark()
     code = alice.code()
-    result = host.log_in("alias", password=alice.user.password, code=code)
+    result = host.machine.login("alias", password=alice.user.password, code=code)
     assert result.ok
     assert kinds(result) == ["Password:", "Verification code:"]
     (line,) = host.decisions(mark)
@@ -65,7 +65,7 @@ def test_a_second_name_of_a_uid_is_asked_for_the_records_code_and_spends_it(host
 def test_wrong_codes_of_a_second_name_count_for_the_record(host: Host) -> None:
     alice = host.person()
     second_name(host, alice, "nickname")
-    assert not host.log_in("nickname", password=alice.user.password, code=alice.wrong()).ok
+    assert not host.machine.login("nickname", password=alice.user.password, code=alice.wrong()).ok
     assert host.status(alice)["failures"] == 1
 
 
@@ -77,13 +77,13 @@ def test_a_rule_about_an_enrolled_user_is_not_avoided_under_a_second_name(host: 
     named = condition.format(alice)
     with host.config(f'[[rule]]\n{named}\n[[rule]]\nmfa = "skip"'):
         mark = host.machine.mark()
-        result = host.log_in(f"{alice}-too", password=alice.user.password)
+        result = host.machine.login(f"{alice}-too", password=alice.user.password)
         assert not result.ok
         assert result.asked_code
         (line,) = host.decisions(mark)
         assert f"the rule is about one of the names {alice}-too and {alice}" in line["detail"]
     with host.config(f'[[rule]]\n{named}\nmfa = "skip"'):
-        assert host.log_in(f"{alice}-too", password=alice.user.password).asked_code
+        assert host.machine.login(f"{alice}-too", password=alice.user.password).asked_code
         assert not alice.log_in().asked_code
 
 
@@ -131,16 +131,16 @@ def test_a_user_who_was_renamed_is_refused_until_the_record_is_renamed_too(host:
     host.machine.run(["usermod", "--login", "alicia", alice.name])
     alicia = User("alicia", alice.user.uid, alice.user.password)
     mark = host.machine.mark()
-    refused = host.log_in(alicia, password=alicia.password)
+    refused = host.machine.login(alicia, password=alicia.password)
     assert not refused.ok
     assert kinds(refused) == ["Password:"]
     (line,) = host.decisions(mark)
     assert (line["outcome"], line["reason"]) == ("unavailable", "name-changed")
     assert f"pam-totp rename {alice} alicia" in line["detail"]
     host.machine.run(["pam-totp", "rename", "--yes", alice.name, "alicia"])
-    again = host.log_in(alicia, password=alicia.password, code=spent)
+    again = host.machine.login(alicia, password=alicia.password, code=spent)
     assert (again.ok, again.asked_code) == (False, True)
-    assert host.log_in(alicia, password=alicia.password, code=alice.code(1)).ok
+    assert host.machine.login(alicia, password=alicia.password, code=alice.code(1)).ok
 
 
 def test_what_was_spent_before_a_renaming_stays_spent_in_an_older_cache(host: Host) -> None:
@@ -153,7 +153,7 @@ def test_what_was_spent_before_a_renaming_stays_spent_in_an_older_cache(host: Ho
     host.machine.run(["pam-totp", "rename", "--yes", alice.name, "alina"])
     host.machine.sh("cat /root/older.db >/var/lib/pam-totp/cache.db; rm -f /var/lib/pam-totp/cache.db-journal")
     host.machine.run(["pam-totp", "rename", "--yes", alice.name, "alina"])
-    again = host.log_in(alina, password=alina.password, code=spent)
+    again = host.machine.login(alina, password=alina.password, code=spent)
     assert (again.ok, again.asked_code) == (False, True)
 
 
@@ -162,13 +162,13 @@ def test_a_new_user_with_the_uid_of_a_removed_one_is_refused_until_that_one_is_r
     host.machine.run(["userdel", "--remove", alice.name])
     bob = host.machine.user("newcomer", uid=alice.user.uid)
     mark = host.machine.mark()
-    result = host.log_in(bob, password=bob.password)
+    result = host.machine.login(bob, password=bob.password)
     assert not result.ok
     (line,) = host.decisions(mark)
     assert (line["outcome"], line["reason"]) == ("unavailable", "name-changed")
     assert f"pam-totp reset {alice}" in line["detail"]
     host.machine.run(["pam-totp", "reset", "--yes", alice.name])
-    result = host.log_in(bob, password=bob.password)
+    result = host.machine.login(bob, password=bob.password)
     assert result.ok
     assert kinds(result) == ["Password:"]
 
@@ -178,7 +178,7 @@ def test_a_record_that_was_never_confirmed_refuses_nobody_who_has_its_uid(host: 
     host.machine.run(["userdel", "--remove", alice.name])
     bob = host.machine.user("successor", uid=alice.user.uid)
     mark = host.machine.mark()
-    assert host.log_in(bob, password=bob.password).ok
+    assert host.machine.login(bob, password=bob.password).ok
     (line,) = host.decisions(mark)
     assert line["outcome"] == "skipped"
     assert f"inactive record of {alice}" in line["detail"]
@@ -192,10 +192,10 @@ def test_a_new_user_of_an_old_name_inherits_no_exemption(host: Host) -> None:
         host.machine.run(["userdel", "--remove", alice.name])
         host.machine.sh('rm -f "/root/.ssh/$1" "/root/.ssh/$1.pub"', alice.name)
         other = host.machine.user(alice.name, uid=7001)
-        refused = host.log_in(other, password=other.password)
+        refused = host.machine.login(other, password=other.password)
         assert not refused.ok
         host.machine.run(["pam-totp", "exempt", alice.name, "--until", "2099-01-01", "--reason", "the new one"])
-        assert host.log_in(other, password=other.password).ok
+        assert host.machine.login(other, password=other.password).ok
 
 
 def test_a_new_user_of_an_old_name_has_a_deadline_of_its_own(host: Host) -> None:
@@ -207,6 +207,6 @@ def test_a_new_user_of_an_old_name_has_a_deadline_of_its_own(host: Host) -> None
         host.machine.run(["userdel", "--remove", alice.name])
         host.machine.sh('rm -f "/root/.ssh/$1" "/root/.ssh/$1.pub"', alice.name)
         other = host.machine.user(alice.name, uid=8001)
-        result = host.log_in(other, password=other.password)
+        result = host.machine.login(other, password=other.password)
         assert result.ok
         assert "within 7 days" in result.screen

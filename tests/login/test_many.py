@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.login.host import Person, kinds, spelled, steady
+from tests.login.host import Person, kinds, spelled
 
 if TYPE_CHECKING:
     from tests.login.host import Host
@@ -50,7 +50,6 @@ def test_who_is_said_to_be_refused_is_refused_and_nobody_else(host: Host) -> Non
 
 
 def test_users_confirm_at_their_login_the_keys_that_a_list_has_made(host: Host) -> None:
-    steady(8)
     people = [host.person(enrolled=False) for _ in range(3)]
     names = "\n".join(person.name for person in people)
     with host.config('unenrolled = "enroll"'):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.login.host import CONFIG, Host, Person, kinds, steady
+from tests.login.host import CONFIG, Host, Person, kinds
 from tests.login.self_service import (
     CODE,
     CODE_OF_THE_APP,
@@ -59,7 +59,6 @@ def labels(person: Person) -> list[str]:
 
 
 def test_a_user_enrols_and_logs_in_with_a_code_and_with_a_recovery_code(host: Host) -> None:
-    steady(5)
     alice = host.person(enrolled=False)
     assert kinds(alice.log_in()) == []
     mark = host.machine.mark()
@@ -74,10 +73,18 @@ def test_a_user_enrols_and_logs_in_with_a_code_and_with_a_recovery_code(host: Ho
 
 
 def test_the_code_that_confirms_is_spent(host: Host) -> None:
-    steady(5)
-    alice, _ = enrolled(host.person(enrolled=False), steps=0)
+    alice, code = host.person(enrolled=False), ""
+    with terminal(alice, "enroll") as session:
+        session.expect(CODE_OF_THE_APP)
+        alice = scanned(alice, session.screen)
+        code = alice.code()
+        session.answer(code)
+        session.expect("type yes: ")
+        recovery_codes(alice, session.screen)
+        session.answer("yes")
+        assert session.wait() == 0
     mark = host.machine.mark()
-    assert not alice.log_in(alice.code()).ok
+    assert not alice.log_in(code).ok
     assert [line["reason"] for line in host.decisions(mark)] == ["spent-code"]
 
 
@@ -105,7 +112,6 @@ def test_a_service_that_is_killed_changes_nothing(host: Host) -> None:
 
 
 def test_a_second_authenticator_takes_a_code_and_then_either_lets_in(host: Host) -> None:
-    steady(8)
     alice, _ = enrolled(host.person(enrolled=False))
     tablet, codes = enrolled(alice, "--label", "tablet", code=alice.code())
     assert labels(alice) == ["phone", "tablet"]
@@ -115,14 +121,14 @@ def test_a_second_authenticator_takes_a_code_and_then_either_lets_in(host: Host)
 
 
 def test_a_code_used_here_is_spent_at_logins_and_the_other_way_round(host: Host) -> None:
-    steady(5)
     alice = host.person()
     code = alice.code()
     assert visit(alice, "recovery", answers=(code, "yes")).returncode == 0
     assert not alice.log_in(code).ok
     host.unlock(alice)
-    assert alice.log_in(alice.code(1)).ok
-    again = visit(alice, "recovery", answers=(alice.code(1),))
+    following = alice.code(1)
+    assert alice.log_in(following).ok
+    again = visit(alice, "recovery", answers=(following,))
     assert again.returncode == 1
     assert "That code was not accepted." in again.stdout
 
@@ -146,7 +152,6 @@ def test_wrong_codes_here_wait_here_and_hold_up_no_login(host: Host) -> None:
 
 
 def test_one_of_two_is_removed_and_its_codes_are_refused(host: Host) -> None:
-    steady(20)
     alice, _ = enrolled(host.person(enrolled=False))
     tablet, _ = enrolled(alice, "--label", "tablet", code=alice.code())
     mark = host.machine.mark()
@@ -158,7 +163,6 @@ def test_one_of_two_is_removed_and_its_codes_are_refused(host: Host) -> None:
 
 
 def test_the_last_one_can_be_removed_only_where_no_login_needs_one(host: Host) -> None:
-    steady(5)
     alice = host.person()
     with host.config('unenrolled = "enroll"'):
         refused = visit(alice, "remove")
@@ -169,7 +173,6 @@ def test_the_last_one_can_be_removed_only_where_no_login_needs_one(host: Host) -
 
 
 def test_re_enrolment_keeps_the_old_authenticator_until_the_new_one_is_confirmed(host: Host) -> None:
-    steady(8)
     alice = host.person()
     with terminal(alice, "enroll") as session:
         session.expect(CODE)
@@ -187,7 +190,6 @@ def test_re_enrolment_keeps_the_old_authenticator_until_the_new_one_is_confirmed
 
 
 def test_new_recovery_codes_void_the_old(host: Host) -> None:
-    steady(8)
     alice, old = enrolled(host.person(enrolled=False))
     with terminal(alice, "recovery") as session:
         session.expect(CODE)
@@ -255,7 +257,6 @@ def test_where_policy_has_nobody_enrol_no_program_of_a_user_locks_the_user_out(
 
 @pytest.mark.parametrize("setting", ['unenrolled = "enroll"', '[enrollment]\nperiod = "7d"'])
 def test_where_policy_has_users_enrol_they_may_do_so_here(host: Host, setting: str) -> None:
-    steady(5)
     alice = host.person(enrolled=False)
     with host.config(setting):
         alice, _ = enrolled(alice)
@@ -263,7 +264,6 @@ def test_where_policy_has_users_enrol_they_may_do_so_here(host: Host, setting: s
 
 
 def test_a_key_that_an_administrator_made_is_not_for_whoever_runs_as_the_user(host: Host) -> None:
-    steady(8)
     alice = host.person(pending=True)
     removed = visit(alice, "remove")
     assert removed.returncode == 1

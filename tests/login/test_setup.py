@@ -64,11 +64,11 @@ def state(host: Host) -> str:
 def log_in(person: Person, variant: str, code: str | None, **more: Any) -> Result:
     """Log in as a variant has it; None: without a code."""
     if variant == "key":
-        return person.host.log_in(person.user, key=True, code=code, **more)
+        return person.host.machine.login(person.user, key=True, code=code, **more)
     if variant == "password":
-        return person.host.log_in(person.user, password=person.user.password, code=code, **more)
+        return person.host.machine.login(person.user, password=person.user.password, code=code, **more)
     options = ("-o", "PreferredAuthentications=password", "-o", "NumberOfPasswordPrompts=1")
-    return person.host.log_in(person.user, *options, password=person.user.password + (code or ""), **more)
+    return person.host.machine.login(person.user, *options, password=person.user.password + (code or ""), **more)
 
 
 def in_force(host: Host, variant: str) -> None:
@@ -77,7 +77,7 @@ def in_force(host: Host, variant: str) -> None:
     assert log_in(bob, variant, None).ok
     assert not log_in(alice, variant, alice.wrong()).ok
     assert log_in(alice, variant, alice.code()).ok
-    key_alone = host.log_in(alice.user, "-o", "PreferredAuthentications=publickey", key=True)
+    key_alone = host.machine.login(alice.user, "-o", "PreferredAuthentications=publickey", key=True)
     assert not key_alone.ok
     assert not log_in(alice, variant, None).ok
     assert host.machine.read(STACK).count(LOCAL) == 1
@@ -103,7 +103,7 @@ def test_each_variant_and_each_change_of_it_is_in_force_and_undo_brings_back_eve
     assert undone["changed"]
     assert state(host) == before
     alice = host.person()
-    assert not host.log_in(alice.user, key=True).asked_code
+    assert not host.machine.login(alice.user, key=True).asked_code
     assert told(host, "--undo")["changed"] is False
 
 
@@ -184,7 +184,7 @@ def test_files_that_were_copied_by_hand_are_taken_over_with_what_was_added_to_th
         assert told(host, "--variant", variant)["changed"]
         in_force(host, variant)
         assert host.machine.sshd.settings()["logingracetime"] == "300"
-        assert host.log_in(person.user, key=True, source="127.0.0.7").ok
+        assert host.machine.login(person.user, key=True, source="127.0.0.7").ok
     told(host, "--undo")
     assert state(host) == before
 
@@ -195,15 +195,15 @@ def test_a_robot_and_root_from_the_bastion_have_their_key_alone(host: Host) -> N
     words = ("--variant", "key", "--robot", robot.name, "--robot", "root@127.0.0.7", "--yes")
     run_setup(host, *words)
     batch = ("-o", "BatchMode=yes")
-    assert host.log_in(robot.user, *batch, key=True).ok
-    assert host.log_in("root", *batch, key=robot.name, source="127.0.0.7").ok
-    assert not host.log_in("root", *batch, key=robot.name).ok
-    assert not host.log_in(alice.user, *batch, key=True).ok
+    assert host.machine.login(robot.user, *batch, key=True).ok
+    assert host.machine.login("root", *batch, key=robot.name, source="127.0.0.7").ok
+    assert not host.machine.login("root", *batch, key=robot.name).ok
+    assert not host.machine.login(alice.user, *batch, key=True).ok
     # Another variant, and still the same robots: whoever is not named again is not shut out.
     assert told(host, "--variant", "password")["robots"] == [robot.name, "root@127.0.0.7"]
-    assert host.log_in(robot.user, *batch, key=True).ok
+    assert host.machine.login(robot.user, *batch, key=True).ok
     assert told(host, "--no-robots")["robots"] == []
-    assert not host.log_in(robot.user, *batch, key=True).ok
+    assert not host.machine.login(robot.user, *batch, key=True).ok
 
 
 def test_it_names_whom_it_would_shut_out(host: Host) -> None:

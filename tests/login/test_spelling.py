@@ -46,7 +46,7 @@ def respelled(host: Host, alice: Person, bare: bool) -> str:
 
 
 def log_in(host: Host, alice: Person, name: str, code: str | None = None) -> Result:
-    return host.log_in(name, key=alice.name, code=code)
+    return host.machine.login(name, key=alice.name, code=code)
 
 
 def test_a_user_of_the_directory_is_asked_however_the_name_is_typed(host: Host, alice: Person) -> None:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.lab.helpers import helpers
 from tests.lab.machine import Machine
 from tests.lab.roots import root
 from tests.lab.user import User
 from tests.login.host import Host, Person
-from tests.services.helpers import helpers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.lab.verify import ADDRESS, Verify
-from tests.login.host import spelled, steady
+from tests.login.host import spelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +61,6 @@ def test_a_code_that_was_used_at_ssh_is_refused_here_and_the_other_way_round(
     host: Host, verify: Verify, vpn: str
 ) -> None:
     alice = host.person()
-    steady(10)
     spent = alice.code()
     assert alice.log_in(spent).ok
     mark = host.machine.mark()
@@ -113,11 +113,11 @@ def test_a_person_without_an_account_is_verified_by_the_record_alone(host: Host,
     secret = json.loads(document)["secret"]
     host.confidential |= spelled(secret)
     carol = type(host.person(enrolled=False))(host, host.machine.user("unused"), secret)
-    steady(10)
     host.machine.run(["pam-totp", "confirm", "carol"], input=f"{carol.code(-1)}\n")
-    assert verify.ask("/v1/verify", vpn, user="carol", code=carol.code())[1]["reason"] == "unknown-user"
-    assert verify.ask("/v1/verify", records, user="carol", code=carol.code())[0] == 200
-    assert verify.ask("/v1/verify", records, user="carol", code=carol.code())[0] == 403
+    spent = carol.code()
+    assert verify.ask("/v1/verify", vpn, user="carol", code=spent)[1]["reason"] == "unknown-user"
+    assert verify.ask("/v1/verify", records, user="carol", code=spent)[0] == 200
+    assert verify.ask("/v1/verify", records, user="carol", code=spent)[0] == 403
     assert verify.ask("/v1/verify", records, user="Carol", code=carol.code(1))[1]["reason"] == "unknown-user"
 
 
@@ -177,9 +177,12 @@ def test_killed_at_any_moment_it_is_back_and_what_was_spent_stays_spent(host: Ho
     assert verify.ask("/v1/verify", vpn, user=alice.name, code=alice.code(1))[0] == 200
     # So is a worker that is killed.
     host.machine.sh('pkill -KILL -P "$1"', str(verify.started))
-    statuses = [verify.ask("/v1/start", vpn, user=alice.name)[0] for _ in range(20)]
+    statuses = [0]
+    end = time.monotonic() + 60
+    while statuses[-3:] != [200] * 3 and time.monotonic() < end:
+        statuses.append(verify.ask("/v1/start", vpn, user=alice.name)[0])
+    assert set(statuses[1:]) <= {200, 503}
     assert statuses[-1] == 200
-    assert set(statuses) <= {200, 503}
 
 
 def test_whoever_is_rude_keeps_nobody_out(host: Host, verify: Verify, vpn: str) -> None:

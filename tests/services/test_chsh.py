@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.services.helpers import are_gone
+from tests.lab.helpers import are_gone
 from tests.services.hostile import ALL
 
 if TYPE_CHECKING:

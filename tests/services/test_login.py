@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from tests.lab.helpers import are_gone
 from tests.lab.ssh import CODE, PASSWORD
 from tests.lab.user import User
 from tests.login.host import Person
-from tests.services.helpers import are_gone
 from tests.services.hostile import OF_ROOT
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def test_what_its_environment_says_changes_nothing(host: Host, hostile: Hostile)
 def test_it_gives_up_in_its_own_time_and_the_helper_with_it(host: Host) -> None:
     alice = host.person()
     times = host.machine.read("/etc/login.defs")
-    host.machine.write("/etc/login.defs", re.sub(r"(?m)^LOGIN_TIMEOUT.*", "LOGIN_TIMEOUT 3", times))
+    host.machine.write("/etc/login.defs", re.sub(r"(?m)^LOGIN_TIMEOUT.*", "LOGIN_TIMEOUT 8", times))
     try:
         with open_login(alice) as session:
             session.expect(PASSWORD)

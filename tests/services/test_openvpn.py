@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.lab.helpers import are_gone
 from tests.lab.pam import service
-from tests.services.helpers import are_gone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.lab.helpers import are_gone, helper
 from tests.lab.ssh import CODE, PASSWORD
 from tests.lab.user import User
 from tests.login.host import Person
-from tests.services.helpers import are_gone, helper
 from tests.services.hostile import ALL
 
 if TYPE_CHECKING:

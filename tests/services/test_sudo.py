@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.lab.helpers import are_gone
 from tests.lab.ssh import CODE, PASSWORD
-from tests.services.helpers import are_gone
 from tests.services.hostile import ALL
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from tests.lab.helpers import are_gone
 from tests.lab.pam import alone
 from tests.login.host import steady
 from tests.login.transactions import CODES
-from tests.services.helpers import are_gone
 
 if TYPE_CHECKING:
     from tests.login.host import Host

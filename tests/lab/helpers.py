@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from tests.lab.machine import Machine
 
 HELPER = r"^/usr/bin/python3 .*helper\.main\(\)$"
-# The machine's tests share two processors with others.
+# In seconds. The machine's tests share two processors with others.
 PATIENCE = 20
 
 
@@ -22,6 +22,16 @@ def helper(machine: Machine) -> int:
     """The pid of the only one."""
     [pid] = helpers(machine)
     return pid
+
+
+def settle(machine: Machine, most: int = 0) -> None:
+    """Wait, though not for ever, until so many helpers are left.
+
+    One whose client has hung up is still to write its line in the log, and tests count lines.
+    """
+    end = time.monotonic() + PATIENCE
+    while len(helpers(machine)) > most and time.monotonic() < end:
+        time.sleep(0.01)
 
 
 def are_gone(machine: Machine) -> bool:
