@@ -94,7 +94,7 @@ def finish(
         new.save()
         people.activate(locked, new)
         Invitation.objects.filter(person=locked, used=None).update(used=timezone.now())
-        factors.tell(locked, "enrolled", "portal")
+        factors.tell(locked, "enrolled")
         audit.note(locked.name, "enrolled", locked.name, label=label, invited=invited is not None)
     return answer
 
@@ -106,7 +106,7 @@ def remove(person: Person, authenticator: Authenticator) -> bool:
         if len(factors.authenticators(person)) < 2:
             return False
         people.remove(person.name, person, authenticator.label)
-        factors.tell(person, "removed", "portal")
+        factors.tell(person, "removed")
     return True
 
 

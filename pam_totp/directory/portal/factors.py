@@ -73,7 +73,7 @@ def answer_of(person: Person, ask: Callable[[str], people.Verdict], address: str
     return Answer(True, "recovery-code", f"You have {left} recovery code{'' if left == 1 else 's'} left.{few}")
 
 
-def tell(person: Person, kind: str, reason: str) -> None:
+def tell(person: Person, kind: str, reason: str = "") -> None:
     """Put an event of the portal among those of the hosts, for the person to see.
 
     A refusal that was told just now is not told again: whoever tries without an end fills no table.

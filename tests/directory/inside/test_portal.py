@@ -14,6 +14,7 @@ from django.utils import timezone
 from pam_totp.directory import config, people
 from pam_totp.directory.keeper import client as keeper_client
 from pam_totp.directory.models import Audit, Authenticator, Claim, Event, Invitation, Person, RecoveryCodes, hash_of
+from pam_totp.directory.portal import logins
 from tests.directory.inside.portal import Somebody, enrol, somebody
 
 if TYPE_CHECKING:
@@ -425,6 +426,15 @@ def test_ones_logins_are_shown_with_the_reason_of_a_refusal_and_nobody_elses(ali
     page = alice.get("/logins/").content.decode()
     assert "the code was wrong" in page
     assert "the code was used already" not in page
+
+
+def test_what_was_set_up_or_removed_is_shown_without_words_of_the_log(bob: Somebody) -> None:
+    bob.password()
+    bob.scan("/enrol/")
+    bob.finish("/enrol/")
+    latest = [(each.verdict, each.where, each.why) for each in logins.latest(bob.person, 9)]
+    assert ("Authenticator set up", "this portal", "") in latest
+    assert "Authenticator set up" in bob.get("/logins/").content.decode()
 
 
 def test_who_has_to_enrol_is_told_how_many_days_are_left(bob: Somebody) -> None:
