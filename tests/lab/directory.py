@@ -185,11 +185,20 @@ class Directory:
         """A server, not started. Port 0: any; ``url`` is what it listens on then."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.folder / "server.pem")
-        server = ThreadingHTTPServer(("127.0.0.1", port), handler(self))
+        server = Server(("127.0.0.1", port), handler(self))
         server.daemon_threads = True
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         self.url = f"https://127.0.0.1:{server.server_address[1]}"
         return server
+
+
+class Server(ThreadingHTTPServer):
+    """Prints what goes wrong with a request, but not that its client hung up: hosts do so on one that misbehaves."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Called in the middle of an exception."""
+        if not isinstance(sys.exception(), ConnectionError | ssl.SSLError | TimeoutError):
+            super().handle_error(request, client_address)
 
 
 def handler(directory: Directory) -> type[BaseHTTPRequestHandler]:
