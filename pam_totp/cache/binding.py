@@ -228,6 +228,23 @@ def _opens_as(paths: Paths, content: bytes, wanted: Bound) -> bool:
         return False
 
 
+def restored(paths: Paths, content: bytes) -> bool:
+    """Whether it is this key that is sealed here, and opens: it is then where logins find it.
+
+    A plain file of it would give to a thief of the disk what sealing keeps from him. Raises HostKeyError or OSError.
+    """
+    if os.path.lexists(paths.key) or unfinished(paths):
+        return False
+    try:
+        to = credentials.bound(_credential(paths, ""))
+    except HostKeyError:
+        return False
+    if not to or not _opens_as(paths, content, to):
+        return False
+    _put_unsealed(paths, content, "")
+    return True
+
+
 def _credential(paths: Paths, suffix: str) -> bytes:
     path = f"{sealed_path(paths)}{suffix}"
     try:

@@ -5,9 +5,10 @@ The former cache is kept. What is known to be spent or removed since the backup 
 
 from __future__ import annotations
 
+import os
 import sys
 
-from pam_totp.cache import summary
+from pam_totp.cache import binding, summary
 from pam_totp.cli import common, migrate
 from pam_totp.cli.backup import wanted
 from pam_totp.errors import ConfigError
@@ -55,6 +56,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
         print(f"pam-totp: {error}", file=sys.stderr)
         return 3
     print(f"put back: {what}")
+    _tell_of_a_plain_key(restore, paths)
     return 3 if problems else 0
 
 
@@ -65,6 +67,13 @@ def _warn(restore: Restore) -> None:
         print(f"not enrolled any more afterwards, because that came later: {', '.join(gone[:_FEW_NAMES])}{more}")
     if backup.CACHE in restore.parts and restore.former is None:
         print("the present cache cannot be read: who has enrolled since then has to enrol again")
+
+
+def _tell_of_a_plain_key(restore: Restore, paths: Paths) -> None:
+    """A host that keeps its key sealed is not to keep another one in the clear without anybody knowing."""
+    sealed = binding.sealed_path(paths)
+    if backup.KEY in restore.parts and os.path.lexists(sealed) and os.path.lexists(paths.key):
+        print(f"the key is in {paths.key} in the clear, beside one that is sealed: run pam-totp key seal")
 
 
 def _tell_what_is_not_known(restore: Restore, made: str) -> None:

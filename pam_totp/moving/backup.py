@@ -14,7 +14,7 @@ import tarfile
 import tempfile
 from contextlib import ExitStack
 
-from pam_totp.cache import keys, store
+from pam_totp.cache import binding, keys, store
 from pam_totp.cache.accounts import Account, Accounts
 from pam_totp.errors import CacheError, HostKeyError, PamTotpError, UsageError
 from pam_totp.host import files
@@ -139,6 +139,7 @@ class Restore:
         """Put it back; returns what is wrong afterwards. Logins meanwhile see the old or the new cache.
 
         What the present cache and ``/run`` know to be spent or removed stays so: it is written into the cache put back.
+        A key that is kept sealed here stays sealed; another one is put back in the clear.
 
         Raises CacheError, HostKeyError, or OSError; between key and cache logins are refused, and another try mends it.
         """
@@ -150,7 +151,9 @@ class Restore:
                 self._keep_former()
             store.replace(paths.cache, paths.owner, backup.path(CACHE))
         if KEY in self.parts:
-            _put_key(paths, keys.read(backup.path(KEY), paths.owner))
+            content = keys.read(backup.path(KEY), paths.owner)
+            if not binding.restored(paths, content):
+                _put_key(paths, content)
         with Accounts(paths) as accounts:
             accounts.check_key()
             accounts.migrate(os.path.lexists(paths.config))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.lab.booted import Booted
-from tests.lab.code import code
+from tests.lab.code import STEP, code
 from tests.lab.recovery import sections
 from tests.lab.setup import enroll
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 KEY, SEALED, UNSEALED = "/etc/pam-totp/key", "/etc/pam-totp/key.cred", "/run/pam-totp-key/key"
 UNIT = "pam-totp-unseal.service"
+WINDOW = 10
 
 
 def apt(machine: Booted, *words: str) -> str:
@@ -47,6 +48,7 @@ class Person:
     """alice, who types a code of a further step at each login: within the window, and not used yet."""
 
     def __init__(self, machine: Booted, user: User, secret: str) -> None:
+        self._step = int(time.time() // STEP)
         self._machine = machine
         self._user = user
         self._secret = secret
@@ -58,8 +60,9 @@ class Person:
         assert wrong.asked_code
         assert not wrong.ok
         # A wide window is configured: each login has a code of its own.
-        self._step += 1
-        return self._machine.login(self._user, key=True, code=code(self._secret, time.time() + 30 * self._step)).ok
+        self._step = max(self._step + 1, int(time.time() // STEP))
+        time.sleep(max(0, (self._step - WINDOW) * STEP - time.time()))
+        return self._machine.login(self._user, key=True, code=code(self._secret, self._step * STEP)).ok
 
     def refused(self) -> str:
         """No login with a right code, and the reason in the log."""
@@ -67,14 +70,12 @@ class Person:
         assert not self._machine.login(self._user, key=True, code=code(self._secret)).ok
         return "\n".join(line for line in self._machine.journal()[since:] if "pam_totp(" in line)
 
-    _step = -1
-
 
 @pytest.fixture(scope="module")
 def alice(booted: Booted) -> Person:
     user = booted.user("alice")
     secret = enroll(booted, user)
-    booted.write("/etc/pam-totp/config.toml", "window = 10\n")
+    booted.write("/etc/pam-totp/config.toml", f"window = {WINDOW}\n")
     booted.run(["pam-totp", "unlock", "alice"])
     return Person(booted, user, secret)
 
@@ -153,6 +154,30 @@ rotation.rotate(Paths(), lambda _: os._exit(7))
 
 def test_an_upgrade_and_a_reinstallation_keep_it_sealed(booted: Booted, debs: tuple[Path, ...], alice: Person) -> None:
     booted.run(["dpkg", "--install", *(f"/root/{package.name}" for package in debs)])
+    assert status(booted)["problems"] == []
+    assert alice.gets_in()
+
+
+def test_a_backup_put_back_leaves_the_key_sealed_and_one_of_before_a_rotation_is_sealed_anew(
+    booted: Booted, alice: Person
+) -> None:
+    sealed = booted.read(SEALED)
+    booted.run(["pam-totp", "backup", "/root/sealed.tar"])
+    assert "in the clear" not in booted.run(["pam-totp", "restore", "/root/sealed.tar", "--yes"]).stdout
+    assert not exists(booted, KEY)
+    assert booted.read(SEALED) == sealed
+    assert status(booted)["problems"] == []
+    assert alice.gets_in()
+
+    booted.run(["pam-totp", "key", "rotate"])
+    said = booted.run(["pam-totp", "restore", "/root/sealed.tar", "--yes"]).stdout
+    assert f"the key is in {KEY} in the clear, beside one that is sealed: run pam-totp key seal\n" in said
+    assert problems(booted) == {"key-plain", "key-another-sealed", "key-bound-to-less"}
+    assert alice.gets_in()
+    booted.run(["pam-totp", "key", "seal"])
+    assert not exists(booted, KEY)
+    assert status(booted)["problems"] == []
+    booted.reboot()
     assert status(booted)["problems"] == []
     assert alice.gets_in()
 

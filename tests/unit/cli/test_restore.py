@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pam_totp.cache import configured, keys, roster, store
+from pam_totp.cache import binding, configured, keys, roster, store
 from pam_totp.factors import enroll, recovery
+from tests.unit.cache.test_binding import Creds, creds
 from tests.unit.pretend import ALICE, BOB, Host
 
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Command
 
+__all__ = ["creds"]  # the fixture
 STAYS = "recovery codes that were spent and authenticators that were removed since then stay so\n"
 
 
@@ -247,3 +249,50 @@ def test_a_backup_of_damage_is_not_put_back(command: Command, host: Host, file: 
     assert ran.code == 3
     assert "is damaged, and nothing was changed: the record of alice is damaged" in ran.err
     assert host.snapshot() == before
+
+
+CLEAR = "in the clear"
+
+
+def unsealed_at_boot(host: Host) -> bool:
+    forget_run(host)
+    Path(host.paths.unsealed).unlink(missing_ok=True)
+    return binding.unseal_at_boot(host.paths)
+
+
+@pytest.mark.parametrize("unsealed", ["a boot has", "no boot has"])
+def test_a_key_that_is_kept_sealed_stays_sealed(
+    unsealed: str, command: Command, host: Host, file: str, creds: Creds
+) -> None:
+    secret = host.enroll(ALICE)
+    assert command("key", "seal").code == 0
+    assert command("backup", file).code == 0
+    if unsealed == "no boot has":
+        os.unlink(host.paths.unsealed)
+    ran = command("restore", file, "--yes")
+    assert (ran.code, CLEAR in ran.out) == (0, False)
+    assert host.login("alice", host.code(secret)).reason == "code"
+    assert os.listdir(os.path.dirname(host.paths.key)) == ["key.cred"]
+    assert unsealed_at_boot(host)
+    assert host.login("alice", host.code(secret, 1)).reason == "code"
+
+
+@pytest.mark.parametrize("why", ["it was rotated since", "it does not open any more"])
+def test_a_key_that_the_sealed_one_is_not_is_put_back_in_the_clear_and_told(
+    why: str, command: Command, host: Host, file: str, creds: Creds
+) -> None:
+    secret = host.enroll(ALICE)
+    assert command("key", "seal").code == 0
+    assert command("backup", file).code == 0
+    if why == "it was rotated since":
+        assert command("key", "rotate").code == 0
+    else:
+        creds.host = "another"
+    ran = command("restore", file, "--yes")
+    said = f"the key is in {host.paths.key} in the clear, beside one that is sealed: run pam-totp key seal"
+    assert (ran.code, ran.out.splitlines()[-1]) == (0, said)
+    assert host.login("alice", host.code(secret)).reason == "code"
+    assert command("key", "seal").code == 0
+    assert os.listdir(os.path.dirname(host.paths.key)) == ["key.cred"]
+    assert unsealed_at_boot(host)
+    assert host.login("alice", host.code(secret, 1)).reason == "code"
