@@ -23,6 +23,7 @@ class Broken:
     left: frozenset[str] = field(default_factory=frozenset)
     edit: str = ""  # what somebody does in the editor
     real: bool = False  # through the command itself, with its trial
+    elsewhere: str = ""  # what mends it where no command of this host can
 
 
 def row(name: str, found: str, script: str, base: str = "key", **more: object) -> Broken:
@@ -51,6 +52,11 @@ def match(criteria: str, *lines: str) -> str:
 
 def config(text: str) -> str:
     return f"printf '%s\\n' '{text}' >{CONFIG}; pam-totp config check >/dev/null 2>&1 || true"
+
+
+def published(what: str) -> str:
+    """What the directory does (tests/doctor/published.py), and then the host takes it or does not."""
+    return f"python3 -I /root/published.py {what}; pam-totp sync >/dev/null 2>&1 || true"
 
 
 PAM_ROWS = (
@@ -386,4 +392,23 @@ PEOPLE_ROWS = (
     row("a user who is locked", "locked", "python3 -I /root/lock.py"),
 )
 
-ROWS = (*PAM_ROWS, *SSHD_ROWS, *HOST_ROWS, *PEOPLE_ROWS)
+# When the host is examined, the directory has already published something good again, which waits for the command.
+GOOD = "; python3 -I /root/published.py good"
+
+FLEET_ROWS = (
+    row("nothing was taken of the directory yet", "fleet-behind", "python3 -I /root/published.py good", "joined"),
+    row("a directory that answers with errors", "fleet-behind", published("errors") + GOOD, "fleet"),
+    row("a manifest that is none", "fleet-refused", published("rubbish") + GOOD, "fleet"),
+    row("a manifest of another directory", "fleet-refused", published("forged") + GOOD, "fleet"),
+    row("a manifest that is past its date", "fleet-expired", published("expired") + GOOD, "fleet"),
+    row("a directory that was silent for too long", "fleet-silent", published("silent") + GOOD, "fleet"),
+    row(
+        "a policy without codes",
+        "fleet-policy-off",
+        published("no-codes"),
+        "fleet",
+        elsewhere=published("good"),
+    ),
+)
+
+ROWS = (*PAM_ROWS, *SSHD_ROWS, *HOST_ROWS, *PEOPLE_ROWS, *FLEET_ROWS)

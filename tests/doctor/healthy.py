@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.doctor.broken import DROP_IN, PAM, config, match, ours, setting
+from tests.doctor.broken import DROP_IN, PAM, config, match, ours, published, setting
 
 EXAMPLES = "/usr/share/doc/pam-totp/examples"
 
@@ -34,6 +34,7 @@ ROWS = (
         f"rm {DROP_IN}; cp {EXAMPLES}/sshd_config.d/00-pam-totp-key-and-code.conf /etc/ssh/sshd_config.d/; "
         f"cp {EXAMPLES}/pam.d/sshd-key-and-code {PAM}",
     ),
+    Healthy("a host of a fleet", published("good"), "fleet"),
     Healthy("robots", "pam-totp setup --robot alice@192.0.2.0/24 --robot root@192.0.2.9 --yes >/dev/null", "pinned"),
     Healthy(
         "a later file that says the contrary",

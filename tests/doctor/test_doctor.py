@@ -5,12 +5,15 @@ command that is printed; the unusual ones that are right have no findings.
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.doctor import broken, healthy
+from tests.lab import directory
+from tests.lab.fleet import Fleet
 from tests.lab.setup import enroll
 
 if TYPE_CHECKING:
@@ -20,7 +23,8 @@ if TYPE_CHECKING:
     from tests.doctor.healthy import Healthy
     from tests.lab.machine import Machine
 
-INSIDE = Path(__file__).parent / "inside.py"
+INSIDE, PUBLISHED = (Path(__file__).with_name(name) for name in ("inside.py", "published.py"))
+DIRECTORY = Path(directory.__file__)
 # A sheet of changes to alice's record that would take long otherwise.
 USE_UP = """
 from pam_totp.cache.accounts import Accounts
@@ -90,8 +94,24 @@ def patient(machine: Machine, debs: tuple[Path, ...]) -> Iterator[Patient]:
     patient.do("restore", "key")
     enroll(machine, "root")
     patient.do("save", "root")
-    yield patient
+    patient.do("restore", "key")
+    with in_a_fleet(patient):
+        yield patient
     patient.close()
+
+
+@contextmanager
+def in_a_fleet(patient: Patient) -> Iterator[None]:
+    """A directory; `joined` to it is a base that has taken nothing of it yet, and `fleet` one that has."""
+    machine = patient.machine
+    machine.write("/root/published.py", PUBLISHED.read_text(encoding="utf-8"))
+    machine.write("/root/directory.py", DIRECTORY.read_text(encoding="utf-8"))
+    with Fleet(machine) as fleet:
+        fleet.join()
+        patient.do("save", "joined")
+        machine.sh("python3 -I /root/published.py good && pam-totp sync")
+        patient.do("save", "fleet")
+        yield
 
 
 def repository(machine: Machine, debs: tuple[Path, ...]) -> None:
@@ -131,7 +151,10 @@ def test_what_is_broken_is_found_and_mended_by_the_printed_command(patient: Pati
             (expected.get(one["severity"], 0) for one in found if one["severity"] != "unknown"), default=0
         ) or (code == 3 and {one["severity"] for one in found} & {"unknown"})
         for one in wrong:
-            assert one["mend"], one
+            assert bool(one["mend"]) is not bool(each.elsewhere), one
+            if each.elsewhere:
+                patient.do("sh", each.elsewhere)
+                continue
             status, screen = patient.do("mend", one["mend"], each.edit)
             assert status == 0, f"{one['mend']}: {screen}"
         if wrong[0]["id"] == "not-reloaded":

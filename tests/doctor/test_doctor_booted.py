@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.lab.booted import Booted
+from tests.lab.fleet import Fleet
 from tests.lab.setup import enroll
 
 if TYPE_CHECKING:
@@ -127,3 +128,18 @@ def test_an_sshd_that_systemd_starts_for_each_connection_is_as_good(booted: Boot
         assert booted.login("alice", key=True, code="000000").asked_code
     finally:
         booted.sh("systemctl stop ssh.socket; systemctl start ssh.service")
+
+
+def test_an_agent_that_does_not_run_is_found_and_started_by_the_printed_command(booted: Booted) -> None:
+    with Fleet(booted) as fleet:
+        fleet.join()
+        fleet.directory.publish([])
+        booted.run(["pam-totp", "sync"])
+        assert doctor(booted) == set()
+        booted.run(["systemctl", "disable", "--now", "pam-totp-agent.service"])
+        document = json.loads(booted.run(["pam-totp", "doctor", "--json"], check=False).stdout)
+        [each] = [each for each in document["findings"] if each["id"] != CLOCK]
+        assert each["id"] == "fleet-agent-off"
+        booted.sh(each["mend"])
+        assert doctor(booted) == set()
+        booted.run(["pam-totp", "leave", "--yes"])
