@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import django
+from django.conf import settings
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.exception import convert_exception_to_response
@@ -26,8 +27,12 @@ from pam_totp.directory.keeper import client
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
+os.environ["DJANGO_SETTINGS_MODULE"] = "pam_totp.directory.settings"
 # What hosts ask. Everything else, the administrators' API too, goes Django's way.
 OF_HOSTS = ("/tree/", "/api/v1/claim", "/api/v1/events")
+# A body is read before anybody knows whose it is. So no more of it than any view takes, and not for ever.
+LONGEST_BODY = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+BODY_SECONDS = 30.0
 _threads = ThreadPoolExecutor(8, "hosts")
 
 
@@ -57,11 +62,37 @@ def _answer(request: HttpRequest) -> HttpResponse:
                 each.close()
 
 
+class _TooLongError(Exception):
+    """A body is longer than any view takes."""
+
+
 class Application(ASGIHandler):
     """Django's handler, and the shorter way."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer a request."""
+        """Answer a request whose body is neither too long nor too slow."""
+        left, end = LONGEST_BODY, asyncio.get_running_loop().time() + BODY_SECONDS
+
+        async def limited() -> Any:
+            nonlocal left
+            try:
+                async with asyncio.timeout_at(end):
+                    message = await receive()
+            except TimeoutError:
+                raise _TooLongError from None
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise _TooLongError
+            return message
+
+        try:
+            await self._answered(scope, limited, send)
+        except _TooLongError:
+            headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+            await send({"type": "http.response.start", "status": 413, "headers": headers})
+            await send({"type": "http.response.body", "body": b'{"error": "the request is too long, or too slow"}'})
+
+    async def _answered(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http" or not scope["path"].startswith(OF_HOSTS):
             await super().__call__(scope, receive, send)
             return
@@ -80,6 +111,5 @@ class Application(ASGIHandler):
         await send({"type": "http.response.body", "body": response.content})
 
 
-os.environ["DJANGO_SETTINGS_MODULE"] = "pam_totp.directory.settings"
 django.setup(set_prefix=False)
 application = Application()

@@ -18,6 +18,8 @@ from pam_totp.directory.throttle import Throttle
 from pam_totp.errors import PamTotpError
 
 _HEX = re.compile(r"[0-9a-f]+")
+# Control characters, with which a terminal or a log could be deceived, and what UTF-8 cannot write.
+_UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 # Of one address that has shown no valid token.
 strangers = Throttle(60, 60.0)
 
@@ -43,29 +45,37 @@ def answering(*methods: str) -> Callable[[View], View]:
             try:
                 if request.method not in methods:
                     raise Refused(405, f"only {' and '.join(methods)} here")
-                return view(request, **parts)
+                response = view(request, **parts)
             except Refused as refused:
                 fields = {"error": refused.error, **({"next": refused.advice} if refused.advice else {})}
                 response = JsonResponse(fields, status=refused.status)
                 if refused.wait:
                     response["Retry-After"] = str(refused.wait)
-                return response
             except RequestDataTooBig:
-                return JsonResponse({"error": "the request is too long"}, status=413)
+                response = JsonResponse({"error": "the request is too long"}, status=413)
             except PamTotpError as error:
                 # What it is stands in the log of this machine; a host asks again later.
-                print(f"{request.path}: {error}", flush=True)
-                return JsonResponse({"error": "the directory cannot answer now", "next": "ask again later"}, status=503)
+                print(f"{request.path!a}: {error}", flush=True)
+                fields = {"error": "the directory cannot answer now", "next": "ask again later"}
+                response = JsonResponse(fields, status=503)
+            # Tokens and links are in some of them, names and states in most.
+            response.headers.setdefault("Cache-Control", "no-store")
+            return response
 
         return answered
 
     return decorate
 
 
-def known(address: str) -> None:
-    """Raises Refused where an address has shown too many tokens that are not valid."""
+def stranger(address: str, refused: Refused) -> Refused:
+    """What somebody without a valid token is answered; after too many of them from one address, to wait.
+
+    Who has a valid one is answered all the same: strangers may be at the address of many hosts.
+    """
     if wait := strangers.wait(address):
-        raise Refused(429, "too many requests without a valid token", "wait", wait)
+        return Refused(429, "too many requests without a valid token", "wait", wait)
+    strangers.count(address)
+    return refused
 
 
 def bearer(request: HttpRequest) -> str:
@@ -104,9 +114,9 @@ def digits(found: dict[str, Any], name: str, count: int) -> str:
 
 
 def text(found: dict[str, Any], name: str, most: int, default: str | None = None) -> str:
-    """Text of at most so many characters. Raises Refused."""
+    """Text of at most so many characters, none of them a control character. Raises Refused."""
     value = found.get(name, default)
-    if not isinstance(value, str) or len(value) > most or "\0" in value:
+    if not isinstance(value, str) or len(value) > most or _UNSHOWN.search(value):
         raise Refused(400, f"{name} must be text of at most {most} characters")
     return value
 

@@ -11,6 +11,7 @@ import secrets
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 
@@ -22,6 +23,17 @@ if TYPE_CHECKING:
 _name = RegexValidator(r"\A[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}\Z", "1 to 64 letters, digits, dots, dashes, @ and _")
 _IDENT = 32
 _HASH = 64
+_MOST_BREAK_GLASS = 64
+
+
+def names(value: object) -> None:
+    """Raises ValidationError for what is no list of login names: no host would take a policy with it."""
+    if not isinstance(value, list) or len(value) > _MOST_BREAK_GLASS:
+        raise ValidationError(f"a list of at most {_MOST_BREAK_GLASS} login names")
+    for each in value:
+        if not isinstance(each, str):
+            raise ValidationError("a list of login names")
+        _name(each)
 
 
 def ident() -> str:
@@ -208,7 +220,9 @@ class Policy(models.Model):
         validators=[MinValueValidator(3600)],
         help_text="seconds without a fresh manifest after which a host refuses all but the break-glass users",
     )
-    break_glass = models.JSONField(default=list, blank=True, help_text="login names, as a JSON list")
+    break_glass = models.JSONField(
+        default=list, blank=True, validators=[names], help_text="login names, as a JSON list"
+    )
     claims = models.BooleanField(default=True, help_text="whether a code is good once in the whole fleet")
 
     class Meta:
@@ -378,7 +392,11 @@ class ApiToken(models.Model):
 
 
 class Invitation(models.Model):
-    """A one-time link that lets a person enrol in the portal without a password."""
+    """A one-time link that lets a person enrol in the portal without a password.
+
+    It is for the role that the person has at that time: who may invite somebody without a role must not have a link in
+    hand that opens the admin portal later.
+    """
 
     token_hash = models.CharField(max_length=_HASH, unique=True, editable=False)
     person = models.ForeignKey(Person, models.CASCADE, related_name="invitations")
@@ -386,15 +404,16 @@ class Invitation(models.Model):
     created_by = models.CharField(max_length=64, editable=False)
     expires = models.DateTimeField()
     used = models.DateTimeField(null=True, editable=False)
+    role = models.CharField(max_length=16, default=Person.Role.USER, editable=False)
 
     def __str__(self) -> str:
         return f"for {self.person}"
 
 
 class Event(models.Model):
-    """What a host has told: a login, a refusal, an enrolment at its prompt."""
+    """What a host has told: a login, a refusal, an enrolment at its prompt. ``ident`` is that host's."""
 
-    ident = models.CharField(max_length=_IDENT, unique=True)
+    ident = models.CharField(max_length=_IDENT)
     host = models.ForeignKey(Host, models.SET_NULL, null=True, related_name="events")
     person = models.ForeignKey(Person, models.SET_NULL, null=True, related_name="events")
     name = models.CharField(max_length=256)
@@ -409,6 +428,9 @@ class Event(models.Model):
         """The latest first."""
 
         ordering: ClassVar[Sequence[str]] = ["-time", "-id"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["host", "ident"], name="event_once")
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} of {self.name}"

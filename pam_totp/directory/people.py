@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.db.models import F
 from django.utils import timezone
 
 from pam_totp.directory import audit, changes
@@ -278,6 +279,7 @@ def invite(actor: str, person: Person, days: int = INVITATION_DAYS) -> str:
         token_hash=hash_of(secret),
         created_by=actor,
         expires=timezone.now() + timedelta(days=days),
+        role=person.role,
     )
     audit.note(actor, "invited", person.name, days=days)
     return secret
@@ -293,6 +295,7 @@ def invited(secret: str, now: datetime) -> Invitation | None:
     return (
         Invitation.objects.select_related("person")
         .filter(token_hash=hash_of(secret), used=None, expires__gt=now, person__is_active=True, person__locked=False)
+        .filter(role=F("person__role"))
         .first()
     )
 

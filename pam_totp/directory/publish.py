@@ -26,6 +26,7 @@ from pam_totp.directory.keeper import client
 from pam_totp.directory.models import (
     Authenticator,
     Claim,
+    Event,
     Host,
     HostGroup,
     Person,
@@ -50,6 +51,9 @@ _BATCH = 200  # hosts of one pass
 _RECORDS = 50_000  # of hosts that are written together
 _MOST_NAMED = 10_000  # rows in one statement, which databases limit
 _FEW = 8  # files that are brought to the disk one by one
+# What the keeper refuses one host it may give the next one, but for this.
+_OF_ALL = ("keeper-silent", "database-older", "number", "clock")
+EVENTS_FOR = timedelta(days=365)
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ def _seal(
             keep_policy=kept_policy,
         )
     except KeeperError as error:
-        if error.reason not in ("host-unknown", "damaged", "lost") and not error.reason.startswith("fleet-"):
+        if error.reason in _OF_ALL:
             raise
         # One host must not hold up the others: it keeps what it has. The doctor says so too.
         print(f"not published for {host.name}: {error}", file=sys.stderr)
@@ -256,7 +260,7 @@ def _policy(group: HostGroup) -> Fields:
         "unenrolled": policy.unenrolled,
         "enrolment_days": policy.enrolment_days,
         "max_offline": policy.max_offline,
-        "break_glass": policy.break_glass,
+        "break_glass": list(policy.break_glass or ()),
         "claims": policy.claims,
         "mfa": policy.mfa,
     }
@@ -331,5 +335,6 @@ def _sweep(folder: str, unneeded: set[str], now: float) -> None:
 
 
 def tidy(now: datetime) -> None:
-    """Forget claims that no host can ask about any more. Those of recovery codes stay."""
+    """Forget claims that no host can ask about any more, but for those of recovery codes; and last year's logins."""
     Claim.objects.filter(time__lt=now - CLAIMS_FOR, step__gt=0).delete()
+    Event.objects.filter(time__lt=now - EVENTS_FOR).delete()

@@ -1,7 +1,7 @@
 """The web process: gunicorn's processes, each with uvicorn, and the settings of directory.toml.
 
-A connection on which nothing comes costs a few kilobytes and no thread. So strangers who open many keep nobody out, and
-the agents of a fleet may keep theirs.
+A connection on which nothing comes costs a few kilobytes and no thread, and ends soon. So strangers who open many keep
+nobody out, and the agents of a fleet may keep theirs.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+import h11  # type: ignore[import-not-found, unused-ignore]  # Debian's, and not among the lint's
 from gunicorn.app.base import BaseApplication
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.workers import UvicornWorker
 
 if TYPE_CHECKING:
@@ -19,6 +21,42 @@ if TYPE_CHECKING:
 
 # For each process: more are told to come again.
 MOST_CONNECTIONS = 4096
+HEAD_SECONDS = 30.0
+
+
+class Connection(H11Protocol):  # type: ignore[misc]  # it has no types here
+    """A connection that ends where no whole head of a request has come for so long.
+
+    Uvicorn waits for ever for a first one, and for one that has begun: strangers would hold them all at no cost.
+    """
+
+    _waiting: Any = None
+
+    def connection_made(self, transport: Any) -> None:
+        """It has begun."""
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Something has come."""
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._stop()
+        elif self._waiting is None and self.timeout_keep_alive_task is None:
+            self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It has ended."""
+        self._stop()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._waiting = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _stop(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
 
 
 class Worker(UvicornWorker):  # type: ignore[misc]  # it has no types here
@@ -26,7 +64,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # it has no types here
 
     CONFIG_KWARGS = {  # noqa: RUF012  # as uvicorn has it
         "loop": "asyncio",
-        "http": "h11",
+        "http": Connection,
         "ws": "none",
         "lifespan": "off",
         "proxy_headers": False,

@@ -96,7 +96,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 2 << 20
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(name)s: %(message)s"}},
+    "formatters": {"plain": {"()": "pam_totp.directory.logs.Formatter", "fmt": "%(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
     "loggers": {

@@ -71,7 +71,9 @@ def test_an_invitation_enrols_the_first_administrator_in_the_portal(site: Site) 
         "/static/admin/css/base.css": 200,
         link: 404,
     }
-    assert done["key"] not in site.machine.run(["journalctl", "--no-pager"]).stdout
+    said = site.machine.run(["journalctl", "--no-pager"]).stdout
+    for hidden in (done["key"], link.split("/")[-2], *done["codes"]):
+        assert hidden not in said
 
 
 def test_who_enrols_in_the_portal_is_enrolled_on_the_hosts(site: Site, host: Host) -> None:
@@ -271,6 +273,119 @@ for number in range(200):
         kept[-1].sendall(b"GET /api/v1/ca HTTP/1.1\\r\\nHost:")
 print("open", flush=True)
 sys.stdin.readline()
+"""
+
+
+def test_links_that_a_taken_over_web_process_leaves_lead_root_nowhere(site: Site) -> None:
+    """Root sets the directory up again, or puts a backup back: with root's rights a link would be followed."""
+    machine = site.machine
+    site.command("backup", "/root/links.tar.gz")
+    look = "stat -c '%U %a' /root/target /etc/profile.d; ls -A /root/target /etc/profile.d"
+    machine.run(["mkdir", "-m", "700", "/root/target"])
+    before = machine.sh(look).stdout
+    machine.sh(
+        """
+        set -e
+        systemctl stop pam-totp-publisher pam-totp-directory
+        cd /var/lib/pam-totp-directory
+        mv tree tree.kept
+        mv session.key session.kept
+        setpriv --reuid=pam-totp-directory --regid=pam-totp-directory --init-groups sh -c '
+            ln -s /root/target tree
+            ln -s /etc/profile.d before-directory.db.sh
+            echo "touch /root/taken" >directory.db.sh
+            ln -s /etc/profile.d/session.sh session.key'
+        """
+    )
+    site.command("init", "--name", NAME, "--admin", "root", check=False)
+    site.command("restore", "--yes", "/root/links.tar.gz", check=False)
+    assert machine.sh(look).stdout == before
+    machine.sh(
+        """
+        set -e
+        cd /var/lib/pam-totp-directory
+        rm -f tree session.key before-* directory.db.sh
+        mv session.kept session.key
+        mv tree.kept tree
+        """
+    )
+    assert "has begun" in site.command("restore", "--yes", "/root/links.tar.gz").stdout
+    assert site.machine.run(["stat", "-c", "%U %a", "/var/lib/pam-totp-directory/tree"]).stdout.strip() == (
+        "pam-totp-directory 750"
+    )
+
+
+@pytest.mark.parametrize("path", ["/api/v1/events", "/api/v1/join", "/login/"])
+def test_a_stranger_s_endless_body_is_cut_off_and_fills_no_disk(site: Site, path: str) -> None:
+    """Nobody knows whose a body is before it is there."""
+    said = site.machine.run(["/usr/bin/python3", "-I", "-c", ENDLESS], input=path, timeout=120).stdout
+    status, sent = said.split()
+    assert status == "413"
+    assert int(sent) < 64 << 20
+    assert site.ask("/api/v1/ca")[0] == 200
+
+
+ENDLESS = f"""
+import socket, ssl, sys
+context = ssl.create_default_context(cafile="/etc/pam-totp-directory/ca.crt")
+end = context.wrap_socket(socket.create_connection(({NAME!r}, 443), timeout=60), server_hostname={NAME!r})
+head = "POST " + sys.stdin.read() + " HTTP/1.1\\r\\nHost: {NAME}\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n"
+end.sendall(head.encode())
+chunk, sent = b"10000\\r\\n" + b"a" * 65536 + b"\\r\\n", 0
+try:
+    while sent < 256 << 20:
+        end.sendall(chunk)
+        sent += 65536
+except OSError:
+    pass
+try:
+    print(end.recv(4096).split()[1].decode(), sent)
+except OSError as error:
+    print(error, sent)
+"""
+
+
+@pytest.mark.full
+def test_a_connection_that_asks_for_nothing_ends(site: Site) -> None:
+    """Else a stranger holds all that there are, by doing nothing."""
+    script = "import pam_totp.directory.serve as it; print(it.HEAD_SECONDS)"
+    seconds = float(
+        site.machine.run(["/usr/bin/python3", "-c", f"import sys; sys.path.insert(0, {LIB!r}); {script}"]).stdout
+    )
+    said = site.machine.run(["/usr/bin/python3", "-I", "-c", NOTHING], input=str(seconds), timeout=180).stdout
+    assert said.split() == ["ended", "ended", "ended", "answered"]
+
+
+LIB = "/usr/lib/pam-totp-directory"
+NOTHING = f"""
+import socket, ssl, sys, time
+context = ssl.create_default_context(cafile="/etc/pam-totp-directory/ca.crt")
+def connect():
+    return context.wrap_socket(socket.create_connection(({NAME!r}, 443), timeout=120), server_hostname={NAME!r})
+silent, slow, later, busy = connect(), connect(), connect(), connect()
+request = b"GET /api/v1/ca HTTP/1.1\\r\\nHost: {NAME}\\r\\n\\r\\n"
+later.sendall(request)
+assert later.recv(1 << 16)
+end = time.monotonic() + float(sys.stdin.read()) + 20
+open_ = {{"silent": silent, "slow": slow, "later": later}}
+while open_ and time.monotonic() < end:
+    busy.sendall(request)
+    assert busy.recv(1 << 16)
+    for name, each in list(open_.items()):
+        try:
+            if name != "silent":
+                each.sendall(b"G" if name == "later" else b"GE")
+            each.settimeout(0.1)
+            if each.recv(1 << 16) == b"":
+                del open_[name]
+        except TimeoutError:
+            pass
+        except OSError:
+            del open_[name]
+    time.sleep(2)
+print(*(["ended"] * (3 - len(open_))), *open_)
+busy.sendall(request)
+print("answered" if b"200" in busy.recv(1 << 16) else "")
 """
 
 

@@ -39,6 +39,6 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             detail = " ".join(f"{name}={value}" for name, value in sorted(entry["detail"].items()))
             line = f"{entry['id']} {entry['time'][:19]} {entry['actor']} {entry['action']} {entry['target']} {detail}"
-            print(line.rstrip())
+            print(common.plain(line).rstrip())
         sys.stdout.flush()
     return 0

@@ -85,15 +85,34 @@ def write(path: str, content: bytes, mode: int, uid: int, gid: int) -> None:
     os.rename(f"{path}.new", path)
 
 
+@contextmanager
+def as_user(name: str) -> Iterator[None]:
+    """Have the rights of one of the two users for a while, and no more: where it can put links to what is root's."""
+    uid, gid = account(name)
+    groups, mask = os.getgroups(), os.umask(0o027)
+    os.initgroups(name, gid)
+    os.setegid(gid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+        os.umask(mask)
+
+
 def places() -> None:
     """Have the web process's directories, and the key of its sessions."""
     uid, gid = account(config.USER)
-    for path, mode in ((config.STATE, 0o750), (config.TREE, 0o750)):
-        os.makedirs(path, mode=mode, exist_ok=True)
-        os.chmod(path, mode)
-        os.chown(path, uid, gid)
-    if not os.path.exists(config.SESSION_KEY):
-        write(config.SESSION_KEY, secrets.token_urlsafe(48).encode(), 0o600, uid, gid)
+    # This one is in a directory of root's.
+    os.makedirs(config.STATE, mode=0o750, exist_ok=True)
+    os.chmod(config.STATE, 0o750)  # noqa: S103  # its group is the web process's own
+    os.chown(config.STATE, uid, gid)
+    with as_user(config.USER):
+        os.makedirs(config.TREE, mode=0o750, exist_ok=True)
+        if not os.path.exists(config.SESSION_KEY):
+            write(config.SESSION_KEY, secrets.token_urlsafe(48).encode(), 0o600, uid, gid)
 
 
 def django() -> None:
@@ -156,8 +175,14 @@ def shown(time: datetime | None) -> str:
     return "-" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M")
 
 
+def plain(text: str) -> str:
+    """Text for a terminal: what hosts, people and a web process that was taken over have written could steer it."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
 def table(rows: Sequence[tuple[str, ...]]) -> None:
     """Print columns, the first row as their heads."""
+    rows = [tuple(map(plain, row)) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -86,10 +86,10 @@ def _keys() -> None:
         common.write(path, keys.keys_text(keys.new()), 0o600, uid, gid)
     # Now, and not with the keeper's first request: a backup can be made at once.
     database = os.path.join(config.KEYS, state.FILE)
-    if not os.path.exists(database):
-        state.State(database)
-        os.chmod(database, 0o600)
-        os.chown(database, uid, gid)
+    with common.as_user(config.KEEPER):
+        if not os.path.exists(database):
+            state.State(database)
+            os.chmod(database, 0o600)
     common.write(config.IDENTITY, keys.identity_text(keys.identity_of(keys.load_keys(path))), 0o644, 0, 0)
 
 

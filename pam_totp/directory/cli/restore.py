@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import tarfile
 import tempfile
 from typing import TYPE_CHECKING
@@ -94,20 +93,25 @@ def _keeper(parts: dict[str, bytes]) -> None:
         then = os.path.join(place, state.FILE)
         common.write(then, parts[state.FILE], 0o600, 0, 0)
         same = os.path.exists(here) and common.read(os.path.join(config.KEYS, keys.FILE)) == parts[keys.FILE]
+        signed = -1
+        if same:
+            with common.as_user(config.KEEPER):
+                signed = state.State(here).counters().sequence
         # What was signed after the backup must not be signed again: the later of the two counts.
-        if not same or state.State(then).counters().sequence > state.State(here).counters().sequence:
+        if state.State(then).counters().sequence > signed:
             common.write(here, common.read(then), 0o600, uid, gid)
     common.write(os.path.join(config.KEYS, keys.FILE), parts[keys.FILE], 0o600, uid, gid)
 
 
 def _database(data: bytes) -> None:
     common.systemctl("start", "pam-totp-keeper.socket")
+    common.django()
+    # With the rights of whom the directory belongs to: links that it has put there lead nowhere else.
     if config.load().database == "sqlite":
         for name in os.listdir(config.STATE):
             if name.startswith(os.path.basename(config.DATABASE)):
                 # Kept until the new one is whole.
-                shutil.move(os.path.join(config.STATE, name), os.path.join(config.STATE, f"before-{name}"))
-    common.django()
+                os.replace(os.path.join(config.STATE, name), os.path.join(config.STATE, f"before-{name}"))
     from django.core.management import call_command
 
     from pam_totp.directory.cli import epoch
@@ -120,10 +124,10 @@ def _database(data: bytes) -> None:
     epoch.hint()
     client.close()
     print(f"Epoch {epoch.begin()} has begun: hosts take what is here now.")
+    for name in os.listdir(config.STATE):
+        if name.startswith("before-"):
+            os.unlink(os.path.join(config.STATE, name))
     with common.back_to_root():
-        for name in os.listdir(config.STATE):
-            if name.startswith("before-"):
-                os.unlink(os.path.join(config.STATE, name))
         common.systemctl("enable", "--now", *common.UNITS)
 
 

@@ -43,21 +43,23 @@ class Server:
         """Serve for ever."""
         while True:
             connection, _ = listener.accept()
-            if not self._free.acquire(blocking=False):
+            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            uid = _CREDENTIALS.unpack(credentials)[1]
+            if uid not in self._users:
                 connection.close()
-                self._log("refused a connection: there are too many")
+                self._log(f"refused a connection of uid {uid}")
                 continue
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+            # Root is answered whatever the others hold: it may have to revoke a host because of them.
+            if uid and not self._free.acquire(blocking=False):
+                connection.close()
+                self._log(f"refused a connection of uid {uid}: there are too many")
+                continue
+            threading.Thread(target=self._serve, args=(connection, uid), daemon=True).start()
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _serve(self, connection: socket.socket, uid: int) -> None:
         try:
             with connection, connection.makefile("rwb") as stream:
                 connection.settimeout(IDLE)
-                credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-                uid = _CREDENTIALS.unpack(credentials)[1]
-                if uid not in self._users:
-                    self._log(f"refused a connection of uid {uid}")
-                    return
                 while line := stream.readline(LONGEST + 1):
                     if len(line) > LONGEST:
                         self._log("refused a request: it is too long")
@@ -67,7 +69,8 @@ class Server:
         except OSError:
             pass  # the other end has gone
         finally:
-            self._free.release()
+            if uid:
+                self._free.release()
 
     def _answer(self, line: bytes, uid: int) -> dict[str, Any]:
         fields: dict[str, Any] = {}
@@ -91,7 +94,9 @@ class Server:
 
 def _about(fields: dict[str, Any]) -> str:
     """What a request is about, for the log: words and numbers only, nothing secret."""
-    words = [str(fields.get("verb"))]
+    verb = fields.get("verb")
+    # What is none of the keeper's words could be a line of its own, or a secret.
+    words = [verb if isinstance(verb, str) and verb in work.Keeper.VERBS else "?"]
     for name in ("person", "host", "name", "sequence"):
         value = fields.get(name)
         if value is not None and not isinstance(value, (list, dict)):

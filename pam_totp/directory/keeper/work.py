@@ -28,12 +28,19 @@ if TYPE_CHECKING:
 WINDOW = 1
 MAX_DRIFT = 10
 LOCK_AFTER = 100
-# As many guesses as a taken-over web process has against one person, whatever ledger it hands over: until one is right
-# by chance takes years. And as many new secrets and recovery codes as it can make, for one person and for all.
-CHECKS = (24, 86_400.0)
+# As many wrong codes as a taken-over web process has against one person, whatever ledger it hands over: until one is
+# right by chance takes years. It is more than the ledger lets strangers have, or they would keep the owner out.
+# Recovery codes are not counted: nobody guesses 50 bits. And as many new secrets and recovery codes as it can make, for
+# one person and for all.
+CHECKS = (100, 86_400.0)
 NEW = (20, 3600.0)
 NEW_OF_ALL = (2000, 3600.0)
 MOST_COUNTED = 100_000
+# How many numbers a publication may leave out, as passes that were killed do. The numbers must not run out.
+MOST_SKIPPED = 1 << 20
+# How far what is signed may be from the keeper's own clock, and how long it may live, in seconds.
+MOST_APART = 3600
+LONGEST_LIFE = 366 * 86_400
 
 
 class Limits:
@@ -48,14 +55,17 @@ class Limits:
         young = [each for each in self._asked.pop((verb, person), []) if now - each < period]
         if len(young) >= most:
             self._asked[verb, person] = young
-            raise KeeperError(f"too many requests {verb}: wait, and look at the keeper's log for who asked so often")
+            text = f"too many requests {verb}: wait, and look at the keeper's log for who asked so often"
+            raise KeeperError(text, "too-many")
         while len(self._asked) >= MOST_COUNTED:
             del self._asked[next(iter(self._asked))]
         self._asked[verb, person] = [*young, now]
 
-    def forgive(self, verb: str, person: str) -> None:
-        """Forget what was counted: the person has proven to be there."""
-        self._asked.pop((verb, person), None)
+    def give_back(self, verb: str, person: str) -> None:
+        """Do not count the latest one."""
+        asked = self._asked.get((verb, person))
+        if asked:
+            asked.pop()
 
 
 class Keeper:
@@ -71,7 +81,7 @@ class Keeper:
     def answer(self, fields: Fields, *, root: bool) -> Fields:
         """The answer to a request; ``root``: root itself asks. Raises PamTotpError."""
         verb = fields.get("verb")
-        does = self._VERBS.get(verb) if isinstance(verb, str) else None
+        does = self.VERBS.get(verb) if isinstance(verb, str) else None
         if does is None:
             raise KeeperError("there is no such request")
         if verb in ("epoch", "token") and not root:
@@ -118,11 +128,12 @@ class Keeper:
             self._limits.take(verb, "", NEW_OF_ALL, now)
             self._limits.take(verb, person, NEW, now)
 
-    def _open_event(self, fields: Fields, _: bool) -> Fields:
+    def _open_event(self, fields: Fields, root: bool) -> Fields:
         """What a host handed up of an enrolment there, sealed for the database."""
         host = self._state.host(_text(fields["host"]))
         if host is None or host.revoked is not None:
             raise KeeperError("this host has not joined")
+        self._make("open_event", _person(fields["person"]), root)
         found = tree.open_enrolment(_bytes(fields["sealed"]), host.ident, self._keys.box)
         return self._sealed(found.identifier, _person(fields["person"]), found.secret) | {
             "name": found.name,
@@ -151,7 +162,10 @@ class Keeper:
             wait = ledger.recovery_wait(source, now)
         if wait:
             return {"verdict": "wait", "seconds": wait}
-        self._limits.take("check", person, CHECKS, now.uptime)
+        if code is not None:
+            # Charged before it is looked at. A right one takes its own charge back, and no other: it may be of an
+            # authenticator that the web process has made for itself.
+            self._limits.take("check", person, CHECKS, now.uptime)
         found = self._spend(ledger, authenticators, code, spare, fields["recovery"], now)
         if found is None and code is not None:
             ledger.fail(source, source, now, LOCK_AFTER)
@@ -159,7 +173,8 @@ class Keeper:
             ledger.fail_recovery(source, source, now)
         else:
             ledger.succeed(source, now)
-            self._limits.forgive("check", person)
+            if code is not None:
+                self._limits.give_back("check", person)
         ledger.seq += 1
         ledger.forget_marks({ident for ident, _ in authenticators})
         verdict: Fields = {"verdict": "refused"} if found is None else {"verdict": "accepted", **found}
@@ -233,7 +248,7 @@ class Keeper:
     def _revoke(self, fields: Fields, _: bool) -> Fields:
         return {"revoked": self._state.revoke_host(_text(fields["host"]), int(self._clock().wall))}
 
-    def _publish(self, fields: Fields, _: bool) -> Fields:
+    def _publish(self, fields: Fields, root: bool) -> Fields:
         """Seal what has changed for a host, and sign its manifest.
 
         ``records`` and ``policy`` are what is to be sealed anew; ``keep`` are the hashes of what stays.
@@ -250,6 +265,16 @@ class Keeper:
                 "epoch, which says what to look at",
                 "database-older",
             )
+        if sequence > counters.sequence + MOST_SKIPPED and not root:
+            raise KeeperError(
+                "this number is too far from the last one that was signed: find out who asked for it. If the keeper "
+                "was restored from an old backup, run pam-totp-directory publish as root",
+                "number",
+            )
+        issued, expires = int(fields["issued"]), int(fields["expires"])
+        if abs(issued - self._clock().wall) > MOST_APART or expires - issued > LONGEST_LIFE:
+            # One that is signed for later, by somebody who may ask for a while, would be good when that is over.
+            raise KeeperError("this is not of now by the keeper's clock, or would live for too long", "clock")
         records = [tree.seal_record(self._record(each), host.ident, host.key) for each in fields["records"]]
         policy, objects = fields["keep_policy"], [*records]
         if fields["policy"] is not None:
@@ -262,8 +287,8 @@ class Keeper:
             host=host.ident,
             epoch=counters.epoch,
             sequence=sequence,
-            issued=int(fields["issued"]),
-            expires=int(fields["expires"]),
+            issued=issued,
+            expires=expires,
             policy=policy,
             records=tuple(names),
             previous_epoch_closed=counters.closed,
@@ -313,7 +338,7 @@ class Keeper:
                 "damaged",
             ) from None
 
-    _VERBS: dict[str, Any] = {  # noqa: RUF012  # never changed
+    VERBS: dict[str, Any] = {  # noqa: RUF012  # never changed
         "status": _status,
         "epoch": _epoch,
         "new": _new,

@@ -66,8 +66,6 @@ class Looked(Plain, admin.ModelAdmin):  # type: ignore[type-arg]  # as above
 
     list_per_page = 100
     show_full_result_count = False
-    # Whether adding, changing or deleting one takes a code that was typed lately.
-    guarded: ClassVar[bool] = False
 
     def changeform_view(
         self,
@@ -76,8 +74,8 @@ class Looked(Plain, admin.ModelAdmin):  # type: ignore[type-arg]  # as above
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """The page of one thing, after a code where that is wanted."""
-        if self.guarded and self._changes(request, object_id) and not visit.confirmed(request):
+        """The page of one thing: for who may change it, after a code that was typed lately."""
+        if self._changes(request, object_id) and not visit.confirmed(request):
             return to_confirm(request)
         response: HttpResponse = super().changeform_view(request, object_id, form_url, extra_context)
         return response
@@ -96,6 +94,15 @@ class Looked(Plain, admin.ModelAdmin):  # type: ignore[type-arg]  # as above
             obj.pk,
             obj,
         )
+
+    def lookup_allowed(self, lookup: str, value: Any, *more: Any) -> bool:
+        """Lists are filtered by what they show: else they would tell, letter by letter, what nobody is shown."""
+        filters = {each[0] if isinstance(each, tuple) else each for each in self.list_filter}
+        shown = {*self.list_display, *filters, self.date_hierarchy}
+        name = lookup.partition("__")[0]
+        # What is no field is a filter of ours, or nothing.
+        fields = {each.name for each in self.opts.get_fields()}
+        return (name in shown or name not in fields) and bool(super().lookup_allowed(lookup, value, *more))
 
     def _changes(self, request: HttpRequest, object_id: str | None) -> bool:
         return self.has_add_permission(request) if object_id is None else self.has_change_permission(request)
@@ -311,7 +318,6 @@ class PersonAdmin(Looked):
     form = PersonForm
     readonly_fields = readonly
     actions = ("invite", "reset", "unlock", "lock", "exempt", "end_exemption")
-    guarded = True
 
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
         """What can be set, and what is only shown: whoever changes nothing is shown everything."""
@@ -435,7 +441,6 @@ class HostGroupAdmin(Looked):
     list_display = ("name",)
     search_fields = ("name",)
     inlines = (PolicyInline, AccessInline)
-    guarded = True
 
 
 def _revoke(host: models.Host, actor: str, _: dict[str, Any]) -> str:
@@ -509,7 +514,6 @@ class ApiTokenAdmin(Looked):
     """What lets programs use the API: made here, shown once, and only ever deleted after that."""
 
     list_display = ("name", "scopes", "expires", "last_used", "created_by")
-    guarded = True
 
     def get_form(self, request: HttpRequest, obj: Model | None = None, change: bool = False, **options: Any) -> Any:
         """The form of a new one; of one that there is, nothing is set."""

@@ -42,7 +42,8 @@ def may(person: Person, invited: int | None) -> bool:
         return False
     if invited is None:
         return bool(settings.CONFIG.self_enroll) and person.role == Person.Role.USER
-    return Invitation.objects.filter(pk=invited, person=person, used=None, expires__gt=timezone.now()).exists()
+    good = Invitation.objects.filter(pk=invited, person=person, used=None, expires__gt=timezone.now())
+    return good.filter(role=person.role).exists()
 
 
 def new_key(person: Person, replaces: Authenticator | None) -> tuple[Key, str]:

@@ -395,3 +395,91 @@ def test_who_has_no_valid_token_may_not_ask_for_ever(keeper: Keeper, monkeypatch
     assert codes == [401] * 5 + [429] * 2
     assert get("/tree/" + "0" * 32 + "/manifest", REMOTE_ADDR="198.51.100.2").status_code == 401
     assert post("/api/v1/join", {"token": "x", "name": "x", "key": ""})[0] == 400
+
+
+def test_a_flood_of_bad_tokens_from_an_address_keeps_the_hosts_there_going(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as of another user of the host, or behind the same router: it would not hear who was revoked."""
+    host, secret = joined("web1"), token("web2")
+    publish_all()
+    monkeypatch.setattr(http, "strangers", Full())
+    stranger = JoinedHost(host.ident, b"", "guessed")
+    assert get(f"/tree/{host.ident}/manifest", stranger).status_code == 429
+    assert post("/api/v1/join", {"token": "x", "name": "web2", "key": keeper_client.text(bytes(32))})[0] == 429
+    assert get(f"/tree/{host.ident}/manifest", host).status_code == 200
+    asked = {"token": secret, "name": "web2", "key": keeper_client.text(tree.new_box_key()[1])}
+    assert post("/api/v1/join", asked)[0] == 200
+
+
+class Full(throttle.Throttle):
+    """Whoever asks has asked too often."""
+
+    def __init__(self) -> None:
+        super().__init__(1, 60.0)
+
+    def wait(self, _: str) -> int:
+        return 60
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\nb", "\x1b]0;x\x07", "\x9b31m"])
+def test_what_no_log_and_no_terminal_can_show_is_refused(keeper: Keeper, text: str) -> None:
+    people.add("root", "alice")
+    host = joined("web1")
+    publish_all()
+    assert post("/api/v1/join", {"token": text, "name": "x", "key": keeper_client.text(bytes(32))})[0] == 400
+    for name in ("service", "reason", "name"):
+        assert post("/api/v1/events", {"events": [event("login", **{name: text})]}, host)[0] == 400
+    assert post("/api/v1/claim", {"recovery": "0" * 32, "name": text}, host)[0] == 400
+
+
+def test_a_time_that_no_calendar_has_is_refused(keeper: Keeper) -> None:
+    host = joined("web1")
+    for time in ((1 << 53) - 1, 1 << 40):
+        assert post("/api/v1/events", {"events": [event("login", time=time)]}, host)[0] == 400
+
+
+def test_no_host_has_an_event_of_another_one_be_known_already(keeper: Keeper) -> None:
+    """Ids of what is removed and spent are derived from what another host may know: it could send them first."""
+    person, _ = enrolled(keeper, "alice")
+    one, other = joined("web1"), joined("web2")
+    publish_all()
+    sent = event("removed", authenticator=person.authenticators.get().ident)
+    assert post("/api/v1/events", {"events": [event("login", "alice", id=sent["id"])]}, other)[0] == 200
+    assert post("/api/v1/events", {"events": [sent]}, one)[0] == 200
+    assert not person.enrolled
+
+
+def test_recovery_codes_that_there_are_not_leave_nothing_behind(keeper: Keeper) -> None:
+    """Else a rogue host fills the table of claims, of which those of recovery codes stay."""
+    person, _ = enrolled(keeper, "alice")
+    people.new_recovery_codes("root", person)
+    host = joined("web1")
+    publish_all()
+    before = Claim.objects.count()
+    for _ in range(5):
+        digest = os.urandom(16).hex()
+        assert post("/api/v1/claim", {"recovery": digest, "name": "alice"}, host) == (200, {"claimed": False})
+        assert post("/api/v1/events", {"events": [event("recovery-spent", recovery=digest)]}, host)[0] == 200
+    assert Claim.objects.count() == before
+
+
+def test_a_host_tells_of_so_many_logins_a_day_and_what_matters_is_heard_after_them(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pam_totp.directory import api
+
+    person, _ = enrolled(keeper, "alice")
+    host, other = joined("web1"), joined("web2")
+    publish_all()
+    monkeypatch.undo()
+    monkeypatch.setattr(api, "_told", throttle.Throttle(10, 86_400.0))
+    for _ in range(4):
+        sent = [event("login") for _ in range(4)]
+        assert post("/api/v1/events", {"events": sent}, host) == (200, {"taken": [each["id"] for each in sent]})
+    assert Event.objects.filter(host__name="web1").count() == 10
+    removed = event("removed", authenticator=person.authenticators.get().ident)
+    assert post("/api/v1/events", {"events": [removed]}, host)[0] == 200
+    assert not person.enrolled
+    assert post("/api/v1/events", {"events": [event("login")]}, other)[0] == 200
+    assert Event.objects.filter(host__name="web2").count() == 1

@@ -6,12 +6,15 @@ import base64
 import os
 import socket
 import sqlite3
+import subprocess
+import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pam_totp.directory import config, people
-from pam_totp.directory.keeper import client, keys, state, work
+from pam_totp.directory.keeper import client, keys, server, state, work
 from pam_totp.directory.models import Authenticator
 from pam_totp.errors import FleetError, HostKeyError, KeeperError
 from pam_totp.factors import otp
@@ -119,8 +122,8 @@ def test_guessing_at_the_keeper_ends_after_a_day_s_guesses_whatever_ledger_is_ha
         "source": SOURCE,
     }
     wrong = otp.hotp(secret, keeper.time.step + 1000)
-    answers = [worker.answer({**asked, "code": wrong}, root=False)["verdict"] for _ in range(24)]
-    assert answers == ["refused"] * 24
+    answers = [worker.answer({**asked, "code": wrong}, root=False)["verdict"] for _ in range(work.CHECKS[0])]
+    assert answers == ["refused"] * work.CHECKS[0]
     with pytest.raises(KeeperError, match="too many"):
         worker.answer({**asked, "code": otp.hotp(secret, keeper.time.step)}, root=False)
     keeper.time.ahead += 86_400
@@ -217,3 +220,134 @@ def test_what_the_keeper_remembers_is_on_the_disk_or_not_there_at_all(tmp_path: 
     assert sqlite3.connect(path).execute("SELECT count(*) FROM counters").fetchone() == (1,)
     assert found.begin_epoch() == state.Counters(2, 0, 0)
     assert state.State(path).counters() == state.Counters(2, 0, 0)
+
+
+def check(keeper: Keeper, person: int, source: str = SOURCE, ledger: str = "") -> dict[str, Any]:
+    sealed = Authenticator.objects.filter(person=person)
+    return {
+        "verb": "check",
+        "person": person,
+        "authenticators": [[each.ident, client.text(each.secret)] for each in sealed],
+        "recovery": None,
+        "ledger": ledger,
+        "source": source,
+    }
+
+
+def test_a_right_code_of_an_authenticator_of_its_own_gives_the_web_process_no_more_guesses(keeper: Keeper) -> None:
+    """It makes one for the person, whose key it sees: its codes are right whenever it likes."""
+    person, secret = enrolled(keeper, "alice")
+    worker = work.Keeper(keeper.keys, keeper.state, keeper.time.now)
+    asked = check(keeper, person.pk)
+    own = worker.answer({"verb": "new", "person": person.pk}, root=False)
+    mine = {**asked, "authenticators": [[own["id"], own["sealed"]]]}
+    wrong, verdicts = otp.hotp(secret, keeper.time.step + 1000), []
+    for _ in range(work.CHECKS[0]):
+        verdicts.append(worker.answer({**asked, "code": wrong}, root=False)["verdict"])
+        worker.answer({**mine, "code": otp.hotp(key_of(own["key"]), keeper.time.step)}, root=False)
+    assert verdicts == ["refused"] * work.CHECKS[0]
+    with pytest.raises(KeeperError, match="too many"):
+        worker.answer({**asked, "code": wrong}, root=False)
+
+
+def test_whoever_guesses_as_often_as_the_ledger_lets_keeps_nobody_from_the_usual_place(keeper: Keeper) -> None:
+    person, secret = enrolled(keeper, "alice")
+    keeper.time.ahead += 60
+    assert people.check(person, otp.hotp(secret, keeper.time.step), "net:192.0.2.1").accepted
+    for number in range(30):
+        people.check(person, otp.hotp(secret, keeper.time.step + 1000), f"net:198.51.100.{number}")
+    for number in range(60):
+        # Wrong recovery codes are counted in another way, and are no way around.
+        people.check(person, "aaaaa-bbbbb", f"net:198.51.100.{number}")
+        keeper.time.ahead += 30
+    assert people.check(person, otp.hotp(secret, keeper.time.step), "net:192.0.2.1").accepted
+
+
+def test_what_is_asked_for_writes_no_lines_of_its_own_into_the_log(keeper: Keeper) -> None:
+    for fields in (
+        {"verb": "x\nuid 0: epoch: done"},
+        {"verb": {"secret": "s" * 100_000}},
+        {"verb": "new", "person": "1\nuid 0: token: done"},
+    ):
+        with pytest.raises(KeeperError):
+            client.ask(fields.pop("verb"), **fields)  # type: ignore[arg-type]  # as somebody else's program would
+    assert [line for line in keeper.log if "\n" in line or len(line) > 300] == []
+    assert len(keeper.log) == 3
+
+
+def publication(host: str, keeper: Keeper, **changes: Any) -> dict[str, Any]:
+    now = int(keeper.time.now().wall)
+    policy = {
+        "unenrolled": "skip",
+        "enrolment_days": 7,
+        "max_offline": None,
+        "break_glass": [],
+        "claims": True,
+        "mfa": True,
+    }
+    fields = {"verb": "publish", "host": host, "sequence": 1, "issued": now, "expires": now + 86_400, "records": []}
+    return {**fields, "keep": [], "policy": policy, "keep_policy": None, **changes}
+
+
+def test_nobody_uses_up_the_numbers_that_are_left_for_manifests(keeper: Keeper) -> None:
+    """After which the keeper could sign for no host any more, also when the web process is its owner's again."""
+    host = as_web(keeper, verb="join", secret=a_token(keeper), name="web1", key=a_key())["host"]
+    for sequence in ((1 << 63) - 1, (1 << 53) - 1, 1 << 40):
+        with pytest.raises(KeeperError, match="too far"):
+            as_web(keeper, **publication(host, keeper, sequence=sequence))
+    as_web(keeper, **publication(host, keeper))
+    assert keeper.state.counters().sequence == 1
+
+
+def test_a_manifest_is_of_the_keepers_now_and_lives_for_a_year_at_most(keeper: Keeper) -> None:
+    host = as_web(keeper, verb="join", secret=a_token(keeper), name="web1", key=a_key())["host"]
+    now = int(keeper.time.now().wall)
+    for issued, expires in (
+        (now + 30 * 86_400, now + 31 * 86_400),
+        (now - 30 * 86_400, now + 86_400),
+        (now, now + 800 * 86_400),
+    ):
+        with pytest.raises(KeeperError, match="clock"):
+            as_web(keeper, **publication(host, keeper, issued=issued, expires=expires))
+    as_web(keeper, **publication(host, keeper))
+
+
+def test_root_is_answered_also_while_somebody_holds_all_connections(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The web process's user holds as many as it gets; root has to revoke a host then."""
+    path = str(tmp_path / "busy.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(128)
+        running = server.Server(work.Keeper(keeper.keys, keeper.state, keeper.time.now), {0, 65534}, keeper.log.append)
+        threading.Thread(target=running.run, args=(listener,), daemon=True).start()
+        os.chmod(path, 0o777)
+        os.chmod(tmp_path, 0o755)
+        for each in tmp_path.parents:
+            if each.is_relative_to("/tmp"):
+                each.chmod(each.stat().st_mode | 0o055)
+        holding = subprocess.Popen(
+            ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-I", "-c", HOLD, path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        with holding:
+            assert holding.stdout is not None
+            assert holding.stdout.readline() == b"held\n"
+            monkeypatch.setattr(config, "SOCKET", path)
+            client.close()
+            assert client.ask("status")["epoch"] == 1
+            client.close()
+            holding.communicate()
+
+
+HOLD = """
+import socket, sys
+kept = []
+for _ in range(100):
+    kept.append(socket.socket(socket.AF_UNIX))
+    kept[-1].connect(sys.argv[1])
+print("held", flush=True)
+sys.stdin.read()
+"""

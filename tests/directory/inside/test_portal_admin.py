@@ -338,3 +338,76 @@ def test_the_dashboard_counts(boss: Somebody, keeper: Keeper) -> None:
         listed = boss.get(PEOPLE, data={"state": state}).content.decode()
         assert re.findall(r'class="field-name"><a [^>]*>(\w+)<', listed) == names
     assert Authenticator.objects.count() == 1
+
+
+@pytest.mark.parametrize("role", ["auditor", "helpdesk"])
+def test_nobody_asks_for_what_is_not_shown_by_filtering_lists(boss: Somebody, keeper: Keeper, role: str) -> None:
+    """Letter by letter, a list tells whose password's hash begins with what."""
+    visitor = somebody(keeper, "visitor", role=role)
+    visitor.sign_in()
+    token = ApiToken.objects.create(name="t", token_hash="a" * 64, created_by="root")
+    invited = somebody(keeper, "invited", enrolled=False)
+    people.invite("root", invited.person)
+    for query in (
+        "person/?password__startswith=argon2",
+        "person/?password__regex=.*",
+        "person/?ledger__isnull=0",
+        "person/?memberships__persons__password__startswith=argon2",
+        f"apitoken/?token_hash__startswith={token.token_hash[:3]}",
+        "jointoken/?token_hash__startswith=a",
+        f"invitation/?token_hash__startswith={Invitation.objects.get().token_hash[:3]}",
+        "invitation/?person__password__startswith=argon2",
+        "host/?token_hash__startswith=a",
+        "host/?key__isnull=0",
+    ):
+        assert visitor.get(f"/admin/directory/{query}").status_code == 400, query
+    for query in ("person/?locked__exact=0", "person/?state=enrolled", "person/?q=bo", "event/?kind__exact=login"):
+        assert visitor.get(f"/admin/directory/{query}").status_code == 200, query
+
+
+def test_an_invitation_is_void_once_the_person_has_another_role(helper: Somebody, keeper: Keeper) -> None:
+    """Who helps a person without a role keeps the link, and waits until that person is an administrator."""
+    carol = Somebody(Person.objects.create_user("carol"), keeper)
+    link = re.search(
+        r"https://dir\.example\.org(/invitation/[\w-]+/)", do(helper, "invite", carol, days="7").content.decode()
+    )
+    assert link
+    early = Somebody(carol.person, keeper)
+    early.post(link[1])
+    early.scan("/enrol/")
+    people.set_fields("root", carol.person, role="administrator")
+    assert early.finish("/enrol/").status_code == 403
+    assert carol.get(link[1]).status_code == 404
+    assert not carol.person.enrolled
+    fresh = people.invite("root", Person.objects.get(name="carol"))
+    assert carol.get(f"/invitation/{fresh}/").status_code == 200
+
+
+@pytest.mark.parametrize("thing", ["group", "host", "hostgroup", "apitoken", "person"])
+def test_whatever_is_changed_takes_a_code_that_was_typed_lately(
+    boss: Somebody, thing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that is moved into another group, or a group that is given hosts, gets the people's secrets."""
+    group, hosts = Group.objects.create(name="staff"), HostGroup.objects.create(name="web")
+    host = Host.objects.create(name="web1", group=hosts, key=b"k" * 32, token_hash="h" * 64)
+    kept = {"group": group.pk, "host": host.pk, "hostgroup": hosts.pk, "person": boss.person.pk}
+    paths = [f"/admin/directory/{thing}/add/"] if thing != "host" else []
+    paths += [f"/admin/directory/{thing}/{kept[thing]}/change/"] if thing in kept else []
+    late(monkeypatch)
+    for path in paths:
+        assert boss.post(path, {"name": "other"}).headers["Location"] == f"/confirm/?next={path}"
+        assert boss.get(path).headers["Location"] == f"/confirm/?next={path}"
+
+
+@pytest.mark.parametrize("names", ['{"a": 1}', '"root"', "7", '["a", 1]', '["a/b"]'])
+def test_break_glass_users_that_are_no_list_of_names_are_not_kept(boss: Somebody, names: str) -> None:
+    """The keeper would not seal such a policy, for any host of the group."""
+    hosts = HostGroup.objects.get(name="hosts")
+    policy = hosts.policy
+    data: dict[str, Any] = {"name": "hosts", "policy-TOTAL_FORMS": "1", "policy-INITIAL_FORMS": "1"}
+    data |= {"policy-0-id": policy.pk, "policy-0-host_group": hosts.pk, "policy-0-mfa": "on"}
+    data |= {"policy-0-unenrolled": "skip", "policy-0-enrolment_days": "7", "policy-0-break_glass": names}
+    data |= {"accesses-TOTAL_FORMS": "0", "accesses-INITIAL_FORMS": "0"}
+    assert boss.post(f"/admin/directory/hostgroup/{hosts.pk}/change/", data).status_code == 200
+    policy.refresh_from_db()
+    assert policy.break_glass == []

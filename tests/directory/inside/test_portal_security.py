@@ -468,3 +468,30 @@ def test_a_name_with_markup_in_it_stays_text(keeper: Keeper) -> None:
     assert "&lt;b&gt;Alice" in page
     assert "<i>ssh" not in page
     assert "<u>why" not in page
+
+
+def test_an_invitation_is_not_in_the_log_also_where_a_form_fails(
+    keeper: Keeper, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A browser without cookies, and an error of ours: Django tells of both, with the address."""
+    import logging.config
+
+    from django.conf import settings
+
+    person = Person.objects.create_user("carol")
+    secret = people.invite("root", person)
+    logging.config.dictConfig(settings.LOGGING)
+    strict = Client(enforce_csrf_checks=True, raise_request_exception=False)
+    assert strict.post(f"/invitation/{secret}/", secure=True).status_code == 403
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(people, "invited", broken)
+    assert strict.get(f"/invitation/{secret}/", secure=True).status_code == 500
+    strict.get("/nothing%0Apam-totp: forged", secure=True, HTTP_HOST="evil\nforged")
+    said = capfd.readouterr().err
+    assert "Forbidden" in said
+    assert "RuntimeError" in said
+    assert secret not in said
+    assert not [line for line in said.splitlines() if line.startswith(("forged", "pam-totp: forged"))]

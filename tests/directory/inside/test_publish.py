@@ -151,6 +151,7 @@ def test_a_manifest_is_renewed_when_half_of_its_time_is_over(keeper: Keeper) -> 
     now = timezone.now()
     publish.once(now, root=config.TREE)
     first = host.manifest(keeper)
+    keeper.time.ahead += timedelta(days=4).total_seconds()
     assert publish.once(now + timedelta(days=3), root=config.TREE) == 0
     assert publish.once(now + timedelta(days=4), root=config.TREE) == 1
     second = host.manifest(keeper)
