@@ -106,11 +106,17 @@ def person(request: HttpRequest, actor: str, name: str) -> HttpResponse:
 
 @_for(POST="people")
 def invite(request: HttpRequest, actor: str, name: str) -> HttpResponse:
-    """A new one-time link for enrolling in the portal."""
-    days = http.fields(request).get("days", people.INVITATION_DAYS)
+    """A new one-time link for enrolling in the portal, or its way by mail."""
+    found = http.fields(request)
+    _only(found, "days", "mail")
+    days = found.get("days", people.INVITATION_DAYS)
     if type(days) is not int or not 1 <= days <= 365:
         raise Refused(400, "days must be a number from 1 to 365")
-    return JsonResponse({"link": people.link(people.invite(actor, _plain(name), days), settings.CONFIG.url)})
+    person = _plain(name)
+    if "mail" in found and _flag(found, "mail"):
+        people.invite_by_mail(actor, person, days)
+        return JsonResponse({"mail": person.email})
+    return JsonResponse({"link": people.link(people.invite(actor, person, days), settings.CONFIG.url)})
 
 
 @_for(POST="people")

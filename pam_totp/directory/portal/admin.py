@@ -23,7 +23,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from pam_totp.directory import audit, hosts, models, people, programs
+from pam_totp.directory import audit, hosts, letters, models, people, programs
 from pam_totp.directory.cli import token
 from pam_totp.directory.models import Person
 from pam_totp.directory.portal import dashboard, factors, visit
@@ -176,7 +176,23 @@ class DaysForm(ActionForm):
     """For how long."""
 
     days = forms.IntegerField(label="Days", min_value=1, max_value=365, initial=7)
-    field_order = ("days", "code")
+    field_order = ("days", "mail", "code")
+
+
+class InviteForm(DaysForm):
+    """For how long, and whether by mail where mail is sent at all."""
+
+    mail = forms.BooleanField(
+        label="Send it by mail",
+        required=False,
+        initial=True,
+        help_text="Within a minute, to those who have an address. The links of the others are shown here.",
+    )
+
+    def __init__(self, *args: Any, **names: Any) -> None:
+        super().__init__(*args, **names)
+        if not letters.enabled():
+            del self.fields["mail"]
 
 
 def carry_out(
@@ -274,7 +290,10 @@ class PersonForm(forms.ModelForm):  # type: ignore[type-arg]  # as above
 # What is done to each of those that were chosen; a text is shown once, to be handed over.
 
 
-def _invite(person: Person, actor: str, fields: dict[str, Any]) -> str:
+def _invite(person: Person, actor: str, fields: dict[str, Any]) -> str | None:
+    if fields.get("mail") and person.email:
+        people.invite_by_mail(actor, person, fields["days"])
+        return None
     secret = people.invite(actor, person, fields["days"])
     return settings.CONFIG.url + resolve_url("portal:invitation", secret)
 
@@ -365,7 +384,7 @@ class PersonAdmin(Looked):
     def invite(self, request: HttpRequest, queryset: QuerySet[Person]) -> HttpResponse | None:
         """A one-time link for each."""
         text = "Each gets a link to set up verification codes with, once. Earlier invitations are void then."
-        words = {"title": "Invite", "text": text, "done": "Invited", "form_class": DaysForm, "once": True}
+        words = {"title": "Invite", "text": text, "done": "Invited", "form_class": InviteForm, "once": True}
         return self._do(request, queryset, _invite, **words)
 
     @admin.action(description="Reset (remove all authenticators)", permissions=["help"])

@@ -125,6 +125,8 @@ def test_a_person_is_added_changed_and_shown_with_nothing_secret(keeper: Keeper)
         ("PATCH", "people/alice", {"groups": ["nobody"]}),
         ("POST", "people/alice/invite", {"days": 0}),
         ("POST", "people/alice/invite", {"days": True}),
+        ("POST", "people/alice/invite", {"mail": "yes"}),
+        ("POST", "people/alice/invite", {"mail": True}),
         ("POST", "people/alice/reset", {"label": 7}),
         ("PATCH", "policies/hosts", {"unenrolled": "sometimes"}),
         ("PATCH", "policies/hosts", {"enrolment_days": 366}),
