@@ -318,6 +318,19 @@ def new_invitation(actor: str, person: Person, days: int) -> Made:
     return made
 
 
+@transaction.atomic
+def enrol_anew(actor: str, person: Person, *, mail: bool) -> str | None:
+    """Take out everything that a person is enrolled with, and invite: the secret of the invitation; None: it is sent.
+
+    ``mail``: send it to those who have an address, where mail is sent at all.
+    """
+    remove(actor, person)
+    if mail and letters.enabled() and person.email:
+        invite_by_mail(actor, person)
+        return None
+    return invite(actor, person)
+
+
 def link(secret: str, url: str) -> str:
     """The link that an invitation is, for the directory at this address."""
     return f"{url}/invitation/{secret}/"

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from django.db.models import Model, QuerySet
     from django.http import HttpRequest, HttpResponse
 
-    Deed = Callable[[Any, str, dict[str, Any]], str | None]
+    Deed = Callable[[Any, str, dict[str, Any]], str | list[tuple[str, str]] | None]
 
 MOST_AT_ONCE = 500
 Role = Person.Role
@@ -195,6 +195,18 @@ class InviteForm(DaysForm):
             del self.fields["mail"]
 
 
+class RevokeForm(ActionForm):
+    """Whether those whose secrets a host had enrol anew at once."""
+
+    reset = forms.BooleanField(
+        label="Reset and invite these people",
+        required=False,
+        initial=True,
+        help_text="Their authenticators and recovery codes are removed, on every host, and they are invited.",
+    )
+    field_order = ("reset", "code")
+
+
 def carry_out(
     model_admin: admin.ModelAdmin,  # type: ignore[type-arg]  # as above
     request: HttpRequest,
@@ -206,8 +218,12 @@ def carry_out(
     done: str,
     form_class: type[ActionForm] = ActionForm,
     once: bool = False,
+    about: Callable[[Any], str] = str,
 ) -> HttpResponse | None:
-    """Ask whether that is meant, with a code; then do it to each, and show what is to be handed over."""
+    """Ask whether that is meant, with a code; then do it to each, and show what is to be handed over.
+
+    ``about`` is what is said of each thing before. A deed returns what is shown once: a text, or names and texts.
+    """
     things = list(queryset[: MOST_AT_ONCE + 1])
     back = request.get_full_path()
     if len(things) > MOST_AT_ONCE:
@@ -219,9 +235,11 @@ def carry_out(
     context["things"] = str(model_admin.opts.verbose_name_plural).capitalize()
     if not (form.is_valid() and (confirmed or _right(request, form))):
         action = request.POST.get("action", "")
-        context |= {"queryset": things, "form": form, "action": action, "checkbox_name": ACTION_CHECKBOX_NAME}
+        context |= {"queryset": [(each.pk, about(each)) for each in things], "form": form, "action": action}
+        context["checkbox_name"] = ACTION_CHECKBOX_NAME
         return TemplateResponse(request, "admin/portal/action.html", context)
-    handed_over, names = [], []
+    handed_over: list[tuple[str, str]] = []
+    names = []
     for each in things:
         try:
             told = deed(each, visit.person(request).name, form.cleaned_data)
@@ -230,7 +248,7 @@ def carry_out(
             continue
         names.append(str(each))
         if told:
-            handed_over.append((str(each), told))
+            handed_over += [(str(each), told)] if isinstance(told, str) else told
     if names:
         messages.success(request, f"{done}: {', '.join(names)}")
     if not handed_over:
@@ -457,8 +475,26 @@ class HostGroupAdmin(Looked):
     guarded = True
 
 
-def _revoke(host: models.Host, actor: str, _: dict[str, Any]) -> str:
-    return ", ".join(map(str, hosts.revoke(actor, host))) or "nobody"
+def _revoke(host: models.Host, actor: str, fields: dict[str, Any]) -> str | list[tuple[str, str]]:
+    concerned = hosts.revoke(actor, host)
+    if not (concerned and fields["reset"]):
+        return ", ".join(map(str, concerned)) or "nobody"
+    # What one of them is shown must not depend on the next one: each is done, or not, by itself.
+    return [(f"{person}, of {host}", _anew(person, actor)) for person in concerned]
+
+
+def _anew(person: Person, actor: str) -> str:
+    try:
+        secret = people.enrol_anew(actor, person, mail=True)
+    except PamTotpError as error:
+        return f"not reset: {error}"
+    if secret is None:
+        return f"the invitation is sent to {person.email}"
+    return settings.CONFIG.url + resolve_url("portal:invitation", secret)
+
+
+def _concerned(host: models.Host) -> str:
+    return f"{host}: it has the secrets of {', '.join(map(str, hosts.known_to(host))) or 'nobody'}"
 
 
 @admin.register(models.Host)
@@ -490,12 +526,12 @@ class HostAdmin(Looked):
     def revoke(self, request: HttpRequest, queryset: QuerySet[models.Host]) -> HttpResponse | None:
         """The end of a host, and who has to enrol anew."""
         text = (
-            "They get nothing from the directory any more. "
-            "Whose secrets they had is named then: have these people enrol anew."
+            "They get nothing from the directory any more. Their root knows the secrets of the people who are named "
+            "here: have these enrol anew."
         )
-        return carry_out(
-            self, request, queryset, _revoke, title="Revoke", text=text, done="Revoked; these should enrol anew"
-        )
+        words = {"title": "Revoke", "text": text, "done": "Revoked", "form_class": RevokeForm, "about": _concerned}
+        words["once"] = True
+        return carry_out(self, request, queryset, _revoke, **words)
 
 
 # Tokens

@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from pam_totp.directory import certificates, config, letters, mail, people
 from pam_totp.directory.cli import doctor
-from pam_totp.directory.models import Audit, Invitation, Letter, Person, hash_of
+from pam_totp.directory.models import Audit, Host, HostGroup, Invitation, Letter, Person, Published, hash_of
 from pam_totp.errors import UsageError
 from tests.directory.inside.conftest import Keeper, enrolled
 from tests.directory.inside.portal import Somebody, somebody
@@ -203,6 +203,21 @@ def test_the_portal_sends_it_and_shows_the_link_of_those_alone_who_have_no_addre
     assert [message["To"] for message in server.taken] == ["alice@example.org"]
     page = boss.post("/admin/directory/person/", {**data, "mail": ""}).content.decode()
     assert "<dt>alice</dt>" in page
+
+
+def test_whom_a_revoked_host_knew_is_invited_by_mail_in_the_same_action(server: Post, keeper: Keeper) -> None:
+    boss = somebody(keeper, "boss", role="administrator")
+    boss.sign_in()
+    who = somebody(keeper, email="alice@example.org")
+    group = HostGroup.objects.create(name="web")
+    host = Host.objects.create(name="web1", group=group, key=b"k" * 32, token_hash="h" * 64)
+    Published.objects.create(host=host, person=who.person, digest="d" * 64, file="f" * 64)
+    data = {"action": "revoke", "_selected_action": host.pk, "sure": "yes", "reset": "on"}
+    page = boss.post("/admin/directory/host/", data).content.decode()
+    assert "the invitation is sent to alice@example.org" in page
+    assert run() == ""
+    assert ["invitation/" in text for text in server.texts()] == [False, True]
+    assert "were removed by boss" in server.texts()[0]
 
 
 # Reminders
