@@ -16,7 +16,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from pam_totp.directory import audit, hosts, http, people
+from pam_totp.directory import audit, hosts, http, letters, people
 from pam_totp.directory.http import Refused, View
 from pam_totp.directory.models import ApiToken, Event, Group, Host, Person, Policy, hash_of
 from pam_totp.errors import UsageError
@@ -105,11 +105,17 @@ def person(request: HttpRequest, actor: str, name: str) -> HttpResponse:
 
 @_for(POST="people")
 def invite(request: HttpRequest, actor: str, name: str) -> HttpResponse:
-    """A new one-time link for enrolling in the portal."""
-    days = http.fields(request).get("days", people.INVITATION_DAYS)
+    """A new one-time link for enrolling in the portal, or its way by mail."""
+    found = http.fields(request)
+    _only(found, "days", "mail")
+    days = found.get("days", people.INVITATION_DAYS)
     if type(days) is not int or not 1 <= days <= 365:
         raise Refused(400, "days must be a number from 1 to 365")
-    return JsonResponse({"link": people.link(people.invite(actor, _plain(name), days), settings.CONFIG.url)})
+    person = _plain(name)
+    if "mail" in found and _flag(found, "mail"):
+        people.invite_by_mail(actor, person, days)
+        return JsonResponse({"mail": person.email})
+    return JsonResponse({"link": people.link(people.invite(actor, person, days), settings.CONFIG.url)})
 
 
 @_for(POST="people")
@@ -131,12 +137,31 @@ def all_hosts(request: HttpRequest, actor: str) -> HttpResponse:  # noqa: ARG001
 
 
 @_for(POST="hosts")
-def revoke(request: HttpRequest, actor: str, ident: str) -> HttpResponse:  # noqa: ARG001  # Django calls it so
-    """Publish nothing for a host any more; tells whose secrets it had."""
+def revoke(request: HttpRequest, actor: str, ident: str) -> HttpResponse:
+    """Publish nothing for a host any more; tells whose secrets it had, and has them enrol anew where that is asked."""
+    asked = http.fields(request)
+    _only(asked, "reset", "mail")
+    reset, mail = ("reset" in asked and _flag(asked, "reset")), ("mail" in asked and _flag(asked, "mail"))
+    if mail and not (reset and letters.enabled()):
+        raise Refused(400, "mail goes with reset, and needs a mail server", "see [mail] in directory.toml")
+    if reset and "people" not in ApiToken.objects.get(token_hash=hash_of(http.bearer(request))).scopes:
+        raise Refused(403, "the token has not the scope people", "ask for one that has")
     host = Host.objects.filter(ident=ident, revoked=None).first()
     if host is None:
         raise Refused(404, "there is no such host")
-    return JsonResponse({"people": [each.name for each in hosts.revoke(actor, host)]})
+    concerned = hosts.revoke(actor, host)
+    answer: dict[str, object] = {"people": [each.name for each in concerned]}
+    if reset:
+        # Who has a role is not changed here: the portal and the command do that.
+        plain = [each for each in concerned if each.role == Person.Role.USER]
+        answer["reset"] = [_anew(actor, each, mail=mail) for each in plain]
+    return JsonResponse(answer)
+
+
+def _anew(actor: str, person: Person, *, mail: bool) -> dict[str, str]:
+    secret = people.enrol_anew(actor, person, mail=mail)
+    told = {"mail": person.email} if secret is None else {"link": people.link(secret, settings.CONFIG.url)}
+    return {"name": person.name, **told}
 
 
 @_for(GET="read", PATCH="policy")

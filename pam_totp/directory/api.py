@@ -250,9 +250,7 @@ def _apply(host: Host, person: Person, kind: str, authenticator: str, fields: di
         digest = http.digits(fields, "recovery", 32)
         _claim_recovery(host, person.name, digest, ident())
     elif kind == "removed":
-        for each in person.authenticators.filter(ident=authenticator):
-            each.delete()
-            audit.note(actor, "authenticators-removed", person.name, labels=[each.label])
+        people.remove_one(actor, person, authenticator)
     elif kind == "enrolled":
         return _enrolled(actor, host, person, authenticator, fields)
     return ""
@@ -275,6 +273,6 @@ def _enrolled(actor: str, host: Host, person: Person, authenticator: str, fields
     made = Authenticator.objects.create(
         ident=authenticator, person=person, label=opened["label"], secret=client.content(opened["sealed"])
     )
-    people.activate(person, made)
+    people.activate(actor, person, made)
     audit.note(actor, "enrolled", person.name, label=made.label)
     return ""

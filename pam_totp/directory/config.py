@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from urllib.parse import unquote, urlsplit
 
 from pam_totp.errors import ConfigError
@@ -22,6 +23,33 @@ USER = "pam-totp-directory"
 KEEPER = "pam-totp-keeper"
 
 _SCHEMES = ("postgresql", "postgres")
+_PORTS = {"starttls": 587, "implicit": 465, "none": 25}
+_HERE = ("localhost", "127.0.0.1", "::1")
+_ADDRESS = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+")
+
+
+@dataclass(frozen=True)
+class Mail:
+    """The table ``[mail]``: the server that mail is handed to. Without ``server`` no mail is sent.
+
+    ``tls`` is "starttls" or "implicit", and is never done without; or "none", for a server on this very machine.
+    ``port`` 0 is the usual one. ``authority`` is a file with the CA of the server, empty: those that the system knows.
+    ``sender`` is called ``from`` in the file. ``reminders``: so many days before the time to enrol ends, a reminder.
+    """
+
+    server: str = ""
+    port: int = 0
+    tls: str = "starttls"
+    authority: str = ""
+    sender: str = ""
+    user: str = ""
+    password_file: str = ""
+    reminders: tuple[int, ...] = (7, 3, 1, 0)
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Host and port."""
+        return self.server, self.port or _PORTS[self.tls]
 
 
 @dataclass(frozen=True)
@@ -32,7 +60,7 @@ class Config:
     ``certificate`` and ``certificate_key`` are files; ``authority`` is the directory's own CA, empty where the
     certificate is of one that the systems know. ``manifest_days`` is how long a manifest is good.
     ``self_enroll``: whether a password alone lets somebody set up a first authenticator in the portal; else it takes an
-    invitation.
+    invitation. ``mail`` is a table of its own.
     """
 
     name: str = ""
@@ -45,6 +73,7 @@ class Config:
     workers: int = 2
     manifest_days: int = 7
     self_enroll: bool = True
+    mail: Mail = Mail()
 
     @property
     def url(self) -> str:
@@ -88,13 +117,12 @@ def load(path: str = FILE) -> Config:
 
 def of(content: dict[str, object], path: str = FILE) -> Config:
     """The configuration with these settings. Raises ConfigError."""
-    kinds = {field.name: type(field.default) for field in fields(Config)}
-    for name, value in content.items():
-        if name not in kinds:
-            raise ConfigError(f"{path}: there is no setting {name}; there are {', '.join(kinds)}")
-        if type(value) is not kinds[name]:
-            raise ConfigError(f"{path}: {name} must be of the type {kinds[name].__name__}: correct it")
-    config = Config(**content)  # type: ignore[arg-type]  # checked above
+    content = dict(content)
+    table = content.pop("mail", {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path}: mail is a table: write [mail], and its settings below it")
+    _check(content, {field.name: type(field.default) for field in fields(Config) if field.name != "mail"}, path, "")
+    config = Config(**content, mail=_mail(table, path))  # type: ignore[arg-type]  # checked above
     if not config.name:
         raise ConfigError(f'{path}: name is missing: add name = "dir.example.org"')
     if not 1 <= config.manifest_days <= 365 or not 1 <= config.workers <= 64:
@@ -105,20 +133,65 @@ def of(content: dict[str, object], path: str = FILE) -> Config:
     return config
 
 
+def _check(content: dict[str, object], kinds: dict[str, type], path: str, table: str) -> None:
+    for name, value in content.items():
+        if name not in kinds:
+            raise ConfigError(f"{path}: there is no setting {table}{name}; there are {', '.join(kinds)}")
+        if type(value) is not kinds[name]:
+            raise ConfigError(f"{path}: {table}{name} must be of the type {kinds[name].__name__}: correct it")
+
+
+def _mail(table: dict[str, object], path: str) -> Mail:
+    """The table of mail. Raises ConfigError; what it says has no value in it that may be secret."""
+    kinds = {_name(field.name): type(field.default) for field in fields(Mail)} | {"reminders": list}
+    _check(table, kinds, path, "mail.")
+    mail = Mail(**{_name(name): value for name, value in table.items()})  # type: ignore[arg-type]  # checked above
+    days = table.get("reminders", list(mail.reminders))
+    wrong = ""
+    if mail.tls not in _PORTS:
+        wrong = f"tls must be one of {', '.join(_PORTS)}"
+    elif mail.tls == "none" and (mail.server not in _HERE or mail.user):
+        wrong = 'tls = "none" is for a server on this machine that wants no password'
+    elif not 0 <= mail.port < 1 << 16 or not mail.server.isprintable() or " " in mail.server:
+        wrong = "server is a host's name, and port a number below 65536"
+    elif not isinstance(days, list) or not all(type(day) is int and 0 <= day <= 365 for day in days):
+        wrong = "reminders are days, 0 to 365, in a list"
+    elif table and not (mail.server and _ADDRESS.fullmatch(mail.sender)):
+        wrong = 'it needs server = "mail.example.org" and from = "totp@example.org"'
+    elif bool(mail.user) != bool(mail.password_file):
+        wrong = "user and password_file belong together"
+    if wrong:
+        raise ConfigError(f"{path}: [mail]: {wrong}: correct it")
+    assert isinstance(days, list)  # looked at above
+    return replace(mail, reminders=tuple(sorted(set(days), reverse=True)))
+
+
+def _name(name: str) -> str:
+    """The other name of a setting that is a word of Python's: in the file from, here sender."""
+    return {"from": "sender", "sender": "from"}.get(name, name)
+
+
 def text(config: Config) -> str:
     """The file for a configuration: what differs from the defaults."""
-    default = Config()
-    lines = ["# Settings of the directory; pam-totp-directory(8) explains them.\n"]
-    for field in fields(Config):
-        value = getattr(config, field.name)
-        if value != getattr(default, field.name):
-            lines.append(f"{field.name} = {_written(value)}\n")
-    return "".join(lines)
+    lines = ["# Settings of the directory; pam-totp-directory(8) explains them.\n", *_lines(config, Config())]
+    mail = _lines(config.mail, Mail())
+    return "".join([*lines, *(["\n[mail]\n", *mail] if mail else [])])
+
+
+def _lines(of: Config | Mail, default: Config | Mail) -> list[str]:
+    found = {field.name: getattr(of, field.name) for field in fields(of)}
+    return [
+        f"{_name(name)} = {_written(value)}\n"
+        for name, value in found.items()
+        if value != getattr(default, name) and not isinstance(value, Mail)
+    ]
 
 
 def _written(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple):
+        return str(list(value))
     return str(value) if isinstance(value, int) else _quoted(str(value))
 
 

@@ -410,6 +410,43 @@ class Invitation(models.Model):
         return f"for {self.person}"
 
 
+class Letter(models.Model):
+    """A mail to a person: one that waits, was sent, or was given up. It has no secret: a link is made as it is sent.
+
+    ``once`` tells a reminder from others of the person, so that it is sent once. ``due`` is when it is tried next.
+    """
+
+    class Kind(models.TextChoices):
+        """What it is about."""
+
+        INVITATION = "invitation", "invitation"
+        REMINDER = "reminder", "reminder"
+        NOTICE = "notice", "notice"
+
+    person = models.ForeignKey(Person, models.CASCADE, related_name="letters")
+    kind = models.CharField(max_length=16, choices=Kind.choices)
+    once = models.CharField(max_length=64, null=True)  # noqa: DJ001  # no two are the same, but for none
+    address = models.EmailField()
+    detail = models.JSONField(default=dict)
+    created = models.DateTimeField()
+    due = models.DateTimeField(db_index=True)
+    tries = models.PositiveSmallIntegerField(default=0)
+    sent = models.DateTimeField(null=True)
+    given_up = models.DateTimeField(null=True)
+    problem = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        """Each reminder once; the oldest first."""
+
+        ordering: ClassVar[Sequence[str]] = ["created", "id"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["person", "once"], name="letter_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} to {self.person}"
+
+
 class Event(models.Model):
     """What a host has told: a login, a refusal, an enrolment at its prompt. ``ident`` is that host's."""
 

@@ -6,7 +6,7 @@ Each function is one transaction with its entry in the audit trail. ``actor`` is
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlencode
@@ -16,7 +16,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from pam_totp.directory import audit, changes
+from pam_totp.directory import audit, changes, letters
 from pam_totp.directory.keeper import client
 from pam_totp.directory.models import (
     Authenticator,
@@ -115,7 +115,7 @@ def confirm(actor: str, person: Person, code: str, source: str) -> Verdict:
         return Verdict("refused")
     verdict = _checked(person, [pending], code, source, recovery=False)
     if verdict.accepted:
-        activate(person, pending)
+        activate(actor, person, pending)
         audit.note(actor, "enrolled", person.name, label=pending.label)
     return verdict
 
@@ -128,12 +128,13 @@ def prove(person: Person, new: Authenticator, code: str, source: str) -> Verdict
     return _checked(person, [new], code, source, recovery=False)
 
 
-def activate(person: Person, pending: Authenticator) -> None:
+def activate(actor: str, person: Person, pending: Authenticator, *, replaced: bool = False) -> None:
     """Activate an authenticator whose secret the person is known to have; one with the same label goes.
 
-    The deadline has served, and so have invitations.
+    The deadline has served, and so have invitations. ``replaced``: another one has gone already. The person is told.
     """
-    person.authenticators.filter(label=pending.label).exclude(pk=pending.pk).delete()
+    gone, _ = person.authenticators.filter(label=pending.label).exclude(pk=pending.pk).delete()
+    letters.notice(person, actor, letters.REPLACED if replaced or gone else letters.ADDED, pending.label)
     pending.state = Authenticator.State.ACTIVE
     pending.save(update_fields=["state"])
     if person.deadline is not None:
@@ -205,6 +206,7 @@ def new_recovery_codes(actor: str, person: Person) -> list[str]:
         person=person, defaults={"salt": answer["salt"], "hashes": answer["hashes"], "shown": True}
     )
     audit.note(actor, "recovery-codes-issued", person.name)
+    letters.notice(person, actor, letters.RECOVERY)
     return list(answer["codes"])
 
 
@@ -218,13 +220,27 @@ def remove(actor: str, person: Person, label: str | None = None) -> int:
     if label is None:
         RecoveryCodes.objects.filter(person=person).delete()
         Invitation.objects.filter(person=person, used=None).delete()
+        letters.forget_invitations(person)
         person.forget_before = timezone.now()
         person.save(update_fields=["forget_before"])
         # Also where the person had none: who asks for a reset wants every host to hear of it.
         changes.touch_people([person])
     if labels:
         audit.note(actor, "authenticators-removed", person.name, labels=labels)
+        if label is None:
+            letters.notice(person, actor, letters.RESET)
+        else:
+            letters.notice(person, actor, letters.REMOVED, label)
     return len(labels)
+
+
+@transaction.atomic
+def remove_one(actor: str, person: Person, identifier: str) -> None:
+    """Take out one authenticator, where the person has it."""
+    for each in person.authenticators.filter(ident=identifier):
+        each.delete()
+        audit.note(actor, "authenticators-removed", person.name, labels=[each.label])
+        letters.notice(person, actor, letters.REMOVED, each.label)
 
 
 @transaction.atomic
@@ -272,17 +288,52 @@ def delete(actor: str, person: Person) -> None:
 @transaction.atomic
 def invite(actor: str, person: Person, days: int = INVITATION_DAYS) -> str:
     """The secret of a new one-time invitation, in the place of earlier ones. It is in the link that the person gets."""
-    secret = secrets.token_urlsafe(32)
+    letters.forget_invitations(person)
+    audit.note(actor, "invited", person.name, days=days)
+    return new_invitation(actor, person, days).secret
+
+
+@transaction.atomic
+def invite_by_mail(actor: str, person: Person, days: int = INVITATION_DAYS) -> None:
+    """Have an invitation sent; nobody else sees its link. Raises UsageError where that is not possible."""
+    letters.invitation(person, actor, days)
+    audit.note(actor, "invited", person.name, days=days, mail=person.email)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A new invitation: its secret, which is kept nowhere, and its end."""
+
+    secret: str = field(repr=False)
+    expires: datetime
+
+
+@transaction.atomic
+def new_invitation(actor: str, person: Person, days: int) -> Made:
+    """A new invitation in the place of earlier ones that were not used."""
+    made = Made(secrets.token_urlsafe(32), timezone.now() + timedelta(days=days))
     Invitation.objects.filter(person=person, used=None).delete()
     Invitation.objects.create(
         person=person,
-        token_hash=hash_of(secret),
-        created_by=actor,
-        expires=timezone.now() + timedelta(days=days),
+        token_hash=hash_of(made.secret),
+        created_by=actor[:64],
+        expires=made.expires,
         role=person.role,
     )
-    audit.note(actor, "invited", person.name, days=days)
-    return secret
+    return made
+
+
+@transaction.atomic
+def enrol_anew(actor: str, person: Person, *, mail: bool) -> str | None:
+    """Take out everything that a person is enrolled with, and invite: the secret of the invitation; None: it is sent.
+
+    ``mail``: send it to those who have an address, where mail is sent at all.
+    """
+    remove(actor, person)
+    if mail and letters.enabled() and person.email:
+        invite_by_mail(actor, person)
+        return None
+    return invite(actor, person)
 
 
 def link(secret: str, url: str) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.directory.site import Host, Site
     from tests.lab.machine import Machine
 
-UNITS = ("pam-totp-keeper.socket", "pam-totp-directory.service", "pam-totp-publisher.service")
+UNITS = ("pam-totp-keeper.socket", "pam-totp-directory.service", "pam-totp-publisher.service", "pam-totp-mail.timer")
 # Runs as the web process's user.
 AS_WEB = ("setpriv", "--reuid=pam-totp-directory", "--regid=pam-totp-directory", "--init-groups")
 
@@ -74,6 +74,58 @@ def test_an_invitation_enrols_the_first_administrator_in_the_portal(site: Site) 
     said = site.machine.run(["journalctl", "--no-pager"]).stdout
     for hidden in (done["key"], link.split("/")[-2], *done["codes"]):
         assert hidden not in said
+
+
+# A mail server with the directory's own certificate, which puts what it takes into a file.
+MAIL = """
+import ssl, sys, time
+from aiosmtpd.controller import Controller
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("/etc/pam-totp-directory/tls.crt", "/etc/pam-totp-directory/tls.key")
+class Handler:
+    async def handle_DATA(self, server, session, envelope):
+        with open("/root/mails", "ab") as file:
+            file.write(envelope.content)
+        return "250 OK"
+controller = Controller(Handler(), "127.0.0.1", 5870, tls_context=context, require_starttls=True)
+controller.start()
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+SETTINGS = f"""
+[mail]
+server = "{NAME}"
+port = 5870
+authority = "/etc/pam-totp-directory/ca.crt"
+from = "totp@example.org"
+"""
+
+
+def test_an_invitation_by_mail_enrols_and_the_timer_s_run_tells_of_it(site: Site) -> None:
+    assert site.command("mail", "test", "root@example.org", check=False).returncode == 2
+    site.machine.sh(
+        "cat >>/etc/pam-totp-directory/directory.toml; systemctl restart pam-totp-directory", input=SETTINGS
+    )
+    site.command("user", "add", "--email", "mia@example.org", "mia")
+    # Nobody is there yet: it waits, and doctor says so.
+    assert site.command("user", "invite", "--mail", "mia", check=False).returncode == 3
+    assert "1 mails wait" in site.command("doctor", check=False).stdout
+    with site.machine.popen(["/usr/bin/python3", "-I", "-c", MAIL]) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        assert server.stdout.readline() == "ready\n"
+        site.command("mail", "test", "root@example.org")
+        assert "sent to mia@example.org" in site.command("user", "invite", "--mail", "mia").stdout
+        [link] = re.findall(r"https://\S+/invitation/\S+", site.machine.read("/root/mails"))
+        assert len(visitor.enrol(site, link)["codes"]) == 10
+        site.machine.run(["systemctl", "start", "pam-totp-mail.service"])
+        said = site.machine.read("/root/mails")
+        assert 'The authenticator "phone" was set up, on' in said
+        assert "New recovery codes were made" in said
+        assert "mail server" not in site.command("doctor", check=False).stdout
+        server.communicate("\n", timeout=60)
+    assert link.split("/")[-2] not in "\n".join(site.machine.journal())
+    site.machine.sh("sed -i '/^.mail/,$d' /etc/pam-totp-directory/directory.toml; systemctl restart pam-totp-directory")
 
 
 def test_who_enrols_in_the_portal_is_enrolled_on_the_hosts(site: Site, host: Host) -> None:
@@ -481,7 +533,7 @@ def test_removal_keeps_everything_and_a_purge_leaves_nothing(site: Site) -> None
     site.machine.sh("test -e /var/lib/pam-totp-keeper/keys && test -e /var/lib/pam-totp-directory/directory.db")
     site.machine.sh("apt-get purge -q -y pam-totp-directory 2>&1", env=env)
     pruned = "-path /proc -o -path /sys -o -path /root -o -path /run/lab -o -path /var/lib/apt -o -path /var/cache/apt"
-    names = " -o ".join(f"-name '*pam-totp-{name}*'" for name in ("directory", "keeper", "publisher"))
+    names = " -o ".join(f"-name '*pam-totp-{name}*'" for name in ("directory", "keeper", "publisher", "mail"))
     left = site.machine.sh(f"find / -xdev \\( {pruned} \\) -prune -o \\( {names} \\) -print").stdout.split()
     assert left == []
     assert site.machine.sh("getent passwd pam-totp-directory pam-totp-keeper", check=False).stdout == ""

@@ -205,6 +205,7 @@ def test_a_parser_of_a_foreign_format_neither_reads_nor_writes(module: str) -> N
         ({"subprocess"}, {"pam_totp.host.programs"}),
         ({"cryptography"}, {"pam_totp.moving.pskc", "pam_totp.directory.certificates"}),
         ({"xml"}, {"pam_totp.moving.pskc"}),
+        ({"smtplib"}, {"pam_totp.directory.mail"}),
     ],
     ids=lambda value: "+".join(sorted(value)) or "nobody",
 )

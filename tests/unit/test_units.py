@@ -205,6 +205,23 @@ def test_it_runs_daily_also_where_the_host_was_off_and_may_do_what_its_trial_nee
     assert not {"RestrictNamespaces", "ProtectClock", "PrivateMounts"} & set(service)
 
 
+# What the directory does by timers
+
+
+@pytest.mark.parametrize("name", ["pam-totp-mail"])
+def test_systemd_understands_the_timers_of_the_directory_and_what_they_start_is_sandboxed(
+    name: str, tmp_path: Path
+) -> None:
+    units = [f"{name}.service", f"{name}.timer"]
+    for unit in units:
+        text = (UNITS / "directory" / unit).read_text(encoding="utf-8")
+        (tmp_path / unit).write_text(text.replace("/usr/bin/pam-totp-directory", "/bin/true"), encoding="utf-8")
+    done = analyze("verify", "--man=no", *(tmp_path / unit for unit in units))
+    assert (done.returncode, [line for line in done.stderr.splitlines() if str(tmp_path) in line]) == (0, [])
+    done = analyze("security", "--offline=yes", "--threshold=30", "--no-pager", tmp_path / units[0])
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_directory_may_open_as_many_files_as_it_takes_connections() -> None:
     # Its modules need Django, which is not here.
     source = (UNITS.parent / "pam_totp/directory/serve.py").read_text(encoding="utf-8")

@@ -22,6 +22,7 @@ VERBS = {
     "token": "let a host join, or a program use the API: print a token",
     "policy": "show or change what holds on the hosts of a group",
     "audit": "show the audit trail, or check that nothing in it was changed",
+    "mail": "test the mail server, list mails that wait, send what is due",
     "epoch": "begin a new epoch, after the database was restored from a backup",
     "backup": "write database, keys and configuration into one file",
     "restore": "put back what backup has written, also into another database",

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
-UNITS = ("pam-totp-keeper.socket", "pam-totp-directory.service", "pam-totp-publisher.service")
+UNITS = (
+    *("pam-totp-keeper.socket", "pam-totp-directory.service", "pam-totp-publisher.service"),
+    "pam-totp-mail.timer",
+)
 ACTOR = "root"
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SOON = timedelta(days=30)
 QUIET = timedelta(hours=1)
+GIVEN_UP_FOR = timedelta(days=7)
 MOST_NAMED = 10
 
 
@@ -137,4 +138,24 @@ def _hosts() -> Iterator[str]:
             yield what.format(", ".join(found[:MOST_NAMED]) + more)
 
 
-CHECKS: tuple[Callable[[], Iterator[str]], ...] = (_schema, _keeper, _trail, _certificate, _hosts)
+def _mail() -> Iterator[str]:
+    """What no mail server takes, and a mail server that does not do."""
+    from django.utils import timezone
+
+    from pam_totp.directory import mail
+    from pam_totp.directory.models import Letter
+
+    found = config.load()
+    if not found.mail.server:
+        return
+    try:
+        with mail.connected(found):
+            pass
+    except mail.MailError as error:
+        yield f"{error}; {mail.waiting()} mails wait: then try pam-totp-directory mail test ADDRESS"
+    lately = timezone.now() - GIVEN_UP_FOR
+    for letter in Letter.objects.filter(given_up__gt=lately).select_related("person")[:MOST_NAMED]:
+        yield f"{letter} was given up ({letter.problem}): correct the address {letter.address}, or tell them yourself"
+
+
+CHECKS: tuple[Callable[[], Iterator[str]], ...] = (_schema, _keeper, _trail, _certificate, _hosts, _mail)

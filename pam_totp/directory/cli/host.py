@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pam_totp.directory import config
 from pam_totp.directory.cli import common
+from pam_totp.errors import UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -23,6 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     each = what.add_parser("revoke", help="publish nothing for a host any more, and list whom to re-enrol")
     each.add_argument("name")
     each.add_argument("--reset", action="store_true", help="reset these people, and print an invitation for each")
+    each.add_argument("--mail", action="store_true", help="with --reset: send it to those who have an address instead")
     each.add_argument("--yes", action="store_true", help="do not ask")
     each.set_defaults(what=_revoke)
 
@@ -61,8 +63,11 @@ def _move(arguments: argparse.Namespace) -> int:
 
 
 def _revoke(arguments: argparse.Namespace) -> int:
-    from pam_totp.directory import hosts, people
+    from pam_totp.directory import hosts, letters, people
+    from pam_totp.directory.cli import mail
 
+    if arguments.mail and not (arguments.reset and letters.enabled()):
+        raise UsageError("--mail goes with --reset, and needs a server in [mail] of directory.toml")
     host = hosts.find(arguments.name)
     if not common.confirmed(arguments, f"Revoke {host}? It keeps its last state, and gets nothing any more."):
         return 1
@@ -72,11 +77,12 @@ def _revoke(arguments: argparse.Namespace) -> int:
         return 0
     print(f"{host} is revoked. Its root knew the secrets of these people; they must enrol anew:")
     for person in concerned:
-        if arguments.reset:
-            people.remove(common.ACTOR, person)
-            print(f"{person}  {people.link(people.invite(common.ACTOR, person), config.load().url)}")
-        else:
+        if not arguments.reset:
             print(person)
+        elif secret := people.enrol_anew(common.ACTOR, person, mail=arguments.mail):
+            print(f"{person}  {people.link(secret, config.load().url)}")
+        elif mail.sent(person.name):
+            print(f"{person}  sent to {person.email}")
     if not arguments.reset:
         print("One after the other: pam-totp-directory user reset NAME, and user invite NAME.")
     return 0

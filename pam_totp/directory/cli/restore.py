@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 1
     for unit in reversed(common.UNITS):
         common.systemctl("stop", unit)
-    common.systemctl("stop", "pam-totp-keeper.service")
+    common.systemctl("stop", "pam-totp-keeper.service", "pam-totp-mail.service")
     if not arguments.database_only:
         _settings(parts)
         _keeper(parts)

@@ -40,6 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     each.set_defaults(what=_recovery)
     each = what.add_parser("invite", help="print a one-time link for enrolling in the portal", allow_abbrev=False)
     each.add_argument("name", nargs="+")
+    each.add_argument("--mail", action="store_true", help="send it by mail, and print nothing")
     each.add_argument("--days", type=int, default=7, help="how long it is good: 1 to 365; default: 7")
     each.set_defaults(what=_invite)
     each = what.add_parser("reset", help="take out authenticators and recovery codes", allow_abbrev=False)
@@ -155,12 +156,22 @@ def _recovery(arguments: argparse.Namespace) -> int:
 
 def _invite(arguments: argparse.Namespace) -> int:
     from pam_totp.directory import people
+    from pam_totp.directory.cli import mail
 
     if not 1 <= arguments.days <= 365:
         raise UsageError("--days is 1 to 365")
+    done = True
     for name in arguments.name:
-        print(f"{name}  {people.link(people.invite(common.ACTOR, _find(name), arguments.days), config.load().url)}")
-    return 0
+        person = _find(name)
+        if arguments.mail:
+            people.invite_by_mail(common.ACTOR, person, arguments.days)
+            if mail.sent(name):
+                print(f"{name}  sent to {person.email}")
+            else:
+                done = False
+        else:
+            print(f"{name}  {people.link(people.invite(common.ACTOR, person, arguments.days), config.load().url)}")
+    return 0 if done else 3
 
 
 def _reset(arguments: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from pam_totp.directory import audit, hosts, models, people, programs
+from pam_totp.directory import audit, hosts, letters, models, people, programs
 from pam_totp.directory.cli import token
 from pam_totp.directory.models import Person
 from pam_totp.directory.portal import dashboard, factors, visit
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from django.db.models import Model, QuerySet
     from django.http import HttpRequest, HttpResponse
 
-    Deed = Callable[[Any, str, dict[str, Any]], str | None]
+    Deed = Callable[[Any, str, dict[str, Any]], str | list[tuple[str, str]] | None]
 
 MOST_AT_ONCE = 500
 Role = Person.Role
@@ -183,7 +183,35 @@ class DaysForm(ActionForm):
     """For how long."""
 
     days = forms.IntegerField(label="Days", min_value=1, max_value=365, initial=7)
-    field_order = ("days", "code")
+    field_order = ("days", "mail", "code")
+
+
+class InviteForm(DaysForm):
+    """For how long, and whether by mail where mail is sent at all."""
+
+    mail = forms.BooleanField(
+        label="Send it by mail",
+        required=False,
+        initial=True,
+        help_text="Within a minute, to those who have an address. The links of the others are shown here.",
+    )
+
+    def __init__(self, *args: Any, **names: Any) -> None:
+        super().__init__(*args, **names)
+        if not letters.enabled():
+            del self.fields["mail"]
+
+
+class RevokeForm(ActionForm):
+    """Whether those whose secrets a host had enrol anew at once."""
+
+    reset = forms.BooleanField(
+        label="Reset and invite these people",
+        required=False,
+        initial=True,
+        help_text="Their authenticators and recovery codes are removed, on every host, and they are invited.",
+    )
+    field_order = ("reset", "code")
 
 
 def carry_out(
@@ -197,8 +225,12 @@ def carry_out(
     done: str,
     form_class: type[ActionForm] = ActionForm,
     once: bool = False,
+    about: Callable[[Any], str] = str,
 ) -> HttpResponse | None:
-    """Ask whether that is meant, with a code; then do it to each, and show what is to be handed over."""
+    """Ask whether that is meant, with a code; then do it to each, and show what is to be handed over.
+
+    ``about`` is what is said of each thing before. A deed returns what is shown once: a text, or names and texts.
+    """
     things = list(queryset[: MOST_AT_ONCE + 1])
     back = request.get_full_path()
     if len(things) > MOST_AT_ONCE:
@@ -210,9 +242,11 @@ def carry_out(
     context["things"] = str(model_admin.opts.verbose_name_plural).capitalize()
     if not (form.is_valid() and (confirmed or _right(request, form))):
         action = request.POST.get("action", "")
-        context |= {"queryset": things, "form": form, "action": action, "checkbox_name": ACTION_CHECKBOX_NAME}
+        context |= {"queryset": [(each.pk, about(each)) for each in things], "form": form, "action": action}
+        context["checkbox_name"] = ACTION_CHECKBOX_NAME
         return TemplateResponse(request, "admin/portal/action.html", context)
-    handed_over, names = [], []
+    handed_over: list[tuple[str, str]] = []
+    names = []
     for each in things:
         try:
             told = deed(each, visit.person(request).name, form.cleaned_data)
@@ -221,7 +255,7 @@ def carry_out(
             continue
         names.append(str(each))
         if told:
-            handed_over.append((str(each), told))
+            handed_over += [(str(each), told)] if isinstance(told, str) else told
     if names:
         messages.success(request, f"{done}: {', '.join(names)}")
     if not handed_over:
@@ -281,7 +315,10 @@ class PersonForm(forms.ModelForm):  # type: ignore[type-arg]  # as above
 # What is done to each of those that were chosen; a text is shown once, to be handed over.
 
 
-def _invite(person: Person, actor: str, fields: dict[str, Any]) -> str:
+def _invite(person: Person, actor: str, fields: dict[str, Any]) -> str | None:
+    if fields.get("mail") and person.email:
+        people.invite_by_mail(actor, person, fields["days"])
+        return None
     secret = people.invite(actor, person, fields["days"])
     return settings.CONFIG.url + resolve_url("portal:invitation", secret)
 
@@ -371,7 +408,7 @@ class PersonAdmin(Looked):
     def invite(self, request: HttpRequest, queryset: QuerySet[Person]) -> HttpResponse | None:
         """A one-time link for each."""
         text = "Each gets a link to set up verification codes with, once. Earlier invitations are void then."
-        words = {"title": "Invite", "text": text, "done": "Invited", "form_class": DaysForm, "once": True}
+        words = {"title": "Invite", "text": text, "done": "Invited", "form_class": InviteForm, "once": True}
         return self._do(request, queryset, _invite, **words)
 
     @admin.action(description="Reset (remove all authenticators)", permissions=["help"])
@@ -443,8 +480,26 @@ class HostGroupAdmin(Looked):
     inlines = (PolicyInline, AccessInline)
 
 
-def _revoke(host: models.Host, actor: str, _: dict[str, Any]) -> str:
-    return ", ".join(map(str, hosts.revoke(actor, host))) or "nobody"
+def _revoke(host: models.Host, actor: str, fields: dict[str, Any]) -> str | list[tuple[str, str]]:
+    concerned = hosts.revoke(actor, host)
+    if not (concerned and fields["reset"]):
+        return ", ".join(map(str, concerned)) or "nobody"
+    # What one of them is shown must not depend on the next one: each is done, or not, by itself.
+    return [(f"{person}, of {host}", _anew(person, actor)) for person in concerned]
+
+
+def _anew(person: Person, actor: str) -> str:
+    try:
+        secret = people.enrol_anew(actor, person, mail=True)
+    except PamTotpError as error:
+        return f"not reset: {error}"
+    if secret is None:
+        return f"the invitation is sent to {person.email}"
+    return settings.CONFIG.url + resolve_url("portal:invitation", secret)
+
+
+def _concerned(host: models.Host) -> str:
+    return f"{host}: it has the secrets of {', '.join(map(str, hosts.known_to(host))) or 'nobody'}"
 
 
 @admin.register(models.Host)
@@ -476,12 +531,12 @@ class HostAdmin(Looked):
     def revoke(self, request: HttpRequest, queryset: QuerySet[models.Host]) -> HttpResponse | None:
         """The end of a host, and who has to enrol anew."""
         text = (
-            "They get nothing from the directory any more. "
-            "Whose secrets they had is named then: have these people enrol anew."
+            "They get nothing from the directory any more. Their root knows the secrets of the people who are named "
+            "here: have these enrol anew."
         )
-        return carry_out(
-            self, request, queryset, _revoke, title="Revoke", text=text, done="Revoked; these should enrol anew"
-        )
+        words = {"title": "Revoke", "text": text, "done": "Revoked", "form_class": RevokeForm, "about": _concerned}
+        words["once"] = True
+        return carry_out(self, request, queryset, _revoke, **words)
 
 
 # Tokens

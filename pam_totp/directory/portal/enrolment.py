@@ -93,7 +93,7 @@ def finish(
         if replaces is not None:
             replaces.delete()
         new.save()
-        people.activate(locked, new)
+        people.activate(locked.name, locked, new, replaced=replaces is not None)
         Invitation.objects.filter(person=locked, used=None).update(used=timezone.now())
         factors.tell(locked, "enrolled")
         audit.note(locked.name, "enrolled", locked.name, label=label, invited=invited is not None)

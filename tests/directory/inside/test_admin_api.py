@@ -63,6 +63,26 @@ def test_each_request_needs_its_scope_and_no_other_opens_it(keeper: Keeper) -> N
     assert Host.objects.get().revoked is not None
 
 
+def test_a_host_is_revoked_and_its_people_enrol_anew_with_both_scopes_but_nobody_with_a_role(keeper: Keeper) -> None:
+    for name in ("alice", "boss"):
+        enrolled(keeper, name)
+    people.set_fields("root", people.find("boss"), role=Person.Role.ADMINISTRATOR)
+    host = joined("web1")
+    publish_all()
+    path = f"hosts/{host.ident}/revoke"
+    assert ask("POST", path, token("hosts"), {"reset": True})[0] == 403
+    assert ask("POST", path, token("hosts", "people"), {"reset": True, "mail": True})[0] == 400
+    assert ask("POST", path, token("hosts"), {"reset": 1})[0] == 400
+    assert Host.objects.get().revoked is None
+    status, said = ask("POST", path, token("hosts", "people"), {"reset": True})
+    assert (status, said["people"], [each["name"] for each in said["reset"]]) == (200, ["alice", "boss"], ["alice"])
+    secret = said["reset"][0]["link"].split("/")[-2]
+    made = people.invited(secret, timezone.now())
+    assert made is not None
+    assert made.person.name == "alice"
+    assert [each.person.name for each in Authenticator.objects.all()] == ["boss"]
+
+
 def test_a_token_ends_with_its_time_and_when_it_is_revoked() -> None:
     first, second = token("read"), token("read")
     assert ask("GET", "people", first)[0] == ask("GET", "people", second)[0] == 200
@@ -125,6 +145,8 @@ def test_a_person_is_added_changed_and_shown_with_nothing_secret(keeper: Keeper)
         ("PATCH", "people/alice", {"groups": ["nobody"]}),
         ("POST", "people/alice/invite", {"days": 0}),
         ("POST", "people/alice/invite", {"days": True}),
+        ("POST", "people/alice/invite", {"mail": "yes"}),
+        ("POST", "people/alice/invite", {"mail": True}),
         ("POST", "people/alice/reset", {"label": 7}),
         ("PATCH", "policies/hosts", {"unenrolled": "sometimes"}),
         ("PATCH", "policies/hosts", {"enrolment_days": 366}),

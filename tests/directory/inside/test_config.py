@@ -21,6 +21,21 @@ from pam_totp.errors import ConfigError
         {"name": "dir", "listen": "nowhere"},
         {"name": "dir", "database": "mysql://h/d"},
         {"name": "dir", "database": "postgresql://user:pass@host"},
+        {"name": "dir", "mail": "mail.example.org"},
+        {"name": "dir", "mail": {"server": "m"}},
+        {"name": "dir", "mail": {"from": "a@b"}},
+        {"name": "dir", "mail": {"server": "m", "from": "a@b\nBcc: c@d"}},
+        {"name": "dir", "mail": {"server": "m", "from": "a@b", "tls": "no"}},
+        {"name": "dir", "mail": {"server": "m", "from": "a@b", "tls": "none"}},
+        {
+            "name": "dir",
+            "mail": {"server": "localhost", "from": "a@b", "tls": "none", "user": "u", "password_file": "p"},
+        },
+        {"name": "dir", "mail": {"server": "m", "from": "a@b", "user": "u"}},
+        {"name": "dir", "mail": {"server": "m", "from": "a@b", "password": "pass@"}},
+        {"name": "dir", "mail": {"server": "m", "from": "a@b", "port": 1 << 16}},
+        {"name": "dir", "mail": {"server": "m", "from": "a@b", "reminders": [True]}},
+        {"name": "dir", "mail": {"server": "m", "from": "a@b", "reminders": [366]}},
     ],
 )
 def test_what_is_not_understood_is_refused_without_showing_a_password(content: dict[str, object]) -> None:
@@ -30,10 +45,14 @@ def test_what_is_not_understood_is_refused_without_showing_a_password(content: d
 
 
 def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory) -> None:
-    made = config.of({"name": "dir.example.org", "issuer": 'A "b" \\c', "workers": 3, "listen": "127.0.0.1:8443"})
+    made = config.of(
+        {"name": "dir.example.org", "issuer": 'A "b" \\c', "workers": 3, "listen": "127.0.0.1:8443"}
+        | {"mail": {"server": "m", "from": "a@b", "tls": "implicit", "reminders": [0, 2]}}
+    )
     path = tmp_path_factory.mktemp("config") / "directory.toml"
     path.write_text(config.text(made), encoding="utf-8")
     assert config.load(str(path)) == made
+    assert (made.mail.place, made.mail.sender, made.mail.reminders) == (("m", 465), "a@b", (2, 0))
     assert made.url == "https://dir.example.org:8443"
 
 

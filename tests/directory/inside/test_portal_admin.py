@@ -254,6 +254,38 @@ def test_a_revoked_host_is_refused_and_names_whom_to_enrol_anew(
     assert host.token_hash != "h" * 64
 
 
+def test_a_revoked_host_has_its_people_reset_and_invited_in_one_action_after_a_code(
+    boss: Somebody, alice: Somebody, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bob = somebody(keeper, "bob")
+    somebody(keeper, "carol")
+    hosts = HostGroup.objects.create(name="web")
+    host = Host.objects.create(name="web1", group=hosts, key=b"k" * 32, token_hash="h" * 64)
+    for who in (alice, bob):
+        Published.objects.create(host=host, person=who.person, digest="d" * 64, file="f" * 64)
+    path, data = "/admin/directory/host/", {"action": "revoke", "_selected_action": host.pk}
+    late(monkeypatch)
+    page = boss.post(path, {**data, "index": "0"}).content.decode()
+    assert "web1: it has the secrets of alice, bob" in page
+    assert 'name="reset"' in page
+    assert "not accepted" in boss.post(path, {**data, "sure": "yes", "reset": "on", "code": "000000"}).content.decode()
+    host.refresh_from_db()
+    assert (host.revoked, alice.person.enrolled) == (None, True)
+    page = boss.post(path, {**data, "sure": "yes", "reset": "on", "code": boss.code()}).content.decode()
+    links = dict(re.findall(r"<dt>(\w+), of web1</dt><dd><code>https://dir\.example\.org(/invitation/\S+/)<", page))
+    assert links.keys() == {"alice", "bob"}
+    assert alice.get(links["alice"]).status_code == 200
+    assert [name for name in ("alice", "bob", "carol", "boss") if Person.objects.get(name=name).enrolled] == [
+        *("carol", "boss")
+    ]
+    host.refresh_from_db()
+    assert host.revoked is not None
+    found = set(Audit.objects.filter(actor="boss").values_list("action", "target"))
+    assert {("host-revoked", "web1")} | {
+        (action, name) for action in ("authenticators-removed", "invited") for name in ("alice", "bob")
+    } <= found
+
+
 def test_what_cannot_be_done_is_said_and_the_rest_is_done(
     boss: Somebody, alice: Somebody, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,8 +68,11 @@ def test_the_page_has_every_word_and_option_of_a_verb_and_no_other(verb: str) ->
 
 def test_the_page_has_every_setting() -> None:
     found = PAGE.partition("/etc/pam-totp-directory/directory.toml\n")[2].partition(".It Pa")[0]
-    names = set(re.findall(r"^\.(?:Po )?Cm (\w+)", found, re.MULTILINE)) - {"sqlite"}
-    assert names | {"database"} == set(config.Config.__dataclass_fields__)
+    own, _, table = found.partition("The table\n")
+    for text, settings in ((own, config.Config), (f".Cm mail\n{table}", config.Mail)):
+        names = set(re.findall(r"^\.(?:Po )?Cm (\w+)", text, re.MULTILINE)) - {"sqlite"}
+        named = {"from" if name == "sender" else name for name in settings.__dataclass_fields__}
+        assert names | ({"database"} if settings is config.Config else set()) | {"mail"} == named | {"mail"}
 
 
 def methods(module: str) -> dict[str, set[str]]:
