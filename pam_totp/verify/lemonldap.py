@@ -63,6 +63,7 @@ class LemonLDAP(Program):
         self._may_know = may_know
         self._date = date
         self._notes: list[str] = []
+        self._running: list[str] = []
 
     def look(self, path: str, paths: Paths) -> State:
         """A file as it is now: of ours, of the portal's own user, or of root, as Debian's first settings are."""
@@ -177,11 +178,13 @@ class LemonLDAP(Program):
         number = re.search(r"updated to configuration (\d+)", said)
         if code or number is None or int(number[1]) != max(versions(store()), default=0):
             raise SetupError(f"{COMMAND} update-cache says: {'; '.join(said.strip().splitlines()[-3:])}")
-        running = [unit for unit in UNITS if systemd.running() and systemd.active(unit)]
-        for unit in running:
+        # One that has not come up with settings that are now taken back is to run again, whatever state it is in.
+        if systemd.running():
+            self._running = [unit for unit in UNITS if unit in self._running or systemd.active(unit)]
+        for unit in self._running:
             programs.run("systemctl", "reload-or-restart", unit)
-        if running:
-            return f"its configuration {number[1]} is in force; reloaded: {', '.join(running)}"
+        if self._running:
+            return f"its configuration {number[1]} is in force; reloaded: {', '.join(self._running)}"
         return f"it uses its configuration {number[1]} when its processes are started again, or within 10 minutes"
 
 

@@ -71,6 +71,29 @@ def test_what_runs_the_portal_is_reloaded(command: Command, portal: Portal, monk
     assert [each for each in ran if "is-active" not in each] == ["systemctl reload-or-restart apache2.service"]
 
 
+def test_what_did_not_come_up_is_started_again_with_the_settings_that_are_back(
+    command: Command, portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, states, versions = portal.versions(), ["active", "failed"], []
+
+    def run(*words: str, fail: bool = True) -> str:
+        if words[1] == "is-active":
+            return states[0] if words[-1] == "apache2.service" else "inactive"
+        assert words == ("systemctl", "reload-or-restart", "apache2.service")
+        versions.append(sorted(portal.versions()))
+        if len(versions) == 1:
+            del states[0]
+            raise programs.ProgramError("it did not come up")
+        return ""
+
+    monkeypatch.setattr(systemd, "running", lambda: True)
+    monkeypatch.setattr(programs, "run", run)
+    ran = command(*HOW)
+    assert (ran.code, portal.versions()) == (3, before)
+    assert "it did not come up" in ran.err
+    assert versions == [[1, 2], [1]]
+
+
 def test_everything_else_stays_to_the_byte(command: Command, portal: Portal) -> None:
     command(*HOW)
     ours = {"cfgNum", "cfgDate", "cfgLog", "cfgAuthor", "cfgAuthorIP"}
