@@ -37,6 +37,51 @@ def a_key() -> str:
     return client.text(os.urandom(32))
 
 
+def a_request(*found: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A request to publish for these hosts."""
+    asked: dict[str, Any] = {"sequence": 1, "issued": 1, "expires": 2, "records": [], "policy": None}
+    each: dict[str, Any] = {"fresh": [], "keep": [], "keep_policy": None}
+    return {"verb": "publish", **asked, "hosts": [each | one for one in found], **more}
+
+
+def test_a_request_for_many_hosts_signs_for_those_that_have_joined_and_no_others(keeper: Keeper) -> None:
+    for name in ("a", "b", "c"):
+        keeper.state.add_host(name * 32, name, tree.new_box_key()[1], 1)
+    keeper.state.revoke_host("b" * 32, 1)
+    answers = as_web(
+        keeper, **a_request({"host": "a" * 32}, {"host": "b" * 32}, {"host": "d" * 32}, {"host": "c" * 32})
+    )
+    assert [each.get("reason", "") for each in answers["hosts"]] == ["", "host-unknown", "host-unknown", ""]
+    signed = tree.open_manifest(client.content(answers["hosts"][3]["manifest"]), keys.identity_of(keeper.keys).signing)
+    assert (signed.host, signed.sequence) == ("c" * 32, 1)
+
+
+def test_a_request_of_which_a_part_is_malformed_signs_nothing(keeper: Keeper) -> None:
+    for name in ("a", "b"):
+        keeper.state.add_host(name * 32, name, tree.new_box_key()[1], 1)
+    for more in ({"fresh": [-1]}, {"fresh": [0]}, {"fresh": [True]}, {"fresh": "0"}, {"keep": 7}, {"host": None}):
+        with pytest.raises(KeeperError, match="malformed"):
+            as_web(keeper, **a_request({"host": "a" * 32}, {"host": "b" * 32} | more))
+        assert keeper.state.counters().sequence == 0, more
+        found = keeper.state.host("a" * 32)
+        assert found is not None
+        assert found.sequence == 0
+
+
+def test_a_request_for_too_much_is_refused_before_anything_is_opened(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "MOST_HOSTS", 2)
+    monkeypatch.setattr(work, "MOST_RECORDS", 3)
+    keeper.state.add_host("a" * 32, "a", tree.new_box_key()[1], 1)
+    each = {"host": "a" * 32}
+    for found in ([each] * 3, [each | {"keep": ["0" * 64] * 2}] * 2):
+        with pytest.raises(KeeperError, match="at most 2 hosts, and 3 records"):
+            as_web(keeper, **a_request(*found))
+    # One host may have more people than that.
+    assert "manifest" in as_web(keeper, **a_request({**each, "keep": [f"{n:064}" for n in range(9)]}))["hosts"][0]
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -88,20 +133,19 @@ def test_a_host_that_has_not_joined_is_given_nothing(keeper: Keeper) -> None:
     person, _ = enrolled(keeper, "alice")
     sealed = Authenticator.objects.get()
     record = {"id": sealed.ident, "label": "x", "created": 1, "sealed": client.text(sealed.secret)}
-    with pytest.raises(KeeperError):
-        as_web(
-            keeper,
-            verb="publish",
-            host="0" * 32,
-            key=a_key(),
-            sequence=9,
-            issued=1,
-            expires=2,
-            records=[{"person": person.pk, "name": "alice", "authenticators": [record], "recovery": None}],
-            keep=[],
-            policy=None,
-            keep_policy=None,
-        )
+    asked = {
+        "verb": "publish",
+        "sequence": 9,
+        "issued": 1,
+        "expires": 2,
+        "policy": None,
+        "records": [{"person": person.pk, "name": "alice", "authenticators": [record], "recovery": None}],
+        "hosts": [{"host": "0" * 32, "key": a_key(), "fresh": [0], "keep": [], "keep_policy": None}],
+    }
+    assert as_web(keeper, **asked)["hosts"] == [
+        {"error": "this host has not joined, or was revoked", "reason": "host-unknown"}
+    ]
+    assert keeper.state.counters().sequence == 0
     with pytest.raises(KeeperError):
         as_web(keeper, verb="join", secret="guessed", name="evil", key=a_key())
 
