@@ -263,12 +263,20 @@ class Fleet:
                 time.sleep(0.05)
         there = time.perf_counter()
         manifest = tree.open_manifest(content, self.key)
+        # As fleet/sync.py does.
+        bundled = tree.unbundle(source.bundle(), set(manifest.records)) if len(manifest.records) > 8 else {}
         for name in manifest.records:
-            found = source.thing(name)
+            found = bundled[name] if name in bundled else source.thing(name)
             tree.check_object(found, name)
             tree.open_record(found, said["host"], private)
         done = time.perf_counter()
-        return {"records": len(manifest.records), "join": joined - began, "wait": there - joined, "fetch": done - there}
+        return {
+            "records": len(manifest.records),
+            "bundled": len(bundled),
+            "join": joined - began,
+            "wait": there - joined,
+            "fetch": done - there,
+        }
 
 
 async def main(name: str, ca: str, known: dict[str, Any]) -> None:
