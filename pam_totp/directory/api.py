@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import Any
@@ -18,17 +19,17 @@ from pam_totp.directory import audit, config, hosts, http, people
 from pam_totp.directory.http import Refused, View
 from pam_totp.directory.keeper import client, keys
 from pam_totp.directory.models import Authenticator, Claim, Event, Host, Person, RecoveryCodes, State, ident
-from pam_totp.directory.publish import MANIFEST, OBJECTS
+from pam_totp.directory.publish import BUNDLE, MANIFEST, OBJECTS
 from pam_totp.directory.throttle import Throttle
 from pam_totp.errors import KeeperError
 from pam_totp.factors import otp
 
 MOST_EVENTS = 500
-SEEN_EVERY = timedelta(minutes=1)
 # A claim is for about now: nobody uses up codes of next week.
 CLAIM_STEPS = 40
 KINDS = ("login", "refused", "enrolled", "removed", "recovery-spent", "locked", "unlocked")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+_PATH = re.compile(r"/tree/([0-9a-f]{32})/(manifest|bundle|objects/[0-9a-f]{64})")
 # Of one host, which may have a thousand records to fetch at first.
 _hosts = Throttle(6000, 60.0)
 # A host that is not its owner's any more must not fill the disk. What is beyond that is in the host's own log.
@@ -49,9 +50,7 @@ def _of_host(view: View) -> View:
             raise http.stranger(address, gone)
         if wait := _hosts.count(host.ident):
             raise Refused(429, "too many requests", "wait", wait)
-        now = clock.now()
-        if host.last_seen is None or now - host.last_seen > SEEN_EVERY:
-            Host.objects.filter(pk=host.pk).update(last_seen=now, address=address)
+        hosts.seen.note(host.pk, address)
         return view(request, host, **parts)
 
     return asked
@@ -126,27 +125,61 @@ def manifest(request: HttpRequest, host: Host, ident: str) -> HttpResponse:
 @_of_host
 def published(request: HttpRequest, host: Host, ident: str, name: str) -> HttpResponse:
     """One of a host's own objects."""
-    return _file(request, host, ident, OBJECTS, name)
+    return _file(request, host, ident, f"{OBJECTS}/{name}")
 
 
-def _file(request: HttpRequest, host: Host, ident: str, *parts: str) -> HttpResponse:
-    if ident != host.ident:
-        raise Refused(404, "there is no such file")
+@http.answering("GET", "HEAD")
+@_of_host
+def bundle(request: HttpRequest, host: Host, ident: str) -> HttpResponse:
+    """Many of a host's own objects at once."""
+    return _file(request, host, ident, BUNDLE)
+
+
+def _file(request: HttpRequest, host: Host, ident: str, name: str) -> HttpResponse:
+    found = None if ident != host.ident else _read(host.ident, name, request.headers.get("If-None-Match", ""))
+    if found is None:
+        raise Refused(404, "there is no such file", "it may come in a moment")
+    return HttpResponse(found.content, status=found.status, headers=dict(found.headers))
+
+
+@dataclass(frozen=True)
+class File:
+    """An answer with a file of the tree, or, 304, that it is unchanged."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    content: bytes
+
+
+def _read(ident: str, name: str, etag: str) -> File | None:
+    """A file of a host's folder, which may be the one that the host has by now; None where there is none."""
+    headers = [("Cache-Control", "no-store")]
     try:
-        with open(os.path.join(config.TREE, host.ident, *parts), "rb") as file:
-            about = os.fstat(file.fileno())
-            # A file is replaced, never changed.
-            etag = f'"{about.st_ino:x}-{about.st_mtime_ns:x}-{about.st_size:x}"'
-            if request.headers.get("If-None-Match") == etag:
-                response = HttpResponse(status=304)
-            else:
-                response = HttpResponse(file.read(), content_type="application/octet-stream")
+        with open(os.path.join(config.TREE, ident, name), "rb") as file:
+            if name == MANIFEST:
+                about = os.fstat(file.fileno())
+                # A file is replaced, never changed.
+                now = f'"{about.st_ino:x}-{about.st_mtime_ns:x}-{about.st_size:x}"'
+                headers.append(("ETag", now))
+                if etag == now:
+                    return File(304, tuple(headers), b"")
+            content = file.read()
     except FileNotFoundError:
-        raise Refused(404, "there is no such file", "it may come in a moment") from None
-    if parts[0] == MANIFEST:
-        response["ETag"] = etag
-    response["Cache-Control"] = "no-store"
-    return response
+        return None
+    headers += [("Content-Type", "application/octet-stream"), ("Content-Length", str(len(content)))]
+    return File(200, tuple(headers), content)
+
+
+def file(path: str, token: str, etag: str, address: str) -> File | None:
+    """What GET of this path answers a host with this token; None where that is no file, but a refusal."""
+    asked = _PATH.fullmatch(path)
+    if asked is None:
+        return None
+    host = hosts.known_by(token)
+    if host is None or host[1] != asked[1] or _hosts.count(host[1]):
+        return None
+    hosts.seen.note(host[0], address)
+    return _read(host[1], asked[2], etag)
 
 
 # Claims
@@ -165,9 +198,10 @@ def claim(request: HttpRequest, host: Host) -> HttpResponse:
     if abs(step - otp.step_at(clock.now().timestamp())) > CLAIM_STEPS:
         raise Refused(400, "this step is not of now", "look at the clocks")
     # What the host was not given, it has nothing to say about.
-    if not Authenticator.objects.filter(ident=authenticator, person__published__host=host).exists():
+    claimed = people.claim(authenticator, step, host, login, given=True)
+    if not claimed and not Authenticator.objects.filter(ident=authenticator, person__published__host=host).exists():
         raise Refused(404, "there is no such authenticator")
-    return JsonResponse({"claimed": people.claim(authenticator, step, host, login)})
+    return JsonResponse({"claimed": claimed})
 
 
 @transaction.atomic

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import secrets
+import threading
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from pam_totp.directory import audit, config
@@ -17,9 +19,13 @@ from pam_totp.errors import KeeperError, UsageError
 from pam_totp.fleet import tree
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from django.db.models import QuerySet
 
 HOSTS = "hosts"
+SEEN_EVERY = 60.0  # seconds
+_MOST_SEEN = 200
 TOKEN_HOURS = 24
 LONGEST_NAME = 253
 
@@ -94,6 +100,53 @@ def with_bearer(token: str) -> Host | None:
     """The host whose bearer token this is, and that was not revoked."""
     # Each request of a host comes by here: no order, and no more than the one row.
     return next(iter(Host.objects.order_by().filter(token_hash=hash_of(token), revoked=None)), None)
+
+
+def known_by(token: str) -> tuple[int, str] | None:
+    """Primary key and id of the host whose bearer token this is; as ``with_bearer``, at a fraction of its cost."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id, ident FROM directory_host WHERE token_hash = %s AND revoked IS NULL", [hash_of(token)]
+        )
+        found: tuple[int, str] | None = cursor.fetchone()
+    return found
+
+
+class Seen:
+    """When each host was heard of last. Written for many at once: each durable write holds up claims."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._noted: dict[int, float] = {}
+        self._waiting: dict[int, tuple[datetime, str]] = {}
+        self._written = -1.0
+
+    def note(self, host: int, address: str) -> None:
+        """Note that a host, by its primary key, is there."""
+        now = time.monotonic()
+        if now - self._noted.get(host, -SEEN_EVERY) < SEEN_EVERY:
+            return
+        with self._lock:
+            self._noted[host] = now
+            self._waiting[host] = timezone.now(), address
+            if now - self._written < 1 and len(self._waiting) < _MOST_SEEN:
+                return  # it is written with those that come next
+            self._written = now
+        self.write()
+
+    @transaction.atomic
+    def write(self) -> None:
+        """Write what is noted."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, {}
+        # Who is being changed by somebody else is left out: nobody waits, so nobody waits for each other.
+        free = Host.objects.order_by("pk").filter(pk__in=waiting).select_for_update(skip_locked=True)
+        for pk in list(free.values_list("pk", flat=True)):
+            seen, address = waiting[pk]
+            Host.objects.filter(pk=pk).update(last_seen=seen, address=address)
+
+
+seen = Seen()
 
 
 @transaction.atomic

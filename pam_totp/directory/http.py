@@ -85,9 +85,14 @@ def bearer(request: HttpRequest) -> str:
 
 
 def address(request: HttpRequest) -> str:
-    """Where a request comes from. An IPv4 address is one, also on a socket for both kinds."""
+    """Where a request comes from."""
+    return plain(request.META.get("REMOTE_ADDR") or "127.0.0.1")
+
+
+def plain(address: str) -> str:
+    """An address as text. An IPv4 address is one, also on a socket for both kinds."""
     try:
-        found = ipaddress.ip_address(request.META.get("REMOTE_ADDR") or "127.0.0.1")
+        found = ipaddress.ip_address(address)
     except ValueError:
         return "127.0.0.1"
     mapped = found.ipv4_mapped if found.version == 6 else None

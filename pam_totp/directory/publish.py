@@ -11,18 +11,19 @@ import hashlib
 import json
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F, Q
 
 from pam_totp.directory import config, hosts
 from pam_totp.directory.keeper import client
+from pam_totp.directory.keeper.work import MOST_HOSTS, MOST_RECORDS
 from pam_totp.directory.models import (
     Authenticator,
     Claim,
@@ -45,14 +46,14 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest"
 OBJECTS = "objects"
+BUNDLE = "bundle"
+BUNDLED = 16  # so many new records are also in one file, for a host that has to fetch them all
 UNNEEDED_FOR = 86_400  # seconds that a file stays after the manifest has ceased to name it
 CLAIMS_FOR = timedelta(days=2)  # longer than any host takes a code
-_BATCH = 200  # hosts of one pass
+_BATCH = 1000  # hosts of one pass
 _RECORDS = 50_000  # of hosts that are written together
 _MOST_NAMED = 10_000  # rows in one statement, which databases limit
 _FEW = 8  # files that are brought to the disk one by one
-# What the keeper refuses one host it may give the next one, but for this.
-_OF_ALL = ("keeper-silent", "database-older", "number", "clock")
 EVENTS_FOR = timedelta(days=365)
 
 
@@ -66,6 +67,18 @@ class _Content:
 
 
 @dataclass(frozen=True)
+class _Work:
+    """What is the same for all hosts that are published for together."""
+
+    content: _Content
+    sequence: int
+    epoch: int
+    now: datetime
+    expires: datetime
+    root: str
+
+
+@dataclass(frozen=True)
 class _Sealed:
     """What is to be written for a host. ``rows`` of Published go, and ``made`` are the files in their place."""
 
@@ -73,6 +86,7 @@ class _Sealed:
     folder: str
     manifest: bytes
     objects: dict[str, bytes]
+    bundle: bytes | None
     rows: list[int]
     made: dict[int | None, str]
     ceased: set[str]
@@ -102,13 +116,10 @@ def once(now: datetime, *, root: str = config.TREE, days: int = 7) -> int:
         # What a host is to have is the same for its whole group, and read after the hosts were: a change that comes now
         # is found by the next pass.
         for group, members in groupby(sorted(found, key=attrgetter("group_id")), key=attrgetter("group")):
-            content, left = _content(group), list(members)
-            size = max(1, _RECORDS // (len(content.records) or 1))
+            work, left = _Work(_content(group), sequence, epoch, now, now + life, root), list(members)
+            size = max(1, _RECORDS // (len(work.content.records) or 1))
             for first in range(0, len(left), size):
-                sealed = [
-                    _seal(host, content, sequence, epoch, now, now + life, root) for host in left[first : first + size]
-                ]
-                done += _write([each for each in sealed if each is not None], content, now)
+                done += _write(_seal(left[first : first + size], work), work)
         return done
 
 
@@ -128,91 +139,145 @@ def _next() -> tuple[int, int]:
     return state.sequence, state.epoch
 
 
-def _seal(
-    host: Host, content: _Content, sequence: int, epoch: int, now: datetime, expires: datetime, root: str
-) -> _Sealed | None:
-    """Have the keeper seal what a host lacks, and sign. None where it cannot be."""
-    folder = os.path.join(root, host.ident)
-    there = _objects(os.path.join(folder, OBJECTS))
-    rows = list(Published.objects.filter(host=host).values_list("pk", "person_id", "digest", "file"))
-    # Also where the tree was lost, or is another one than when this was published.
-    before: dict[int | None, tuple[str, str]] = {
-        person: (digest, file) for _, person, digest, file in rows if file in there
-    }
-    kept = {
-        person: before[person][1]
-        for person, digest in content.digests.items()
-        if person in before and before[person][0] == digest
-    }
-    fresh = [person for person in content.records if person not in kept]
-    kept_policy = kept.get(None)
-    try:
-        answer = client.ask(
-            "publish",
-            host=host.ident,
-            sequence=sequence,
-            issued=int(now.timestamp()),
-            expires=int(expires.timestamp()),
-            records=[content.records[person] for person in fresh],
-            keep=sorted(file for person, file in kept.items() if person is not None),
-            policy=content.policy if kept_policy is None else None,
-            keep_policy=kept_policy,
+def _seal(members: list[Host], work: _Work) -> list[_Sealed]:
+    """Have the keeper seal what these hosts lack, and sign, in as few requests as it takes. Raises KeeperError."""
+    rows: dict[int, list[tuple[int, int | None, str, str]]] = {host.pk: [] for host in members}
+    found = Published.objects.filter(host__in=rows).values_list("host_id", "pk", "person_id", "digest", "file")
+    for owner, pk, person, digest, file in found:
+        rows[owner].append((pk, person, digest, file))
+    sealed: list[_Sealed] = []
+    waiting: list[_Lack] = []
+    weight = 0
+    for host in members:
+        lack = _Lack(host, rows[host.pk], work)
+        if waiting and (len(waiting) >= MOST_HOSTS or weight + len(lack.people) > MOST_RECORDS):
+            sealed += _asked(waiting, work)
+            waiting, weight = [], 0
+        waiting.append(lack)
+        weight += len(lack.people)
+    return sealed + _asked(waiting, work)
+
+
+class _Lack:
+    """What a host has, and what it lacks."""
+
+    def __init__(self, host: Host, rows: list[tuple[int, int | None, str, str]], work: _Work) -> None:
+        self.host = host
+        self.people = work.content.records
+        self.folder = os.path.join(work.root, host.ident)
+        self.there = _objects(os.path.join(self.folder, OBJECTS))
+        # Also where the tree was lost, or is another one than when this was published.
+        self.before: dict[int | None, tuple[str, str]] = {
+            person: (digest, file) for _, person, digest, file in rows if file in self.there
+        }
+        self.kept = {
+            person: self.before[person][1]
+            for person, digest in work.content.digests.items()
+            if person in self.before and self.before[person][0] == digest
+        }
+        self.rows = [pk for pk, person, _, _ in rows if person not in self.kept]
+        self.fresh = [person for person in self.people if person not in self.kept]
+
+    def done(self, answer: Fields) -> _Sealed:
+        """What is to be written, with the keeper's answer."""
+        contents = [client.content(each) for each in answer["records"]]
+        made: dict[int | None, str] = {
+            person: tree.digest(each) for person, each in zip(self.fresh, contents, strict=True)
+        }
+        bundle = tree.bundle(contents) if len(contents) >= BUNDLED else None
+        if answer["policy"] is not None:
+            contents.append(client.content(answer["policy"]))
+            made[None] = tree.digest(contents[-1])
+        needed = {*self.kept.values(), *made.values()}
+        return _Sealed(
+            self.host,
+            self.folder,
+            client.content(answer["manifest"]),
+            {tree.digest(each): each for each in contents},
+            bundle if bundle is not None and len(bundle) <= tree.BUNDLE_LIMIT else None,
+            self.rows,
+            made,
+            {file for _, file in self.before.values()} - needed,
+            self.there - needed,
         )
-    except KeeperError as error:
-        if error.reason in _OF_ALL:
-            raise
-        # One host must not hold up the others: it keeps what it has. The doctor says so too.
-        print(f"not published for {host.name}: {error}", file=sys.stderr)
-        return None
-    if answer["epoch"] != epoch:
-        return None  # an epoch has begun meanwhile
-    contents = [client.content(each) for each in answer["records"]]
-    made: dict[int | None, str] = {person: tree.digest(each) for person, each in zip(fresh, contents, strict=True)}
-    if kept_policy is None:
-        contents.append(client.content(answer["policy"]))
-        made[None] = tree.digest(contents[-1])
-    needed = {*kept.values(), *made.values()}
-    host.epoch, host.sequence, host.expires, host.done = epoch, sequence, expires, host.changes
-    return _Sealed(
-        host,
-        folder,
-        client.content(answer["manifest"]),
-        {tree.digest(each): each for each in contents},
-        [pk for pk, person, _, _ in rows if person not in kept],
-        made,
-        {file for _, file in before.values()} - needed,
-        there - needed,
+
+
+def _asked(lacking: list[_Lack], work: _Work) -> list[_Sealed]:
+    """One request to the keeper."""
+    people = sorted({person for each in lacking for person in each.fresh})
+    numbers = {person: number for number, person in enumerate(people)}
+    answer = client.ask(
+        "publish",
+        sequence=work.sequence,
+        issued=int(work.now.timestamp()),
+        expires=int(work.expires.timestamp()),
+        records=[work.content.records[person] for person in people],
+        policy=work.content.policy,
+        hosts=[
+            {
+                "host": each.host.ident,
+                "fresh": [numbers[person] for person in each.fresh],
+                "keep": sorted(file for person, file in each.kept.items() if person is not None),
+                "keep_policy": each.kept.get(None),
+            }
+            for each in lacking
+        ],
     )
+    if answer["epoch"] != work.epoch:
+        return []  # an epoch has begun meanwhile
+    sealed = []
+    for each, found in zip(lacking, answer["hosts"], strict=True):
+        if "error" in found:
+            # One host must not hold up the others: it keeps what it has. The doctor says so too.
+            print(f"not published for {each.host.name}: {found['error']}", file=sys.stderr)
+        else:
+            sealed.append(each.done(found))
+    return sealed
 
 
-def _write(sealed: list[_Sealed], content: _Content, now: datetime) -> int:
+def _write(sealed: list[_Sealed], work: _Work) -> int:
     """Write for several hosts, and say in the database that it is there. Returns how many."""
     if not sealed:
         return 0
+    now = work.now.timestamp()
+    files: dict[str, bytes] = {}
     for each in sealed:
         # Their day begins: a host may be in the middle of fetching them.
         for name in each.ceased:
-            os.utime(os.path.join(each.folder, OBJECTS, name), (now.timestamp(),) * 2)
+            os.utime(os.path.join(each.folder, OBJECTS, name), (now, now))
         os.makedirs(os.path.join(each.folder, OBJECTS), exist_ok=True)
-    _replace(
-        {os.path.join(each.folder, OBJECTS, name): found for each in sealed for name, found in each.objects.items()}
-    )
-    _replace({os.path.join(each.folder, MANIFEST): each.manifest for each in sealed})
+        files |= {os.path.join(each.folder, OBJECTS, name): found for name, found in each.objects.items()}
+        if each.bundle is not None:
+            files[os.path.join(each.folder, BUNDLE)] = each.bundle
+    # In this order: what a manifest names is there before it.
+    _replace(files | {os.path.join(each.folder, MANIFEST): each.manifest for each in sealed})
     with transaction.atomic():
         # Some may have been removed meanwhile.
-        people: set[int | None] = {None, *Person.objects.filter(pk__in=content.records).values_list("pk", flat=True)}
+        people: set[int | None] = {
+            None,
+            *Person.objects.filter(pk__in=work.content.records).values_list("pk", flat=True),
+        }
         gone = [row for each in sealed for row in each.rows]
         for first in range(0, len(gone), _MOST_NAMED):
             Published.objects.filter(pk__in=gone[first : first + _MOST_NAMED]).delete()
         Published.objects.bulk_create(
-            Published(host=each.host, person_id=person, digest=content.digests[person], file=file)
-            for each in sealed
-            for person, file in each.made.items()
-            if person in people
+            (
+                Published(host=each.host, person_id=person, digest=work.content.digests[person], file=file)
+                for each in sealed
+                for person, file in each.made.items()
+                if person in people
+            ),
+            batch_size=_MOST_NAMED // 10,
         )
-        Host.objects.bulk_update([each.host for each in sealed], ["done", "epoch", "sequence", "expires"])
+        changes: dict[int, list[int]] = {}
+        for each in sealed:
+            changes.setdefault(each.host.changes, []).append(each.host.pk)
+        for done, members in changes.items():
+            Host.objects.filter(pk__in=members).update(
+                done=done, epoch=work.epoch, sequence=work.sequence, expires=work.expires
+            )
     for each in sealed:
-        _sweep(each.folder, each.unneeded, now.timestamp())
+        _sweep(each.folder, each.unneeded, now)
     return len(sealed)
 
 
@@ -327,14 +392,24 @@ def _sync(folder: str) -> None:
 
 
 def _sweep(folder: str, unneeded: set[str], now: float) -> None:
-    """Remove what no manifest of the last day has named. A file's age counts from when it was last needed."""
-    for name in unneeded:
-        path = os.path.join(folder, OBJECTS, name)
-        if now - os.stat(path).st_mtime > UNNEEDED_FOR:
-            os.unlink(path)
+    """Remove what no manifest of the last day has named, and a bundle as old as that.
+
+    A file's age counts from when it was last needed.
+    """
+    for path in (os.path.join(folder, BUNDLE), *(os.path.join(folder, OBJECTS, name) for name in unneeded)):
+        with suppress(FileNotFoundError):
+            if now - os.stat(path).st_mtime > UNNEEDED_FOR:
+                os.unlink(path)
 
 
 def tidy(now: datetime) -> None:
     """Forget claims that no host can ask about any more, but for those of recovery codes; and last year's logins."""
     Claim.objects.filter(time__lt=now - CLAIMS_FOR, step__gt=0).delete()
     Event.objects.filter(time__lt=now - EVENTS_FOR).delete()
+
+
+def checkpoint() -> None:
+    """Have SQLite move into its file what is in its log, as far as that holds nobody up."""
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA wal_checkpoint(PASSIVE)")

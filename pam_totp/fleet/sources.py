@@ -8,11 +8,14 @@ from __future__ import annotations
 import os
 import stat
 import tarfile
+import time
 
 from pam_totp.errors import FleetError
 from pam_totp.fleet import tree
 
-_SECONDS = 20.0
+_SECONDS = 20.0  # of a request
+_BUNDLE_SECONDS = 60.0
+_IN_ALL = 600.0  # from a manifest to its last object
 _MOST_MEMBERS = 1_000_000
 
 TYPE_CHECKING = False
@@ -33,6 +36,10 @@ class Source:
         """The content of an object. Raises FleetError."""
         raise NotImplementedError
 
+    def bundle(self) -> bytes:
+        """Many new objects in one file; nothing where there is none. It holds nothing that ``thing`` does not have."""
+        return b""
+
     def close(self) -> None:
         """Close what is open."""
 
@@ -43,9 +50,11 @@ class WebTree(Source):
     def __init__(self, web: Web, path: str) -> None:
         self._web = web
         self._path = path
+        self._end = 0.0
 
     def manifest(self) -> bytes | None:
         """The content of the manifest; None where the server says that it is unchanged. Raises FleetError."""
+        self._end = time.monotonic() + _IN_ALL
         answer = self._web.get(f"{self._path}/manifest", tree.MANIFEST_LIMIT, _SECONDS, self.etag)
         if answer.status == 304 and self.etag:
             return None
@@ -56,13 +65,28 @@ class WebTree(Source):
 
     def thing(self, name: str) -> bytes:
         """The content of an object. Raises FleetError."""
-        answer = self._web.get(f"{self._path}/objects/{name}", tree.OBJECT_LIMIT, _SECONDS)
+        answer = self._web.get(f"{self._path}/objects/{name}", tree.OBJECT_LIMIT, self._seconds(_SECONDS))
         if answer.status != 200:
             raise FleetError(
                 f"the manifest names an object that is not there ({name}): the server answers {answer.status}",
                 "fleet-incomplete",
             )
         return answer.content
+
+    def bundle(self) -> bytes:
+        """The content of the bundle; nothing where it cannot be had whole."""
+        try:
+            answer = self._web.get(f"{self._path}/bundle", tree.BUNDLE_LIMIT, self._seconds(_BUNDLE_SECONDS))
+        except FleetError:
+            return b""
+        return answer.content if answer.status == 200 else b""
+
+    def _seconds(self, most: float) -> float:
+        """How long the next request may take. Raises FleetError: a server that is slow each time ends, too."""
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise FleetError(f"the tree is not there after {_IN_ALL:.0f} seconds", "fleet-unreachable")
+        return min(most, left)
 
     def close(self) -> None:
         """Close the connection."""

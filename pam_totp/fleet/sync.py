@@ -21,10 +21,11 @@ from pam_totp.login import central
 LOCK = "/fleet"  # no user's name
 # Of records that wait for NSS to know their name, how many it is asked about in one pass: finding nobody takes some ms.
 _ASKED_AGAIN = 50
+_FEW = 8  # objects that are fetched one by one
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from pam_totp.fleet.sources import Source
@@ -123,7 +124,6 @@ class _Pass:
                 self._fleets[account.name] = account.ledger.fleet
                 self._places[account.ledger.fleet["name"]] = account.name
         merged = {fleet["record"]: fleet for fleet in self._fleets.values() if not fleet["revoked"]}
-        total = 0
         records: dict[str, Record] = {}
         held: list[str] = []
         names: list[str] = []
@@ -131,11 +131,8 @@ class _Pass:
             if digest in merged:
                 held += merged[digest]["held"]
                 names.append(merged[digest]["name"])
-                continue
-            content = self._object(digest)
-            total += len(content)
-            if total > tree.TREE_LIMIT:
-                raise FleetError("the tree is larger than any host's", "fleet-size")
+        lacking = [each for each in manifest.records if each not in merged]
+        for digest, content in self._fetched(lacking):
             records[digest] = tree.open_record(content, self._identity.host, self._identity.private)
         policy = None
         if manifest.policy is not None:
@@ -147,6 +144,26 @@ class _Pass:
         for record in records.values():
             self._require_no_clash(record)
         return records, policy
+
+    def _fetched(self, names: list[str]) -> Iterator[tuple[str, bytes]]:
+        """Objects of records, each the one of its name. Raises FleetError.
+
+        Many come in one file. That may be short, old or rubbish: what it does not have is fetched by itself.
+        """
+        content = self._source.bundle() if len(names) > _FEW else b""
+        try:
+            bundled = tree.unbundle(content, set(names))
+        except FleetError:
+            bundled = {}
+        total = len(content)
+        for name in names:
+            found = bundled.pop(name, b"")
+            if not found:
+                found = self._object(name)
+                total += len(found)
+            if total > tree.TREE_LIMIT:
+                raise FleetError("the tree is larger than any host's", "fleet-size")
+            yield name, found
 
     def _object(self, name: str) -> bytes:
         content = self._source.thing(name)

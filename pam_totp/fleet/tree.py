@@ -1,9 +1,9 @@
 """The formats of what a directory publishes for one host. Pure: nothing is read or written, and time is handed in.
 
-A host's folder of the tree holds ``manifest`` and ``objects/HASH``. The manifest is signed by the directory (Ed25519)
-and names every object by its hash (BLAKE2b-256); an object is a record of one person, or the policy, sealed to the host
-(a sealed box of libsodium: X25519, XSalsa20-Poly1305). So a tree may lie anywhere: who can write there can withhold,
-but neither forge, mix, cut short, nor read.
+A host's folder of the tree holds ``manifest`` and ``objects/HASH``, and may hold ``bundle``, a copy of many objects.
+The manifest is signed by the directory (Ed25519) and names every object by its hash (BLAKE2b-256); an object is a
+record of one person, or the policy, sealed to the host (a sealed box of libsodium: X25519, XSalsa20-Poly1305). So a
+tree may lie anywhere: who can write there can withhold, but neither forge, mix, cut short, nor read.
 
 What is read may come from anybody. Each text has one valid spelling (sorted keys, no spaces): what does not come out
 the same when it is written again is refused, and so is what is not understood, because it could be a restriction.
@@ -25,6 +25,7 @@ from pam_totp.errors import FleetError
 
 MANIFEST_LIMIT = 8 << 20
 OBJECT_LIMIT = 16 << 10
+BUNDLE_LIMIT = 32 << 20
 TREE_LIMIT = 512 << 20  # of all objects of a host together
 TOKEN_LIMIT = 4096
 MOST_AUTHENTICATORS = 16
@@ -237,6 +238,32 @@ def order(manifest: Manifest, digest: str, directory: str, host: str, last: tupl
     if digest != last[2]:
         raise _refused("sequence", f"there are two manifests of number {manifest.sequence}")
     return "same"
+
+
+# Bundles: many objects in one file, each after its length in four bytes. It is told by nothing, and its objects by
+# their hashes.
+
+
+def bundle(objects: list[bytes]) -> bytes:
+    """These objects as one file."""
+    return b"".join(len(each).to_bytes(4, "big") + each for each in objects)
+
+
+def unbundle(content: bytes, wanted: set[str]) -> dict[str, bytes]:
+    """Those of the wanted objects that are in a bundle, each of which is the one of its name. Raises FleetError."""
+    if len(content) > BUNDLE_LIMIT:
+        raise _refused("size", f"the bundle is larger than {BUNDLE_LIMIT} bytes")
+    found, start = {}, 0
+    while start < len(content):
+        size = int.from_bytes(content[start : start + 4], "big")
+        each = content[start + 4 : start + 4 + size]
+        if not 0 < size <= OBJECT_LIMIT or len(each) != size:
+            raise _refused("format", "the bundle is cut short, or has something too large in it")
+        name = digest(each)
+        if name in wanted:
+            found[name] = each
+        start += 4 + size
+    return found
 
 
 # Objects

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 SUITE = "trixie"
 # What the package needs; PostgreSQL's driver; and what the tests inside need.
 PACKAGES = (
-    *("gunicorn", "python3-aiosmtpd", "python3-argon2", "python3-cryptography", "python3-django"),
+    *("gunicorn", "python3-aiosmtpd", "python3-argon2", "python3-cryptography", "python3-django", "python3-httptools"),
+    *("python3-uvloop",),
     *("libjs-jquery", "python3-psycopg", "python3-pytest-django", "python3-uvicorn", "python3-whitenoise"),
 )
 SOURCES = (

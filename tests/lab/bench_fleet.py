@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.directory import lane
 from tests.directory.site import CA, NAME, Site
-from tests.lab import cache
+from tests.lab import cache, chart
 from tests.lab.bench import BenchError, surroundings
 from tests.lab.booted import Booted
 from tests.lab.machine import HERE, MachineError
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 RESULT = DIST / "bench-fleet.json"
+GROWTH = CHECKOUT / "docs" / "fleet-growth.svg"
+# From 100 to 10,000 hosts with ten people, and from ten to 10,000 people on a hundred hosts.
+GROWING = ((100, 10), (1000, 10), (10_000, 10), (100, 100), (100, 1000), (100, 10_000))
 SIZES = ((100, 10), (100, 100), (1000, 10))
 FULL = ((100, 1000), (1000, 100), (1000, 1000), (10_000, 10), (10_000, 1000))
 UNITS = ("pam-totp-directory", "pam-totp-publisher", "pam-totp-keeper", "postgresql@*")
@@ -49,7 +52,7 @@ How it was measured
   idle: over {idle:g} s without a change; cpu is that of web, publisher, keeper and database, 1 being one processor.
   claims: {rate} a second over kept connections; cold: one at a time, each over a new connection.
   new: one more host joins by the API; wait: until there is something for it; fetch: until it has all records, got with
-  the agent's own client, one after the other."""
+  the agent's own client: in one file, and what is not in there one after the other."""
 
 
 class Hosts:
@@ -143,7 +146,8 @@ def measure(made: Site, hosts: int, people: int, idle: float) -> dict[str, Any]:
     first = filled(machine, "published", group["group"])["until"] - group["begun"]
     after = used(machine)
     found: dict[str, Any] = {"hosts": hosts, "people": people, "first": first, "first_cpu": _more(before, after)}
-    cache.say(f"  published first after {first:.1f} s")
+    found["sizes"] = sizes(machine)
+    cache.say(f"  published first after {first:.1f} s: {found['sizes']}")
     living = Hosts(machine)
     try:
         found["ready"] = living.ask("ready")
@@ -181,6 +185,21 @@ def measure(made: Site, hosts: int, people: int, idle: float) -> dict[str, Any]:
     return found
 
 
+def sizes(machine: Booted) -> dict[str, int]:
+    """Bytes of the tree, as its files have and as the disk has, how many files, and bytes of both databases."""
+    script = """
+        cd /var/lib/pam-totp-directory
+        du -s --apparent-size --block-size=1 tree | cut -f 1
+        du -s --block-size=1 tree | cut -f 1
+        find tree -type f | wc -l
+        if [ -e directory.db ]; then cat directory.db* | wc -c
+        else setpriv --reuid=postgres --regid=postgres --init-groups psql -At -c "SELECT pg_database_size('totp')"; fi
+        wc -c </var/lib/pam-totp-keeper/keeper.db
+    """
+    names = ("content", "disk", "files", "database", "keeper")
+    return dict(zip(names, map(int, machine.sh(script).stdout.split()), strict=True))
+
+
 def _more(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
     return {unit: after[unit] - before[unit] for unit in after}
 
@@ -215,6 +234,9 @@ def summary(found: dict[str, Any]) -> dict[str, float]:
         "cold_p50_ms": quantile(cold, 0.5) * 1000,
         "new_wait_s": found["new"]["wait"],
         "new_fetch_s": found["new"]["fetch"],
+        "record_ms": found["first"] * 1000 / (found["hosts"] * found["people"]),
+        "record_bytes": found["sizes"]["content"] / (found["hosts"] * found["people"]),
+        "record_disk": found["sizes"]["disk"] / (found["hosts"] * found["people"]),
         "failures": sum(sum(each.values()) for each in failures),
     }
 
@@ -253,6 +275,46 @@ def table(rows: Sequence[dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
+def growth(rows: Sequence[dict[str, float]]) -> str:
+    """How times and sizes grow, as a picture."""
+    wide = [row for row in rows if row["people"] == GROWING[0][1]]
+    deep = [row for row in rows if row["hosts"] == GROWING[0][0]]
+
+    def line(name: str, found: Sequence[dict[str, float]], across: str, what: str) -> Any:
+        return name, [(row[across], row[what]) for row in found]
+
+    return chart.draw(
+        "How a directory's times grow with hosts, and with people on each of them",
+        [
+            chart.Panel(
+                "A change, seconds; 10 people a host",
+                "hosts",
+                [
+                    line("everywhere", wide, "hosts", "everywhere_max_s"),
+                    line("half of them", wide, "hosts", "everywhere_p50_s"),
+                    line("published", wide, "hosts", "published_s"),
+                ],
+                MOST_CHANGE,
+            ),
+            chart.Panel(
+                "Idle, share of a processor",
+                "hosts that ask every 15 s",
+                [line("directory", wide, "hosts", "idle_cpu")],
+                MOST_IDLE,
+            ),
+            chart.Panel(
+                "100 hosts, seconds",
+                "people on each host",
+                [
+                    line("first, all", deep, "people", "first_s"),
+                    line("a new host", deep, "people", "new_fetch_s"),
+                    line("a change", deep, "people", "published_s"),
+                ],
+            ),
+        ],
+    )
+
+
 def _size(text: str) -> tuple[int, int]:
     hosts, people = map(int, text.split("x"))
     if hosts < 1 or not 1 <= people <= 10_000:
@@ -271,6 +333,7 @@ def main() -> int:
         help=f"such as 1000x100; can be repeated (default: {', '.join(f'{a}x{b}' for a, b in SIZES)})",
     )
     parser.add_argument("--full", action="store_true", help="up to 10000x1000, for a quiet machine and a day")
+    parser.add_argument("--growth", action="store_true", help=f"the sizes of docs/{GROWTH.name}, and draw it")
     parser.add_argument("--postgresql", action="store_true", help="with PostgreSQL in place of SQLite")
     parser.add_argument("--idle", type=float, default=60.0, metavar="SECONDS", help="how long to idle (default: 60)")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="web processes (default: 2)")
@@ -278,7 +341,8 @@ def main() -> int:
     # Whoever ends it, gets what was measured until then; a shell's background jobs would not hear of an interrupt.
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.default_int_handler)
-    sizes = list(dict.fromkeys(arguments.size or (*SIZES, *(FULL if arguments.full else ()))))
+    usual = GROWING if arguments.growth else (*SIZES, *(FULL if arguments.full else ()))
+    wanted = list(dict.fromkeys(arguments.size or usual))
     database = "PostgreSQL" if arguments.postgresql else "SQLite"
     around = surroundings()
     if around["load_before"][0] > around["processors"] / 4:
@@ -294,7 +358,7 @@ def main() -> int:
             made = site(machine, arguments.postgresql)
             machine.sh('printf "workers = %s\\n" "$1" >>/etc/pam-totp-directory/directory.toml', str(arguments.workers))
             machine.sh("systemctl restart pam-totp-directory", timeout=120)
-            for hosts, people in sizes:
+            for hosts, people in wanted:
                 filled(machine, "people", str(hosts), str(people))
                 measured.append(measure(made, hosts, people, arguments.idle))
     except (BenchError, BuildError, MachineError, NoSourcesError, RootError, subprocess.SubprocessError) as error:
@@ -310,6 +374,8 @@ def main() -> int:
     )
     owner = CHECKOUT.stat()
     os.chown(RESULT, owner.st_uid, owner.st_gid)
+    if arguments.growth:
+        GROWTH.write_text(growth(summaries), encoding="utf-8")
     print(
         f"One durable write of 4 KiB to this disk: {around['durable_write_ms']:.2f} ms (median); load before:", end=" "
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.bench_fleet import missed, summary, table
+from tests.lab.bench_fleet import growth, missed, summary, table
 
 
 def measured(**changes: Any) -> dict[str, Any]:
@@ -18,6 +18,7 @@ def measured(**changes: Any) -> dict[str, Any]:
         "hosts": 100,
         "people": 10,
         "first": 2.0,
+        "sizes": {"content": 700_000, "disk": 4_096_000},
         "ready": {"failures": {}},
         "idle": {**traffic, "failures": {}},
         "changes": [change, change],
@@ -35,6 +36,7 @@ def test_bounds_that_are_kept_are_not_missed() -> None:
     assert found["idle_cpu"] == pytest.approx(0.2)
     assert found["publish_cpu_ms_a_host"] == pytest.approx(5)
     assert found["everywhere_max_s"] == 16
+    assert (found["record_ms"], found["record_bytes"], found["record_disk"]) == (2, 700, 4096)
     assert table([found]).splitlines()[-1].startswith("   100     10 |")
 
 
@@ -47,3 +49,12 @@ def test_each_bound_that_is_missed_is_said() -> None:
     assert len(found) == 5
     assert all(line.startswith("MISSED with 100 hosts, 10 people: ") for line in found)
     assert "failed: 2" in found[-1]
+
+
+def test_growth_is_drawn_along_both_axes() -> None:
+    rows = [summary(measured(hosts=hosts, people=people)) for hosts, people in ((100, 10), (1000, 10), (100, 1000))]
+    drawn = growth(rows)
+    for name in ("everywhere", "published", "a new host", "bound: 30", "bound: 0.5"):
+        assert f">{name}</text>" in drawn
+    # Three lines of two sizes, one of two, three of two.
+    assert drawn.count('<circle class="mark s0"') == 6

@@ -55,6 +55,7 @@ def _watch() -> None:
         try:
             # What is left over of a large change has its turn at once.
             pause = 0.0 if publish.once(now, days=days) else EVERY
+            publish.checkpoint()
             if now.timestamp() - tidied > TIDY_EVERY:
                 publish.tidy(now)
                 tidied = now.timestamp()

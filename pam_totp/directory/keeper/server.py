@@ -101,8 +101,7 @@ def _about(fields: dict[str, Any]) -> str:
         value = fields.get(name)
         if value is not None and not isinstance(value, (list, dict)):
             words.append(f"{name}={value!r:.80}")
-    if isinstance(fields.get("records"), list):
-        words.append(f"records={len(fields['records'])}")
+    words += [f"{name}={len(fields[name])}" for name in ("hosts", "records") if isinstance(fields.get(name), list)]
     return " ".join(words)
 
 

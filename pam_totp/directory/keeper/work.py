@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import base64
 import os
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pam_totp.cache import ledger as ledgers
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pam_totp.directory.keeper.keys import Keys
-    from pam_totp.directory.keeper.state import State
+    from pam_totp.directory.keeper.state import Counters, State
     from pam_totp.host.clock import Moment
 
     Fields = dict[str, Any]
@@ -41,6 +43,21 @@ MOST_SKIPPED = 1 << 20
 # How far what is signed may be from the keeper's own clock, and how long it may live, in seconds.
 MOST_APART = 3600
 LONGEST_LIFE = 366 * 86_400
+# What one request to publish is for, where it is for several hosts: some tenths of a second.
+MOST_HOSTS = 200
+MOST_RECORDS = 20_000
+
+
+@dataclass(frozen=True)
+class _Common:
+    """What a request to publish says for all of its hosts. ``record`` opens one by its number, once for all."""
+
+    counters: Counters
+    sequence: int
+    issued: int
+    expires: int
+    record: Callable[[int], tree.Record]
+    policy: tree.Policy | None
 
 
 class Limits:
@@ -89,7 +106,7 @@ class Keeper:
             raise KeeperError(f"{verb} is for root alone: run pam-totp-directory {verb} on this machine")
         try:
             answer: Fields = does(self, fields, root)
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (LookupError, TypeError, ValueError, AttributeError):
             # What the values are, nobody is told.
             raise KeeperError(f"the request {verb} is malformed") from None
         return answer
@@ -249,16 +266,16 @@ class Keeper:
         return {"revoked": self._state.revoke_host(_text(fields["host"]), int(self._clock().wall))}
 
     def _publish(self, fields: Fields, root: bool) -> Fields:
-        """Seal what has changed for a host, and sign its manifest.
+        """Seal what has changed for some hosts, and sign their manifests: one commit for all of them.
 
-        ``records`` and ``policy`` are what is to be sealed anew; ``keep`` are the hashes of what stays.
+        ``records`` and ``policy`` are what is to be sealed anew. Of each host, ``fresh`` are the numbers of its records
+        in there, and ``keep`` are the hashes of what stays. What cannot be done for one holds up no other.
         """
-        host = self._state.host(_text(fields["host"]))
-        if host is None or host.revoked is not None:
-            raise KeeperError("this host has not joined, or was revoked", "host-unknown")
-        counters, sequence = self._state.counters(), int(fields["sequence"])
-        if sequence == host.sequence:
-            raise KeeperError("this was signed before, and the answer was lost: ask with the next number", "lost")
+        sequence, counters, asked = int(fields["sequence"]), self._state.counters(), fields["hosts"]
+        weight = sum(len(each["fresh"]) + len(each["keep"]) for each in asked)
+        if len(asked) > 1 and (len(asked) > MOST_HOSTS or weight > MOST_RECORDS):
+            # Others wait for their turn, among them somebody who types a code.
+            raise KeeperError(f"a request is for at most {MOST_HOSTS} hosts, and {MOST_RECORDS} records of theirs")
         if sequence < counters.sequence:
             raise KeeperError(
                 "the database is older than what was signed: it was restored from a backup. Run pam-totp-directory "
@@ -275,32 +292,53 @@ class Keeper:
         if abs(issued - self._clock().wall) > MOST_APART or expires - issued > LONGEST_LIFE:
             # One that is signed for later, by somebody who may ask for a while, would be good when that is over.
             raise KeeperError("this is not of now by the keeper's clock, or would live for too long", "clock")
-        records = [tree.seal_record(self._record(each), host.ident, host.key) for each in fields["records"]]
-        policy, objects = fields["keep_policy"], [*records]
-        if fields["policy"] is not None:
-            content = tree.seal_policy(_policy(fields["policy"]), host.ident, host.key)
-            policy = tree.digest(content)
-            objects.append(content)
-        names = sorted({*(tree.digest(each) for each in records), *fields["keep"]})
+        common = _Common(
+            counters,
+            sequence,
+            issued,
+            expires,
+            lru_cache(None)(lambda number: self._record(fields["records"][number])),
+            None if fields["policy"] is None else _policy(fields["policy"]),
+        )
+        answers = []
+        with self._state.change():
+            for each in asked:
+                try:
+                    answers.append(self._for_host(each, common))
+                except PamTotpError as error:
+                    answers.append(said(error))
+        return {"epoch": counters.epoch, "hosts": answers}
+
+    def _for_host(self, fields: Fields, common: _Common) -> Fields:
+        host = self._state.host(_text(fields["host"]))
+        if host is None or host.revoked is not None:
+            raise KeeperError("this host has not joined, or was revoked", "host-unknown")
+        if common.sequence == host.sequence:
+            raise KeeperError("this was signed before, and the answer was lost: ask with the next number", "lost")
+        records = [
+            tree.seal_record(common.record(_natural(number)), host.ident, host.key) for number in fields["fresh"]
+        ]
+        policy, sealed = fields["keep_policy"], None
+        if policy is None and common.policy is not None:
+            sealed = tree.seal_policy(common.policy, host.ident, host.key)
+            policy = tree.digest(sealed)
         manifest = tree.Manifest(
             directory=self._keys.directory,
             host=host.ident,
-            epoch=counters.epoch,
-            sequence=sequence,
-            issued=issued,
-            expires=expires,
+            epoch=common.counters.epoch,
+            sequence=common.sequence,
+            issued=common.issued,
+            expires=common.expires,
             policy=policy,
-            records=tuple(names),
-            previous_epoch_closed=counters.closed,
+            records=tuple(sorted({*(tree.digest(each) for each in records), *fields["keep"]})),
+            previous_epoch_closed=common.counters.closed,
         )
         content = tree.sign_manifest(manifest, self._keys.signing)
-        with self._state.change():
-            self._state.signed(host.ident, counters.epoch, sequence)
+        self._state.signed(host.ident, common.counters.epoch, common.sequence)
         return {
             "manifest": _base64(content),
-            "epoch": counters.epoch,
             "records": [_base64(each) for each in records],
-            "policy": _base64(objects[-1]) if fields["policy"] is not None else None,
+            "policy": None if sealed is None else _base64(sealed),
         }
 
     def _record(self, fields: Fields) -> tree.Record:
@@ -365,6 +403,13 @@ def _person(value: object) -> str:
     if type(value) is not int:
         raise TypeError
     return str(value)
+
+
+def _natural(value: object) -> int:
+    # A negative one would count from the end.
+    if type(value) is not int or value < 0:
+        raise TypeError
+    return value
 
 
 def _text(value: object) -> str:

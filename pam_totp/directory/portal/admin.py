@@ -534,9 +534,18 @@ class HostAdmin(Looked):
             "They get nothing from the directory any more. Their root knows the secrets of the people who are named "
             "here: have these enrol anew."
         )
-        words = {"title": "Revoke", "text": text, "done": "Revoked", "form_class": RevokeForm, "about": _concerned}
-        words["once"] = True
-        return carry_out(self, request, queryset, _revoke, **words)
+        return carry_out(
+            self,
+            request,
+            queryset,
+            _revoke,
+            title="Revoke",
+            text=text,
+            done="Revoked",
+            form_class=RevokeForm,
+            once=True,
+            about=_concerned,
+        )
 
 
 # Tokens

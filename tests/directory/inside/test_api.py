@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import URLPattern, get_resolver
 from django.utils import timezone
 
-from pam_totp.directory import config, hosts, http, people, throttle
+from pam_totp.directory import config, hosts, http, people, publish, throttle
 from pam_totp.directory.keeper import client as keeper_client
 from pam_totp.directory.keeper import keys
 from pam_totp.directory.models import Audit, Claim, Event, Host, HostGroup, RecoveryCodes
@@ -134,19 +134,26 @@ def test_what_is_served_is_what_was_published_and_unchanged_it_is_not_sent_again
     assert get(f"/tree/{host.ident}/manifest", host, HTTP_IF_NONE_MATCH=first["ETag"]).status_code == 200
 
 
-def test_when_a_host_was_seen_is_known(keeper: Keeper) -> None:
-    host = joined("web1")
+def test_when_a_host_was_seen_is_known(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts, "seen", hosts.Seen())
+    host, other = joined("web1"), joined("web2")
     Host.objects.update(last_seen=None, address=None)
     get(f"/tree/{host.ident}/manifest", host, REMOTE_ADDR="::ffff:198.51.100.9")
-    found = Host.objects.get()
+    found = Host.objects.get(name="web1")
     assert found.last_seen is not None
     assert found.address == "198.51.100.9"
+    # Who comes within the next second is written with those that come after it.
+    get(f"/tree/{other.ident}/manifest", other)
+    assert Host.objects.get(name="web2").last_seen is None
+    hosts.seen.write()
+    assert Host.objects.get(name="web2").last_seen is not None
 
 
 def requests(host: JoinedHost, name: str, authenticator: str, digest: str) -> dict[str, tuple[str, str, object]]:
     """A request to each path of the API that concerns a host: method, path, fields."""
     return {
         "manifest": ("GET", f"/tree/{host.ident}/manifest", None),
+        "bundle": ("GET", f"/tree/{host.ident}/bundle", None),
         "object": ("GET", f"/tree/{host.ident}/objects/{name}", None),
         "claim": ("POST", "/api/v1/claim", {"authenticator": authenticator, "step": otp.step_at(now())}),
         "claim recovery": ("POST", "/api/v1/claim", {"recovery": digest, "name": "alice"}),
@@ -164,15 +171,16 @@ def ask(request: tuple[str, str, object], host: JoinedHost | None) -> int:
     return get(path, host).status_code if method == "GET" else post(path, fields, host)[0]
 
 
-def test_a_host_gets_nothing_that_is_another_hosts(keeper: Keeper) -> None:
+def test_a_host_gets_nothing_that_is_another_hosts(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
     person, _ = enrolled(keeper, "alice")
     people.new_recovery_codes("root", person)
     HostGroup.objects.create(name="others")
     own, other = joined("web1"), joined("web2", "others")
+    monkeypatch.setattr(publish, "BUNDLED", 1)
     publish_all()
     authenticator, codes = person.authenticators.get(), RecoveryCodes.objects.get()
     asked = requests(own, own.manifest(keeper).records[0], authenticator.ident, codes.hashes[0])
-    for name in ("manifest", "object", "claim", "claim recovery"):
+    for name in ("manifest", "bundle", "object", "claim", "claim recovery"):
         assert ask(asked[name], other) == 404, name
     # An event about somebody whom the host was not given is noted, and changes nothing.
     assert ask(asked["events"], other) == 200

@@ -6,15 +6,20 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
-from pam_totp.directory import asgi
+import pytest
+from django.test import RequestFactory
+
+from pam_totp.directory import api, asgi, hosts, people, publish
+from pam_totp.directory.models import Host
+from tests.directory.inside.conftest import joined, publish_all
 
 if TYPE_CHECKING:
-    import pytest
+    from tests.directory.inside.conftest import Keeper
 
 IDENT = "0" * 32
 
 
-def ask(path: str, host: str = "dir.example.org", body: bytes = b"") -> tuple[int, dict[str, str], bytes]:
+def ask(path: str, host: str = "dir.example.org", body: bytes = b"", **more: str) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and content, by the application that the web process runs."""
     sent: list[dict[str, Any]] = []
 
@@ -39,6 +44,10 @@ def ask(path: str, host: str = "dir.example.org", body: bytes = b"") -> tuple[in
     return sent[0]["status"], headers, b"".join(each["body"] for each in sent[1:])
 
 
+def headers_of(found: dict[str, str]) -> dict[bytes, bytes]:
+    return {name.encode(): value.encode("latin-1") for name, value in found.items()}
+
+
 def test_an_answer_has_the_headers_that_every_answer_has() -> None:
     status, headers, content = ask("/api/v1/claim", body=b"{}")
     assert status == 401
@@ -58,6 +67,50 @@ def test_a_name_that_is_not_the_directorys_is_refused() -> None:
 def test_a_path_that_there_is_not_is_not_found() -> None:
     for path in ("/tree/", "/tree/../manifest", f"/tree/{IDENT}", f"/tree/{IDENT}/objects/keys", "/api/v1/claims"):
         assert ask(path)[0] == 404, path
+
+
+@pytest.mark.parametrize("name", ["manifest", "bundle", "objects"])
+def test_a_file_of_the_tree_goes_out_as_by_djangos_way(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(publish, "BUNDLED", 1)
+    people.add("root", "alice")
+    host = joined("web1")
+    publish_all()
+    path = f"/tree/{host.ident}/" + (name if name != "objects" else f"objects/{host.manifest(keeper).records[0]}")
+    bearer = {"authorization": f"Bearer {host.token}"}
+    headers: Any = {"HTTP_HOST": "dir.example.org", **host.headers}
+    long = asgi._answer(RequestFactory(**headers).get(path, secure=True))
+    short = asgi._file(path, headers_of(bearer), "192.0.2.1")
+    assert short is not None
+    assert (short.status, short.content) == (long.status_code, long.content) == (200, short.content)
+    said = {name.decode().lower(): value.decode() for name, value in asgi._ALWAYS}
+    said |= {name.lower(): value for name, value in short.headers}
+    assert said == {name.lower(): value for name, value in long.headers.items()}
+    again = asgi._file(path, headers_of(bearer | {"if-none-match": said.get("etag", "")}), "192.0.2.1")
+    assert again is not None
+    assert (again.status, again.content) == ((304, b"") if name == "manifest" else (200, short.content))
+
+
+def test_the_shorter_way_has_no_file_for_who_may_not_have_it(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    host, other = joined("web1"), joined("web2")
+    publish_all()
+    path, bearer = f"/tree/{host.ident}/manifest", {"authorization": f"Bearer {host.token}"}
+
+    def there(path: str = path, headers: dict[str, str] = bearer) -> bool:
+        return asgi._file(path, headers_of(headers), "192.0.2.1") is not None
+
+    assert there()
+    for wrong in ("", "Bearer", "Bearer guessed", f"Basic {host.token}", f"Bearer {other.token}", "Bearer \xff"):
+        assert not there(headers={"authorization": wrong}), wrong
+    for wrong in (f"{path}/", f"/tree/{host.ident}/bundle", f"/tree/{host.ident}/objects/keys", path.upper()):
+        assert not there(wrong), wrong
+    assert not there(f"/tree/{host.ident}/../{other.ident}/manifest")
+    with monkeypatch.context() as patch:
+        patch.setattr(api._hosts, "count", lambda _: 1)
+        assert not there()
+    hosts.revoke("root", Host.objects.get(name="web1"))
+    assert not there()
 
 
 def test_an_error_tells_a_host_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

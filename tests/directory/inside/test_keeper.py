@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -38,6 +39,52 @@ def a_token(keeper: Keeper, host: str = "web1", seconds: int = 60) -> str:
 
 def a_key() -> str:
     return client.text(os.urandom(32))
+
+
+def a_request(*found: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A request to publish for these hosts."""
+    now = int(time.time())
+    asked: dict[str, Any] = {"sequence": 1, "issued": now, "expires": now + 86_400, "records": [], "policy": None}
+    each: dict[str, Any] = {"fresh": [], "keep": [], "keep_policy": None}
+    return {"verb": "publish", **asked, "hosts": [each | one for one in found], **more}
+
+
+def test_a_request_for_many_hosts_signs_for_those_that_have_joined_and_no_others(keeper: Keeper) -> None:
+    for name in ("a", "b", "c"):
+        keeper.state.add_host(name * 32, name, tree.new_box_key()[1], 1)
+    keeper.state.revoke_host("b" * 32, 1)
+    answers = as_web(
+        keeper, **a_request({"host": "a" * 32}, {"host": "b" * 32}, {"host": "d" * 32}, {"host": "c" * 32})
+    )
+    assert [each.get("reason", "") for each in answers["hosts"]] == ["", "host-unknown", "host-unknown", ""]
+    signed = tree.open_manifest(client.content(answers["hosts"][3]["manifest"]), keys.identity_of(keeper.keys).signing)
+    assert (signed.host, signed.sequence) == ("c" * 32, 1)
+
+
+def test_a_request_of_which_a_part_is_malformed_signs_nothing(keeper: Keeper) -> None:
+    for name in ("a", "b"):
+        keeper.state.add_host(name * 32, name, tree.new_box_key()[1], 1)
+    for more in ({"fresh": [-1]}, {"fresh": [0]}, {"fresh": [True]}, {"fresh": "0"}, {"keep": 7}, {"host": None}):
+        with pytest.raises(KeeperError, match="malformed"):
+            as_web(keeper, **a_request({"host": "a" * 32}, {"host": "b" * 32} | more))
+        assert keeper.state.counters().sequence == 0, more
+        found = keeper.state.host("a" * 32)
+        assert found is not None
+        assert found.sequence == 0
+
+
+def test_a_request_for_too_much_is_refused_before_anything_is_opened(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "MOST_HOSTS", 2)
+    monkeypatch.setattr(work, "MOST_RECORDS", 3)
+    keeper.state.add_host("a" * 32, "a", tree.new_box_key()[1], 1)
+    each = {"host": "a" * 32}
+    for found in ([each] * 3, [each | {"keep": ["0" * 64] * 2}] * 2):
+        with pytest.raises(KeeperError, match="at most 2 hosts, and 3 records"):
+            as_web(keeper, **a_request(*found))
+    # One host may have more people than that.
+    assert "manifest" in as_web(keeper, **a_request({**each, "keep": [f"{n:064}" for n in range(9)]}))["hosts"][0]
 
 
 @pytest.mark.parametrize(
@@ -91,20 +138,15 @@ def test_a_host_that_has_not_joined_is_given_nothing(keeper: Keeper) -> None:
     person, _ = enrolled(keeper, "alice")
     sealed = Authenticator.objects.get()
     record = {"id": sealed.ident, "label": "x", "created": 1, "sealed": client.text(sealed.secret)}
-    with pytest.raises(KeeperError):
-        as_web(
-            keeper,
-            verb="publish",
-            host="0" * 32,
-            key=a_key(),
-            sequence=9,
-            issued=1,
-            expires=2,
-            records=[{"person": person.pk, "name": "alice", "authenticators": [record], "recovery": None}],
-            keep=[],
-            policy=None,
-            keep_policy=None,
-        )
+    asked = {
+        "sequence": 9,
+        "records": [{"person": person.pk, "name": "alice", "authenticators": [record], "recovery": None}],
+    }
+    of_its_own = {"host": "0" * 32, "key": a_key(), "fresh": [0]}
+    assert as_web(keeper, **a_request(of_its_own, **asked))["hosts"] == [
+        {"error": "this host has not joined, or was revoked", "reason": "host-unknown"}
+    ]
+    assert keeper.state.counters().sequence == 0
     with pytest.raises(KeeperError):
         as_web(keeper, verb="join", secret="guessed", name="evil", key=a_key())
 
@@ -243,8 +285,8 @@ def test_a_right_code_of_an_authenticator_of_its_own_gives_the_web_process_no_mo
     mine = {**asked, "authenticators": [[own["id"], own["sealed"]]]}
     wrong, verdicts = otp.hotp(secret, keeper.time.step + 1000), []
     for _ in range(work.CHECKS[0]):
-        verdicts.append(worker.answer({**asked, "code": wrong}, root=False)["verdict"])
         worker.answer({**mine, "code": otp.hotp(key_of(own["key"]), keeper.time.step)}, root=False)
+        verdicts.append(worker.answer({**asked, "code": wrong}, root=False)["verdict"])
     assert verdicts == ["refused"] * work.CHECKS[0]
     with pytest.raises(KeeperError, match="too many"):
         worker.answer({**asked, "code": wrong}, root=False)
@@ -275,27 +317,13 @@ def test_what_is_asked_for_writes_no_lines_of_its_own_into_the_log(keeper: Keepe
     assert len(keeper.log) == 3
 
 
-def publication(host: str, keeper: Keeper, **changes: Any) -> dict[str, Any]:
-    now = int(keeper.time.now().wall)
-    policy = {
-        "unenrolled": "skip",
-        "enrolment_days": 7,
-        "max_offline": None,
-        "break_glass": [],
-        "claims": True,
-        "mfa": True,
-    }
-    fields = {"verb": "publish", "host": host, "sequence": 1, "issued": now, "expires": now + 86_400, "records": []}
-    return {**fields, "keep": [], "policy": policy, "keep_policy": None, **changes}
-
-
 def test_nobody_uses_up_the_numbers_that_are_left_for_manifests(keeper: Keeper) -> None:
     """After which the keeper could sign for no host any more, also when the web process is its owner's again."""
     host = as_web(keeper, verb="join", secret=a_token(keeper), name="web1", key=a_key())["host"]
     for sequence in ((1 << 63) - 1, (1 << 53) - 1, 1 << 40):
         with pytest.raises(KeeperError, match="too far"):
-            as_web(keeper, **publication(host, keeper, sequence=sequence))
-    as_web(keeper, **publication(host, keeper))
+            as_web(keeper, **a_request({"host": host}, sequence=sequence))
+    as_web(keeper, **a_request({"host": host}))
     assert keeper.state.counters().sequence == 1
 
 
@@ -308,8 +336,8 @@ def test_a_manifest_is_of_the_keepers_now_and_lives_for_a_year_at_most(keeper: K
         (now, now + 800 * 86_400),
     ):
         with pytest.raises(KeeperError, match="clock"):
-            as_web(keeper, **publication(host, keeper, issued=issued, expires=expires))
-    as_web(keeper, **publication(host, keeper))
+            as_web(keeper, **a_request({"host": host}, issued=issued, expires=expires))
+    as_web(keeper, **a_request({"host": host}))
 
 
 def test_root_is_answered_also_while_somebody_holds_all_connections(

@@ -14,6 +14,7 @@ from pam_totp.directory.keeper import client
 from pam_totp.directory.models import Access, Authenticator, Group, Host, HostGroup, Policy, Published, State
 from pam_totp.errors import KeeperError
 from pam_totp.factors import otp
+from pam_totp.fleet import tree
 from tests.directory.inside.conftest import SOURCE, Keeper, enrolled, joined, publish_all
 
 
@@ -47,7 +48,7 @@ def test_what_has_not_changed_is_not_sealed_anew(keeper: Keeper) -> None:
     assert second.sequence > first.sequence
     assert host.records(keeper)["bob"].locked
     assert other.manifest(keeper).sequence > before.sequence
-    assert "records=1" in [line for line in keeper.log if "publish" in line][-1]
+    assert "sequence=2 hosts=2 records=1: done" in [line for line in keeper.log if "publish" in line][-1]
 
 
 def test_a_change_of_the_portal_alone_publishes_nothing(keeper: Keeper) -> None:
@@ -202,11 +203,17 @@ def test_a_database_that_was_restored_publishes_nothing_until_an_epoch_was_begun
 def test_the_keeper_signs_no_number_twice_for_a_host_and_none_that_is_smaller(keeper: Keeper) -> None:
     host = joined("web1")
     publish_all()
-    empty = {"issued": 1, "expires": 2, "records": [], "keep": [], "policy": None, "keep_policy": None}
-    for sequence, reason in ((1, "lost"), (0, "database-older")):
-        with pytest.raises(KeeperError) as refused:
-            client.ask("publish", host=host.ident, sequence=sequence, **empty)
-        assert refused.value.reason == reason
+    each: dict[str, object] = {"host": host.ident, "fresh": [], "keep": [], "keep_policy": None}
+    now = int(timezone.now().timestamp())
+    empty = {"issued": now, "expires": now + 60, "records": [], "policy": None, "hosts": [each]}
+    assert client.ask("publish", sequence=1, **empty)["hosts"][0]["reason"] == "lost"
+    with pytest.raises(KeeperError) as refused:
+        client.ask("publish", sequence=0, **empty)
+    assert refused.value.reason == "database-older"
+    # Nor twice in one request.
+    answers = client.ask("publish", sequence=2, **empty | {"hosts": [each, each]})["hosts"]
+    assert "manifest" in answers[0]
+    assert answers[1]["reason"] == "lost"
 
 
 def test_one_host_that_cannot_be_published_for_holds_up_no_other(
@@ -250,6 +257,49 @@ def test_files_that_no_manifest_names_go_a_day_later(keeper: Keeper) -> None:
     assert len(os.listdir(os.path.dirname(path))) == 3
 
 
+def test_many_new_records_are_in_one_file_too_for_a_day(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "BUNDLED", 2)
+    for name in ("alice", "bob"):
+        people.add("root", name)
+    host = joined("web1")
+    publish_all()
+    path = os.path.join(config.TREE, host.ident, publish.BUNDLE)
+    with open(path, "rb") as file:
+        found = tree.unbundle(file.read(), set(host.manifest(keeper).objects))
+    assert found.keys() == set(host.manifest(keeper).records)
+    assert {tree.open_record(each, host.ident, host.private).name for each in found.values()} == {"alice", "bob"}
+    people.lock("root", people.find("alice"), locked=True)
+    publish_all()
+    assert os.path.exists(path)
+    later = timezone.now().timestamp() - publish.UNNEEDED_FOR - 1
+    os.utime(path, (later, later))
+    people.lock("root", people.find("alice"), locked=False)
+    publish_all()
+    assert not os.path.exists(path)
+
+
+def test_hosts_of_several_requests_and_groups_get_each_their_own(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "MOST_HOSTS", 2)
+    monkeypatch.setattr(publish, "_RECORDS", 3)
+    _, secret = enrolled(keeper, "alice")
+    enrolled(keeper, "bob")
+    HostGroup.objects.create(name="others")
+    found, other = [joined(f"web{number}") for number in range(7)], joined("db1", "others")
+    assert publish_all() == 8
+    for host in found:
+        assert [each.secret for each in host.records(keeper)["alice"].authenticators] == [secret]
+    assert other.records(keeper) == {}
+    monkeypatch.setattr(publish, "_RECORDS", 50_000)
+    people.lock("root", people.find("alice"), locked=True)
+    assert publish_all() == 7
+    assert all(host.records(keeper)["alice"].locked for host in found)
+    assert not any(host.records(keeper)["bob"].locked for host in found)
+    asked = [line for line in keeper.log if "publish" in line]
+    assert [line.count("hosts=2 records=1") for line in asked[-4:]] == [1, 1, 1, 0]
+
+
 @pytest.mark.parametrize("lost", ["", "objects"])
 def test_a_tree_that_was_lost_is_made_anew_with_the_next_change(keeper: Keeper, lost: str) -> None:
     enrolled(keeper, "alice")
@@ -263,10 +313,9 @@ def test_a_tree_that_was_lost_is_made_anew_with_the_next_change(keeper: Keeper, 
     assert host.policy(keeper) == before[1]
 
 
-@pytest.mark.parametrize("few", [0, 8])
-@pytest.mark.parametrize("after", range(10))
+@pytest.mark.parametrize(("few", "after"), [*((0, after) for after in range(8)), *((8, after) for after in range(10))])
 def test_a_publisher_that_is_killed_anywhere_leaves_a_whole_tree_and_the_next_one_ends_it(
-    keeper: Keeper, monkeypatch: pytest.MonkeyPatch, after: int, few: int
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch, few: int, after: int
 ) -> None:
     monkeypatch.setattr(publish, "_FEW", few)
     enrolled(keeper, "alice")

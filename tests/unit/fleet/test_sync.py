@@ -554,6 +554,68 @@ def test_whatever_a_server_answers_the_last_good_state_stays(member: Member, mod
     assert member.host.login("alice", member.host.code(SECRET)).verdict == "accepted"
 
 
+def bundled(member: Member, change: Callable[[bytes], bytes]) -> None:
+    """Have a bundle of all objects, after a change."""
+    content = tree.bundle([path.read_bytes() for path in sorted(objects(member).iterdir())])
+    objects(member).with_name("bundle").write_bytes(change(content))
+
+
+def test_many_objects_come_in_one_file(member: Member, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync, "_FEW", 1)
+    member.publish([person("alice", SECRET), person("bob", OTHER)])
+    bundled(member, lambda content: content)
+
+    def alone(_: object, name: str) -> bytes:
+        pytest.fail(f"{name} was fetched by itself")
+
+    monkeypatch.setattr(sources.WebTree, "thing", alone)
+    assert sorted(member.sync().merged) == ["alice", "bob"]
+    assert host.login("alice", host.code(SECRET)).verdict == "accepted"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda _: b"",
+        lambda content: content[:-1],
+        lambda content: content[: len(content) // 2],
+        lambda content: bytes(4) + content,
+        lambda content: content[:4] + bytes([content[4] ^ 1]) + content[5:],
+        lambda _: tree.bundle([b"of another host", b"old"]),
+        lambda _: b"\xff" * 1000,
+        lambda _: bytes(tree.BUNDLE_LIMIT + 1),
+    ],
+)
+def test_a_bundle_that_is_not_what_it_should_be_costs_nobody_a_record(
+    member: Member, host: Host, monkeypatch: pytest.MonkeyPatch, change: Callable[[bytes], bytes]
+) -> None:
+    monkeypatch.setattr(sync, "_FEW", 1)
+    member.publish([person("alice", SECRET), person("bob", OTHER)])
+    bundled(member, change)
+    assert sorted(member.sync().merged) == ["alice", "bob"]
+    assert host.login("alice", host.wrong(SECRET)).verdict == "refused"
+    assert host.login("alice", host.code(SECRET)).verdict == "accepted"
+
+
+def test_a_bundle_counts_where_a_tree_is_larger_than_any_host_s(
+    member: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync, "_FEW", 0)
+    member.take([person("alice", SECRET)])
+    member.publish([person("alice", SECRET, locked=True), person("bob", OTHER)])
+    bundled(member, lambda content: content + tree.bundle([b"junk" * 100]))
+    size = objects(member).with_name("bundle").stat().st_size
+    monkeypatch.setattr(tree, "TREE_LIMIT", size - 1)
+    refused(member, "size")
+
+
+def test_a_server_that_is_slow_each_time_is_given_up(member: Member, monkeypatch: pytest.MonkeyPatch) -> None:
+    member.take([person("alice", SECRET)])
+    member.publish([person("bob", OTHER)])
+    monkeypatch.setattr(sources, "_IN_ALL", -1.0)
+    refused(member, "unreachable")
+
+
 def test_a_server_that_sends_a_byte_now_and_then_is_given_up(member: Member, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "_SECONDS", 0.5)
     member.take([person("alice", SECRET)])

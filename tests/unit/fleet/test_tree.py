@@ -223,6 +223,37 @@ def test_a_foreign_manifest_is_refused() -> None:
     refused("host", tree.order, MANIFEST, "x", DIRECTORY, OTHER, None)
 
 
+# Bundles
+
+
+def test_of_a_bundle_what_is_wanted_is_taken_and_is_what_its_name_says() -> None:
+    contents = [b"one", b"two" * 99, b"three"]
+    content = tree.bundle(contents)
+    assert tree.unbundle(content, {tree.digest(b"one"), tree.digest(b"three"), "4" * 64}) == {
+        tree.digest(b"one"): b"one",
+        tree.digest(b"three"): b"three",
+    }
+    assert tree.unbundle(b"", {"4" * 64}) == {}
+
+
+def test_a_bundle_that_is_cut_short_or_too_large_is_refused() -> None:
+    content = tree.bundle([b"one", b"two"])
+    for end in range(1, len(content)):
+        if end != len(content) // 2:  # where the second one begins
+            refused("format", tree.unbundle, content[:end], set())
+    for wrong in (bytes(4), b"\xff" * 9, tree.bundle([bytes(tree.OBJECT_LIMIT + 1)])):
+        refused("format", tree.unbundle, wrong, set())
+    refused("size", tree.unbundle, bytes(tree.BUNDLE_LIMIT + 1), set())
+
+
+@given(st.binary(max_size=200))
+def test_rubbish_in_a_bundle_is_refused_or_passed_over(content: bytes) -> None:
+    try:
+        assert tree.unbundle(content, {tree.digest(b"x")}).keys() <= {tree.digest(b"x")}
+    except FleetError:
+        pass
+
+
 # Objects
 
 
