@@ -21,6 +21,9 @@ TREE = f"{STATE}/tree"
 USER = "pam-totp-directory"
 KEEPER = "pam-totp-keeper"
 
+# What an API token may be good for. "roles": also for people with a role, and for giving one.
+SCOPES = ("read", "people", "groups", "hosts", "policy", "roles", "tokens", "audit")
+
 _SCHEMES = ("postgresql", "postgres")
 
 

@@ -243,8 +243,8 @@ def test_a_right_code_of_an_authenticator_of_its_own_gives_the_web_process_no_mo
     mine = {**asked, "authenticators": [[own["id"], own["sealed"]]]}
     wrong, verdicts = otp.hotp(secret, keeper.time.step + 1000), []
     for _ in range(work.CHECKS[0]):
-        verdicts.append(worker.answer({**asked, "code": wrong}, root=False)["verdict"])
         worker.answer({**mine, "code": otp.hotp(key_of(own["key"]), keeper.time.step)}, root=False)
+        verdicts.append(worker.answer({**asked, "code": wrong}, root=False)["verdict"])
     assert verdicts == ["refused"] * work.CHECKS[0]
     with pytest.raises(KeeperError, match="too many"):
         worker.answer({**asked, "code": wrong}, root=False)
