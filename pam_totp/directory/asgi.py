@@ -7,7 +7,9 @@ Hosts ask every few seconds and have none: threads that stay, and their connecti
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +52,17 @@ for _middleware in (XFrameOptionsMiddleware, CommonMiddleware, SecurityMiddlewar
     _chain = convert_exception_to_response(_middleware(_chain))
 
 
+_errors = itertools.count(1)
+_latest_error = 0
+_thread = threading.local()
+
+
 def _answer(request: HttpRequest) -> HttpResponse:
+    global _latest_error  # noqa: PLW0603  # of this process
+    if getattr(_thread, "errors", 0) != _latest_error:
+        # Where a database has been started again, what other threads have kept is of no use either.
+        _thread.errors = _latest_error
+        connections.close_all()
     try:
         response: HttpResponse = _chain(request)
         return response
@@ -60,6 +72,7 @@ def _answer(request: HttpRequest) -> HttpResponse:
         for each in connections.all(initialized_only=True):
             if each.errors_occurred:
                 each.close()
+                _latest_error = next(_errors)
 
 
 class _TooLongError(Exception):
