@@ -28,7 +28,6 @@ MOST_EVENTS = 500
 # A claim is for about now: nobody uses up codes of next week.
 CLAIM_STEPS = 40
 KINDS = ("login", "refused", "enrolled", "removed", "recovery-spent", "locked", "unlocked")
-_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _PATH = re.compile(r"/tree/([0-9a-f]{32})/(manifest|bundle|objects/[0-9a-f]{64})")
 # Of one host, which may have a thousand records to fetch at first.
 _hosts = Throttle(6000, 60.0)
@@ -75,7 +74,7 @@ def join(request: HttpRequest) -> HttpResponse:
     address = http.address(request)
     fields = http.fields(request)
     secret, name = http.text(fields, "token", 128), http.text(fields, "name", hosts.LONGEST_NAME)
-    if not _NAME.fullmatch(name):
+    if not hosts.NAME.fullmatch(name):
         raise Refused(400, "name must be a host name")
     try:
         key = base64.b64decode(http.text(fields, "key", 64), validate=True)

@@ -8,7 +8,9 @@ Files of the tree, which nearly all requests are for, go out without Django's re
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +56,13 @@ for _middleware in (XFrameOptionsMiddleware, CommonMiddleware, SecurityMiddlewar
     _chain = convert_exception_to_response(_middleware(_chain))
 
 
+_errors = itertools.count(1)
+_latest_error = 0
+_thread = threading.local()
+
+
 def _answer(request: HttpRequest) -> HttpResponse:
+    _renew()
     try:
         response: HttpResponse = _chain(request)
         return response
@@ -62,12 +70,21 @@ def _answer(request: HttpRequest) -> HttpResponse:
         _free()
 
 
+def _renew() -> None:
+    if getattr(_thread, "errors", 0) != _latest_error:
+        # Where a database has been started again, what other threads have kept is of no use either.
+        _thread.errors = _latest_error
+        connections.close_all()
+
+
 def _free() -> None:
     # The keeper has few connections to give. One to the database is kept as long as it serves.
+    global _latest_error  # noqa: PLW0603  # of this process
     client.close()
     for each in connections.all(initialized_only=True):
         if each.errors_occurred:
             each.close()
+            _latest_error = next(_errors)
 
 
 # What every answer has. A test compares it with what Django's way says.
@@ -85,6 +102,7 @@ def _file(path: str, headers: dict[bytes, bytes], address: str) -> api.File | No
     """A file of the tree for who may have it. None where it takes another answer, which Django's way gives."""
     scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
     etag = headers.get(b"if-none-match", b"").decode("latin-1")
+    _renew()
     try:
         return api.file(path, token.strip(), etag, http.plain(address)) if scheme.lower() == "bearer" else None
     except Exception:  # noqa: BLE001  # there it is met again, and logged

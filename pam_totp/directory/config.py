@@ -22,6 +22,9 @@ TREE = f"{STATE}/tree"
 USER = "pam-totp-directory"
 KEEPER = "pam-totp-keeper"
 
+# What an API token may be good for. "roles": also for people with a role, and for giving one.
+SCOPES = ("read", "people", "groups", "hosts", "policy", "roles", "tokens", "audit")
+
 _SCHEMES = ("postgresql", "postgres")
 _PORTS = {"starttls": 587, "implicit": 465, "none": 25}
 _HERE = ("localhost", "127.0.0.1", "::1")

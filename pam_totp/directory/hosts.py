@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import threading
 import time
@@ -28,6 +29,7 @@ SEEN_EVERY = 60.0  # seconds
 _MOST_SEEN = 200
 TOKEN_HOURS = 24
 LONGEST_NAME = 253
+NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,10 @@ def group_named(name: str) -> HostGroup:
     return group
 
 
-def find(name: str) -> Host:
-    """The one host that is called so, or has this id, and was not revoked. Raises UsageError."""
-    found = list(Host.objects.filter(name=name, revoked=None)) or list(Host.objects.filter(ident=name, revoked=None))
+def find(name: str, *, revoked: bool = False) -> Host:
+    """The one host that is called so, or has this id, and was not revoked, or was. Raises UsageError."""
+    those = Host.objects.exclude(revoked=None) if revoked else Host.objects.filter(revoked=None)
+    found = list(those.filter(name=name)) or list(those.filter(ident=name))
     if not found:
         raise UsageError(f"there is no host {name!r}: see pam-totp-directory host list")
     if len(found) > 1:
@@ -159,6 +162,33 @@ def revoke(actor: str, host: Host) -> list[Person]:
     host.save(update_fields=["revoked", "token_hash"])
     audit.note(actor, "host-revoked", host.name, id=host.ident, people=len(concerned))
     return concerned
+
+
+@transaction.atomic
+def move(actor: str, host: Host, group: HostGroup) -> None:
+    """Put a host into another host group: it gets the people of that one."""
+    host.group = group
+    host.save(update_fields=["group"])
+    audit.note(actor, "host-moved", host.name, id=host.ident, group=group.name)
+
+
+@transaction.atomic
+def rename(actor: str, host: Host, name: str) -> None:
+    """Call a host something else here; it does not mind. Raises UsageError."""
+    if not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
+        raise UsageError(f"{name!r} is no host name: choose another one")
+    before, host.name = host.name, name
+    host.save(update_fields=["name"])
+    audit.note(actor, "host-renamed", before, id=host.ident, name=name)
+
+
+@transaction.atomic
+def forget(actor: str, host: Host) -> None:
+    """Take a host that was revoked off the list. Raises UsageError."""
+    if host.revoked is None:
+        raise UsageError(f"{host} is not revoked: revoke it first, and nobody speaks for it any more")
+    audit.note(actor, "host-deleted", host.name, id=host.ident)
+    host.delete()
 
 
 def people_of(group: HostGroup) -> QuerySet[Person]:

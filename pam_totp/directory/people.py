@@ -297,6 +297,16 @@ def set_fields(actor: str, person: Person, **fields: Any) -> None:
 
 
 @transaction.atomic
+def put_in(actor: str, person: Person, names: list[str]) -> None:
+    """Have a person be in these groups, and in no others. Raises UsageError."""
+    found = list(Group.objects.filter(name__in=names))
+    if len(found) != len(set(names)):
+        raise UsageError("there is no such group: see pam-totp-directory group list")
+    person.memberships.set(found)
+    audit.note(actor, "person-changed", person.name, groups=names)
+
+
+@transaction.atomic
 def delete(actor: str, person: Person) -> None:
     """Take a person out of the directory: hosts refuse the name from then on."""
     audit.note(actor, "person-deleted", person.name)

@@ -54,7 +54,9 @@ _BATCH = 1000  # hosts of one pass
 _RECORDS = 50_000  # of hosts that are written together
 _MOST_NAMED = 10_000  # rows in one statement, which databases limit
 _FEW = 8  # files that are brought to the disk one by one
+_LATER = timedelta(minutes=5)  # a clock may be set back by so much without a word
 EVENTS_FOR = timedelta(days=365)
+EVENTS_KEPT = 1_000_000  # of any age: a clock that is wrong for a day must not cost what is known of logins
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,8 @@ def once(now: datetime, *, root: str = config.TREE, days: int = 7) -> int:
     """
     with _alone(root):
         life = timedelta(days=days)
-        renew = Q(expires__lt=now + life / 2)
+        # One that would live longer than any was signed while the clock was ahead.
+        renew = Q(expires__lt=now + life / 2) | Q(expires__gt=now + life + _LATER)
         for policy in Policy.objects.exclude(max_offline=None):
             young = timedelta(seconds=policy.max_offline or 0) / 3
             renew |= Q(group=policy.host_group_id, expires__lt=now + life - young)
@@ -403,9 +406,10 @@ def _sweep(folder: str, unneeded: set[str], now: float) -> None:
 
 
 def tidy(now: datetime) -> None:
-    """Forget claims that no host can ask about any more, but for those of recovery codes; and last year's logins."""
+    """Forget claims that no host can ask about any more, but for those of recovery codes; and old events."""
     Claim.objects.filter(time__lt=now - CLAIMS_FOR, step__gt=0).delete()
-    Event.objects.filter(time__lt=now - EVENTS_FOR).delete()
+    latest = Event.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+    Event.objects.filter(pk__lte=latest - EVENTS_KEPT, time__lt=now - EVENTS_FOR).delete()
 
 
 def checkpoint() -> None:

@@ -23,6 +23,7 @@ SOURCES = (
     "tests/directory/__init__.py",
     "tests/directory/inside",
     "tests/directory/browser",
+    "docs/directory-api.yaml",
 )
 WHERE = "/usr/local/src/pam-totp"
 _ENV = {"PYTHONPATH": WHERE, "PYTHONDONTWRITEBYTECODE": "1", "DJANGO_SETTINGS_MODULE": "pam_totp.directory.settings"}

@@ -74,9 +74,9 @@ class Site:
         status, content = json.loads(self.machine.run(command, input=json.dumps(asked)).stdout)
         return status, base64.b64decode(content)
 
-    def join(self, name: str) -> Host:
-        """Have a host join with a fresh token."""
-        token = tree.parse_token(self.command("token", "new", "--host", name).stdout)
+    def join(self, name: str, token: tree.JoinToken | None = None) -> Host:
+        """Have a host join, with a fresh token or one for many."""
+        token = token or tree.parse_token(self.command("token", "new", "--host", name).stdout)
         private = PrivateKey.generate()
         fields = {
             "token": token.secret,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pam_totp.factors import otp
 from tests.directory import lane, races
 from tests.directory.site import Site
 
@@ -66,6 +67,35 @@ def test_there_too_one_of_many_claims_wins_and_the_trail_is_append_only(moved: S
     """
     done = moved.machine.sh(script, check=False)
     assert "append-only" in done.stderr
+
+
+@pytest.mark.full
+def test_a_database_that_is_killed_at_any_moment_loses_nothing_that_was_answered(moved: Site) -> None:
+    """Also while claims are being made: what was claimed stays so, and what was not is asked for again."""
+    host, machine = moved.join("web3"), moved.machine
+    records = host.wait(lambda records: "alice" in records and records["alice"].authenticators)
+    (authenticator,) = records["alice"].authenticators
+    step = otp.step_at(float(machine.run(["date", "+%s"]).stdout))
+    claimed, killed = [], 0
+    for number in range(30):
+        asked = {"authenticator": authenticator.identifier, "step": step + number, "login": f"{number:032x}"}
+        if number % 6 == 3:
+            machine.sh("kill -KILL $(head -1 /var/lib/postgresql/*/main/postmaster.pid)")
+            killed += 1
+        status, _ = moved.ask("/api/v1/claim", host, asked)
+        claimed += [number] if status == 200 else []
+        if number % 6 == 5:
+            machine.sh("systemctl reset-failed 'postgresql*'; systemctl restart postgresql")
+            machine.sh("until pg_isready -q; do sleep 0.2; done")
+    assert killed == 5
+    # Of six, one or two while it is dead, and one for each web process that finds its connection dead.
+    assert 10 <= len(claimed) < 30
+    for number in claimed:
+        asked = {"authenticator": authenticator.identifier, "step": step + number, "login": "f" * 32}
+        assert moved.ask("/api/v1/claim", host, asked) == (200, b'{"claimed": false}'), number
+    moved.command("user", "add", "carol")
+    host.wait(lambda records: "carol" in records, seconds=60)
+    assert moved.command("audit", "--check").returncode == 0
 
 
 @pytest.mark.full

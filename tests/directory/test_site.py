@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pam_totp.factors import otp
+from pam_totp.fleet import tree
 from tests.directory import races, visitor
 from tests.directory.site import NAME
 from tests.lab.code import code
@@ -143,6 +144,17 @@ def test_of_many_hosts_that_claim_a_code_at_once_one_has_it(site: Site, host: Ho
     races.one_wins(site, host, "bob")
 
 
+@pytest.mark.full
+def test_of_a_hundred_hosts_that_claim_a_code_at_once_one_has_it(site: Site) -> None:
+    site.command("user", "add", "claire")
+    site.enroll("claire")
+    token = tree.parse_token(site.command("token", "new").stdout)
+    hosts = [site.join(f"of{number}.example.org", token) for number in range(100)]
+    for host in hosts:
+        host.wait(lambda records: "claire" in records and records["claire"].authenticators, seconds=120)
+    races.one_wins(site, hosts[0], "claire", *hosts[1:])
+
+
 def test_a_host_gets_nothing_of_another_one(site: Site, host: Host) -> None:
     other = site.join("web2")
     other.wait(lambda _: other.manifest() is not None)
@@ -224,6 +236,73 @@ def test_the_trail_holds_and_the_keepers_log_has_who_asked_and_no_code(site: Sit
     journal = "\n".join(site.machine.journal())
     assert "check person=" in journal
     assert "publish host=" in journal
+
+
+def test_an_entry_of_the_trail_that_was_changed_behind_its_back_is_found(site: Site) -> None:
+    """By somebody who may write the database, and takes the triggers out first."""
+    for actor, status in (("eve", 1), ("root", 0)):
+        site.machine.run(["/usr/bin/python3", "-I", "-c", FORGE], input=actor)
+        done = site.command("audit", "--check", check=False)
+        assert (done.returncode, "was changed, or" in done.stdout) == (status, bool(status))
+        assert ("audit trail was changed" in site.command("doctor", check=False).stdout) == bool(status)
+
+
+FORGE = """
+import sqlite3, sys
+found = sqlite3.connect("/var/lib/pam-totp-directory/directory.db", timeout=20)
+(trigger,) = found.execute("SELECT sql FROM sqlite_master WHERE name = 'audit_update'").fetchone()
+found.execute("DROP TRIGGER audit_update")
+where = "WHERE action = 'host-revoked' AND target = 'web3'"
+assert found.execute("UPDATE directory_audit SET actor = ? " + where, [sys.stdin.read()]).rowcount == 1
+found.execute(trigger)
+found.commit()
+"""
+
+
+@pytest.mark.full
+def test_on_a_full_disk_nothing_is_half_done_and_hosts_keep_what_they_have(site: Site, host: Host) -> None:
+    site.command("user", "add", "fulton")
+    host.wait(lambda records: "fulton" in records)
+    before = host.manifest()
+    machine, units = site.machine, "pam-totp-directory pam-totp-publisher"
+    machine.sh(
+        f"""
+        set -e
+        systemctl stop {units}
+        cd /var/lib
+        mv pam-totp-directory pam-totp-directory.kept
+        mkdir pam-totp-directory
+        size=$(($(du -sm pam-totp-directory.kept | cut -f1) + 3))
+        mount -t tmpfs -o size=$size"m" tmpfs pam-totp-directory
+        cp -a pam-totp-directory.kept/. pam-totp-directory/
+        chown --reference=pam-totp-directory.kept pam-totp-directory
+        chmod --reference=pam-totp-directory.kept pam-totp-directory
+        systemctl start {units}
+        dd if=/dev/zero of=pam-totp-directory/ballast bs=4096 2>/dev/null || true
+        """
+    )
+    try:
+        failed = [site.command("user", "lock", "fulton", check=False).returncode for _ in range(3)]
+        assert 0 not in failed[-1:]
+        time.sleep(3)
+        assert host.manifest() == before
+        machine.sh("rm /var/lib/pam-totp-directory/ballast")
+        site.command("user", "lock", "fulton")
+        host.wait(lambda records: records["fulton"].locked, seconds=60)
+        assert site.command("audit", "--check").returncode == 0
+    finally:
+        machine.sh(
+            f"""
+            systemctl stop {units}
+            cd /var/lib
+            rm -f pam-totp-directory/ballast
+            cp -a pam-totp-directory/. pam-totp-directory.kept/
+            umount pam-totp-directory
+            rmdir pam-totp-directory
+            mv pam-totp-directory.kept pam-totp-directory
+            systemctl start {units}
+            """
+        )
 
 
 def test_a_restored_database_is_noticed_and_an_epoch_mends_it(site: Site, host: Host) -> None:

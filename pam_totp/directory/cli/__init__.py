@@ -16,11 +16,13 @@ from pam_totp.errors import PamTotpError, UsageError
 # What is imported when it is asked for: most of them load Django.
 VERBS = {
     "init": "set the directory up: database, keys, certificate, services, and the first administrator",
-    "user": "people: add, list, enrol, invite, reset, lock, unlock, exempt, remove",
+    "status": "how many people are how far, how old the hosts' latest word is, and why logins were refused",
+    "user": "people: add, list, enrol, invite, reset, lock, unlock, exempt, change, remove",
     "group": "groups of people and of hosts, and which may use which",
-    "host": "hosts that have joined: list, revoke",
+    "host": "hosts that have joined: list, move, revoke",
     "token": "let a host join, or a program use the API: print a token",
     "policy": "show or change what holds on the hosts of a group",
+    "event": "show what hosts and the portal have told of logins",
     "audit": "show the audit trail, or check that nothing in it was changed",
     "mail": "test the mail server, list mails that wait, send what is due",
     "epoch": "begin a new epoch, after the database was restored from a backup",

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pam_totp.directory.cli import common
-from pam_totp.errors import UsageError
 
 if TYPE_CHECKING:
     import argparse
 
-    from pam_totp.directory.models import Group
+    from pam_totp.directory.models import Group, HostGroup
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +22,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         each.add_argument("name")
         each.add_argument("--hosts", action="store_true", help="it is a group of hosts")
         each.set_defaults(what=_add if name == "add" else _remove)
+    each = what.add_parser("rename", help="give a group another name", allow_abbrev=False)
+    each.add_argument("name")
+    each.add_argument("new", metavar="NEW")
+    each.add_argument("--hosts", action="store_true", help="it is a group of hosts")
+    each.set_defaults(what=_rename)
     for name, summary in (("join", "put people into a group"), ("leave", "take people out of a group")):
         each = what.add_parser(name, help=summary, allow_abbrev=False)
         each.add_argument("name", metavar="GROUP")
@@ -45,15 +49,6 @@ def run(arguments: argparse.Namespace) -> int:
     return result
 
 
-def _group(name: str) -> Group:
-    from pam_totp.directory.models import Group
-
-    group = Group.objects.filter(name=name).first()
-    if group is None:
-        raise UsageError(f"there is no group {name!r}: see pam-totp-directory group list")
-    return group
-
-
 def _list(_: argparse.Namespace) -> int:
     from pam_totp.directory.models import Group, HostGroup
 
@@ -71,57 +66,43 @@ def _list(_: argparse.Namespace) -> int:
     return 0
 
 
+def _find(arguments: argparse.Namespace) -> Group | HostGroup:
+    from pam_totp.directory import groups, hosts
+
+    return hosts.group_named(arguments.name) if arguments.hosts else groups.named(arguments.name)
+
+
 def _add(arguments: argparse.Namespace) -> int:
-    from django.core.exceptions import ValidationError
+    from pam_totp.directory import groups
 
-    from pam_totp.directory import audit
-    from pam_totp.directory.models import Group, HostGroup, Policy
+    groups.add(common.ACTOR, arguments.name, of_hosts=arguments.hosts)
+    return 0
 
-    made = HostGroup(name=arguments.name) if arguments.hosts else Group(name=arguments.name)
-    try:
-        made.full_clean()
-    except ValidationError as error:
-        raise UsageError(f"{arguments.name!r} cannot be made: {'; '.join(error.messages)}") from None
-    made.save()
-    if isinstance(made, HostGroup):
-        Policy.objects.create(host_group=made)
-    audit.note(common.ACTOR, "group-made", made.name, hosts=arguments.hosts)
+
+def _rename(arguments: argparse.Namespace) -> int:
+    from pam_totp.directory import groups
+
+    groups.rename(common.ACTOR, _find(arguments), arguments.new)
     return 0
 
 
 def _remove(arguments: argparse.Namespace) -> int:
-    from pam_totp.directory import audit, hosts
+    from pam_totp.directory import groups
 
-    if arguments.hosts:
-        group = hosts.group_named(arguments.name)
-        if group.hosts.filter(revoked=None).exists():
-            raise UsageError(f"{group} has hosts: move them first, with pam-totp-directory host move")
-        group.hosts.all().delete()
-        group.delete()
-    else:
-        _group(arguments.name).delete()
-    audit.note(common.ACTOR, "group-removed", arguments.name, hosts=arguments.hosts)
+    groups.remove(common.ACTOR, _find(arguments))
     return 0
 
 
 def _members(arguments: argparse.Namespace) -> int:
-    from pam_totp.directory import audit, people
+    from pam_totp.directory import groups
 
-    group, found = _group(arguments.name), [people.find(name) for name in arguments.person]
-    (group.persons.add if arguments.inside else group.persons.remove)(*found)
-    audit.note(common.ACTOR, "group-changed", group.name, people=arguments.person, inside=arguments.inside)
+    groups.members(common.ACTOR, groups.named(arguments.name), arguments.person, inside=arguments.inside)
     return 0
 
 
 def _access(arguments: argparse.Namespace) -> int:
-    from pam_totp.directory import audit, hosts
-    from pam_totp.directory.models import Access
+    from pam_totp.directory import groups, hosts
 
-    group, host_group = _group(arguments.name), hosts.group_named(arguments.host_group)
-    if arguments.allow:
-        Access.objects.get_or_create(group=group, host_group=host_group)
-    else:
-        for each in Access.objects.filter(group=group, host_group=host_group):
-            each.delete()
-    audit.note(common.ACTOR, "access-changed", arguments.name, hosts=arguments.host_group, allowed=arguments.allow)
+    group, host_group = groups.named(arguments.name), hosts.group_named(arguments.host_group)
+    groups.access(common.ACTOR, group, host_group, allowed=arguments.allow)
     return 0

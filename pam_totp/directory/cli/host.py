@@ -16,17 +16,25 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """What is done, and to which."""
     what = parser.add_subparsers(metavar="WHAT", required=True)
     each = what.add_parser("list", help="list hosts, and when they were seen", allow_abbrev=False)
+    each.add_argument("--revoked", action="store_true", help="those that were revoked, or have left")
     each.set_defaults(what=_list)
     each = what.add_parser("move", help="put a host into another host group", allow_abbrev=False)
     each.add_argument("name")
     each.add_argument("group")
     each.set_defaults(what=_move)
+    each = what.add_parser("rename", help="call a host something else here", allow_abbrev=False)
+    each.add_argument("name")
+    each.add_argument("new", metavar="NEW")
+    each.set_defaults(what=_rename)
     each = what.add_parser("revoke", help="publish nothing for a host any more, and list whom to re-enrol")
     each.add_argument("name")
     each.add_argument("--reset", action="store_true", help="reset these people, and print an invitation for each")
     each.add_argument("--mail", action="store_true", help="with --reset: send it to those who have an address instead")
     each.add_argument("--yes", action="store_true", help="do not ask")
     each.set_defaults(what=_revoke)
+    each = what.add_parser("remove", help="take a host that was revoked off the list", allow_abbrev=False)
+    each.add_argument("name")
+    each.set_defaults(what=_remove)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -36,11 +44,11 @@ def run(arguments: argparse.Namespace) -> int:
     return result
 
 
-def _list(_: argparse.Namespace) -> int:
+def _list(arguments: argparse.Namespace) -> int:
     from pam_totp.directory.models import Host
 
     rows = [("NAME", "GROUP", "SEEN", "FROM", "PENDING", "ID")]
-    for host in Host.objects.select_related("group").filter(revoked=None):
+    for host in Host.objects.select_related("group").filter(revoked__isnull=not arguments.revoked):
         pending = "yes" if host.changes > host.done else "no"
         rows.append(
             (host.name, host.group.name, common.shown(host.last_seen), host.address or "-", pending, host.ident)
@@ -50,15 +58,23 @@ def _list(_: argparse.Namespace) -> int:
 
 
 def _move(arguments: argparse.Namespace) -> int:
-    from django.db import transaction
+    from pam_totp.directory import hosts
 
-    from pam_totp.directory import audit, hosts
+    hosts.move(common.ACTOR, hosts.find(arguments.name), hosts.group_named(arguments.group))
+    return 0
 
-    with transaction.atomic():
-        host, group = hosts.find(arguments.name), hosts.group_named(arguments.group)
-        host.group = group
-        host.save(update_fields=["group"])
-        audit.note(common.ACTOR, "host-moved", host.name, group=group.name)
+
+def _rename(arguments: argparse.Namespace) -> int:
+    from pam_totp.directory import hosts
+
+    hosts.rename(common.ACTOR, hosts.find(arguments.name), arguments.new)
+    return 0
+
+
+def _remove(arguments: argparse.Namespace) -> int:
+    from pam_totp.directory import hosts
+
+    hosts.forget(common.ACTOR, hosts.find(arguments.name, revoked=True))
     return 0
 
 

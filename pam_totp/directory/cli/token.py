@@ -11,8 +11,6 @@ from pam_totp.errors import UsageError
 if TYPE_CHECKING:
     import argparse
 
-SCOPES = ("read", "people", "hosts", "policy", "audit")
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """For which hosts, and how long."""
@@ -24,7 +22,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     each.set_defaults(what=_new)
     each = what.add_parser("api", help="print a new token for a program that uses the API", allow_abbrev=False)
     each.add_argument("name", help="what the program is called here, and in the audit trail")
-    each.add_argument("--scope", action="append", choices=SCOPES, required=True, help="what for (can be repeated)")
+    each.add_argument(
+        "--scope", action="append", choices=config.SCOPES, required=True, help="what for (can be repeated)"
+    )
     each.add_argument("--days", type=int, default=365, help="how long it is good: 1 to 3650; default: 365")
     each.set_defaults(what=_api)
     each = what.add_parser("revoke", help="end a program's token", allow_abbrev=False)

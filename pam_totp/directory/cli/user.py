@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from pam_totp.directory.models import Person
 
+ANSWERS = {"yes": True, "no": False}
 ROLES = ("user", "auditor", "helpdesk", "administrator")
 
 
@@ -56,6 +57,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     each.add_argument("name")
     each.add_argument("until", metavar="DATE", help="YYYY-MM-DD, days as 7d, or: never")
     each.set_defaults(what=_exempt)
+    _change_arguments(what.add_parser("change", help="change what is known of a person, or the groups"))
+    each = what.add_parser("invitations", help="list invitations that are still good", allow_abbrev=False)
+    each.set_defaults(what=_invitations)
     each = what.add_parser("role", help="give a person a role in the admin portal", allow_abbrev=False)
     each.add_argument("name")
     each.add_argument("role", choices=ROLES)
@@ -64,6 +68,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     each.add_argument("name")
     each.add_argument("--yes", action="store_true", help="do not ask")
     each.set_defaults(what=_remove)
+
+
+def _change_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name")
+    parser.add_argument("--name", dest="new", metavar="NAME", help="another login name: hosts take it for another user")
+    parser.add_argument("--email", metavar="ADDRESS")
+    parser.add_argument("--display", metavar="TEXT", help="the full name")
+    parser.add_argument("--deadline", metavar="DATE", help="when the time to enrol ends, or: none")
+    parser.add_argument("--must-enroll", choices=ANSWERS, help="refused or enrolled, whatever a host's policy is")
+    parser.add_argument("--active", choices=ANSWERS, help="no: on no host and in no portal")
+    parser.add_argument("--group", action="append", metavar="GROUP", help="be in these alone (can be repeated)")
+    parser.set_defaults(what=_change)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -201,6 +217,42 @@ def _exempt(arguments: argparse.Namespace) -> int:
 
     until = None if arguments.until == "never" else common.date(arguments.until)
     people.set_fields(common.ACTOR, _find(arguments.name), exempt_until=until)
+    return 0
+
+
+def _change(arguments: argparse.Namespace) -> int:
+    from django.db import transaction
+
+    from pam_totp.directory import people
+
+    words = {"name": arguments.new, "email": arguments.email, "display": arguments.display}
+    changed: dict[str, object] = {name: value for name, value in words.items() if value is not None}
+    if arguments.deadline is not None:
+        changed["deadline"] = None if arguments.deadline == "none" else common.date(arguments.deadline)
+    for name, value in (("must_enroll", arguments.must_enroll), ("is_active", arguments.active)):
+        if value is not None:
+            changed[name] = ANSWERS[value]
+    with transaction.atomic():
+        person = _find(arguments.name)
+        if changed:
+            people.set_fields(common.ACTOR, person, **changed)
+        if arguments.group is not None:
+            people.put_in(common.ACTOR, person, [name for name in arguments.group if name])
+    return 0
+
+
+def _invitations(_: argparse.Namespace) -> int:
+    from django.utils import timezone
+
+    from pam_totp.directory.models import Invitation
+
+    rows = [("NAME", "MADE", "MADE BY", "UNTIL")]
+    good = Invitation.objects.filter(used=None, expires__gt=timezone.now()).select_related("person")
+    rows += [
+        (each.person.name, common.shown(each.created), each.created_by, common.shown(each.expires))
+        for each in good.order_by("person__name")
+    ]
+    common.table(rows)
     return 0
 
 

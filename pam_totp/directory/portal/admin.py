@@ -23,10 +23,9 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from pam_totp.directory import audit, hosts, letters, models, people, programs
-from pam_totp.directory.cli import token
+from pam_totp.directory import audit, config, figures, hosts, letters, models, people, programs
 from pam_totp.directory.models import Person
-from pam_totp.directory.portal import dashboard, factors, visit
+from pam_totp.directory.portal import factors, visit
 from pam_totp.directory.portal.forms import AccessibleForm, CodeForm
 from pam_totp.directory.portal.views import address
 from pam_totp.errors import PamTotpError
@@ -296,7 +295,7 @@ class StateFilter(admin.SimpleListFilter):
         """The people in the state that was chosen."""
         if self.value() is None:
             return None
-        return queryset.filter(pk__in=dashboard.people(str(self.value()), timezone.now()).values("pk"))
+        return queryset.filter(pk__in=figures.people(str(self.value()), timezone.now()).values("pk"))
 
 
 class PersonForm(forms.ModelForm):  # type: ignore[type-arg]  # as above
@@ -562,7 +561,7 @@ class ApiTokenForm(forms.ModelForm):  # type: ignore[type-arg]  # as above
     """What a new token is for, and for how long."""
 
     scopes = forms.MultipleChoiceField(
-        choices=[(scope, scope) for scope in token.SCOPES], widget=forms.CheckboxSelectMultiple
+        choices=[(scope, scope) for scope in config.SCOPES], widget=forms.CheckboxSelectMultiple
     )
     days = forms.IntegerField(label="Days", min_value=1, max_value=3650, initial=365)
 

@@ -12,7 +12,7 @@ from django.http import Http404
 from django.shortcuts import redirect, resolve_url
 from django.urls import path
 
-from pam_totp.directory.portal import dashboard
+from pam_totp.directory import figures
 from pam_totp.directory.portal.exports import audit_lines
 
 if TYPE_CHECKING:
@@ -64,4 +64,4 @@ class Site(AdminSite):
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """The dashboard, and what there is to look at."""
-        return super().index(request, {**(extra_context or {}), **dashboard.figures()})
+        return super().index(request, {**(extra_context or {}), **figures.figures()})

@@ -1,4 +1,4 @@
-"""Serves the directory for a scanner, until standard input ends; prints who is signed in, as cookies."""
+"""Serves the directory for a scanner, until standard input ends; prints who is signed in, as cookies, and all pages."""
 
 from __future__ import annotations
 
@@ -30,15 +30,19 @@ def main() -> None:
     Path(config.SESSION_KEY).parent.mkdir(parents=True, exist_ok=True)
     Path(config.SESSION_KEY).write_text(secrets.token_hex(32), encoding="ascii")
     django.setup()
-    from tests.directory.browser.site import Site
+    from tests.directory.browser.site import PORT, Site
+    from tests.directory.browser.sparing import Proxy
 
-    with Site(Path(tempfile.mkdtemp())) as site:
+    scratch = Path(tempfile.mkdtemp())
+    with Site(scratch) as site:
         people = {"user": site.alice.person, "administrator": site.boss.person}
         keys = {role: secrets.token_hex(16) for role in people}
         for role, key in keys.items():
             sign_in(key, people[role])
         cookies = {role: f"__Host-session={key}; __Host-csrf={CSRF}" for role, key in keys.items()}
-        print(json.dumps({"url": site.url, "cookies": cookies}), flush=True)
+        own = f"/admin/directory/person/{site.boss.person.pk}"
+        proxy = Proxy(scratch, PORT, {"/logout/", f"{own}/change/", f"{own}/delete/"})
+        print(json.dumps({"url": proxy.url, "cookies": cookies, "pages": pages()}), flush=True)
         ended = threading.Event()
 
         def wait() -> None:
@@ -51,8 +55,19 @@ def main() -> None:
                 sign_in(key, people[role])
 
 
+def pages() -> list[str]:
+    """Every page of both portals, of something that there is."""
+    from django.contrib import admin
+
+    from tests.directory.inside import test_portal_security as table
+
+    things = {str(model._meta.model_name): model._default_manager.first() for model in admin.site._registry}
+    of = {name: thing.pk for name, thing in things.items() if thing is not None} | {"authenticator": "a" * 32}
+    return sorted(table.address_of(name, path, of) for name, path in table.pages().items())
+
+
 def sign_in(key: str, person: Person) -> None:
-    """Have a session with this key, of somebody who has just typed a code."""
+    """Have a session with this key, of somebody who has just typed a code; whatever the scanner has done to the two."""
     from django.contrib import auth
     from django.contrib.sessions.backends.db import SessionStore
     from django.contrib.sessions.models import Session
@@ -61,7 +76,8 @@ def sign_in(key: str, person: Person) -> None:
     from pam_totp.directory.portal import visit
     from pam_totp.host import clock
 
-    person.refresh_from_db()
+    kept = {"is_active": True, "locked": False, "role": person.role, "forget_before": None, "password": person.password}
+    type(person).objects.filter(pk=person.pk).update(**kept)
     content = {
         auth.SESSION_KEY: str(person.pk),
         auth.BACKEND_SESSION_KEY: visit.BACKEND,
@@ -69,8 +85,8 @@ def sign_in(key: str, person: Person) -> None:
         visit.CODE_AT: int(clock.now().wall),
         visit.BEGAN: int(clock.now().wall),
     }
-    kept = {"session_data": SessionStore().encode(content), "expire_date": timezone.now() + timedelta(hours=1)}
-    Session.objects.update_or_create(session_key=key, defaults=kept)
+    session = {"session_data": SessionStore().encode(content), "expire_date": timezone.now() + timedelta(hours=1)}
+    Session.objects.update_or_create(session_key=key, defaults=session)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from django.test import Client
 from django.utils import timezone
 
 from pam_totp.directory import people, programs
-from pam_totp.directory.cli.token import SCOPES
+from pam_totp.directory.config import SCOPES
 from pam_totp.directory.models import ApiToken, Audit, Authenticator, Host, Person
 from pam_totp.errors import UsageError
 from tests.directory.inside.conftest import Keeper, enrolled, joined, publish_all
@@ -43,6 +44,25 @@ def requests(host: str) -> list[tuple[str, str, str, object]]:
         ("hosts", "POST", f"hosts/{host}/revoke", {}),
         ("read", "GET", "policies/hosts", None),
         ("policy", "PATCH", "policies/hosts", {"unenrolled": "deny"}),
+        ("read", "GET", "invitations", None),
+        ("read", "GET", "groups", None),
+        ("groups", "POST", "groups", {"name": "staff"}),
+        ("read", "GET", "groups/everyone", None),
+        ("groups", "PATCH", "groups/everyone", {"name": "all"}),
+        ("groups", "DELETE", "groups/staff", None),
+        ("read", "GET", "host-groups", None),
+        ("groups", "POST", "host-groups", {"name": "db"}),
+        ("read", "GET", "host-groups/hosts", None),
+        ("groups", "PATCH", "host-groups/hosts", {"groups": []}),
+        ("groups", "DELETE", "host-groups/db", None),
+        ("read", "GET", f"hosts/{host}", None),
+        ("hosts", "PATCH", f"hosts/{host}", {"name": "web2"}),
+        ("hosts", "DELETE", f"hosts/{host}", None),
+        ("read", "GET", "tokens", None),
+        ("tokens", "POST", "tokens", {"name": "other", "scopes": ["tokens"]}),
+        ("tokens", "DELETE", "tokens/other", None),
+        ("read", "GET", "join-tokens", None),
+        ("read", "GET", "status", None),
         ("audit", "GET", "audit", None),
         ("audit", "GET", "logins", None),
     ]
@@ -59,8 +79,25 @@ def test_each_request_needs_its_scope_and_no_other_opens_it(keeper: Keeper) -> N
         for scope in set(SCOPES) - {needed}:
             assert ask(method, path, tokens[scope], fields)[0] == 403, (method, path, scope)
         assert ask(method, path, tokens[needed], fields)[0] in (200, 201), (method, path)
-    assert not Person.objects.filter(name="alice").exists()
-    assert Host.objects.get().revoked is not None
+    assert [each.name for each in Person.objects.all()] == ["carol"]
+    assert not Host.objects.exists()
+
+
+def test_each_path_and_method_that_there_is_is_in_the_list_of_what_is_tried() -> None:
+    from django.urls import get_resolver
+
+    tried = {
+        (method, re.sub("[0-9a-f]{32}", "web1", path).split("/")[0], path.count("/"))
+        for _, method, path, _ in requests("0" * 32)
+    }
+    patterns = get_resolver("pam_totp.directory.api_urls").url_patterns
+    there = {
+        (method, str(each.pattern).split("/")[2], str(each.pattern).count("/") - 2)
+        for each in patterns
+        if each.callback.__module__ == "pam_totp.directory.admin_api"
+        for method in getattr(each.callback, "scopes")  # noqa: B009  # its type says nothing of it
+    }
+    assert tried == there
 
 
 def test_a_host_is_revoked_and_its_people_enrol_anew_with_both_scopes_but_nobody_with_a_role(keeper: Keeper) -> None:
@@ -108,13 +145,64 @@ def test_people_with_a_role_are_shown_and_not_changed(keeper: Keeper) -> None:
     assert Authenticator.objects.count() == 1
 
 
+def test_people_with_a_role_are_changed_and_roles_given_with_the_scope_for_that(keeper: Keeper) -> None:
+    person, _ = enrolled(keeper, "alice")
+    bearer = token("people", "roles")
+    assert ask("PATCH", "people/alice", token("people"), {"role": "helpdesk"})[0] == 403
+    assert ask("PATCH", "people/alice", token("roles"), {"role": "helpdesk"})[0] == 403
+    assert ask("PATCH", "people/alice", bearer, {"role": "emperor"})[0] == 400
+    assert ask("PATCH", "people/alice", bearer, {"role": "helpdesk"})[1]["role"] == "helpdesk"
+    assert ask("POST", "people/alice/reset", bearer, {})[0] == 200
+    assert not person.enrolled
+    assert ask("PATCH", "people/alice", bearer, {"active": False, "name": "alicia"})[1]["active"] is False
+    assert ask("GET", "people/alice", token("read"))[0] == 404
+
+
 def test_what_is_not_for_this_api_cannot_be_set() -> None:
     people.add("root", "alice")
     bearer = token("people")
-    for fields in ({"role": "administrator"}, {"password": "x"}, {"is_active": False}, {"ledger": ""}, {"source": "x"}):
+    for fields in ({"password": "x"}, {"is_active": False}, {"ledger": ""}, {"source": "x"}):
         assert ask("PATCH", "people/alice", bearer, fields)[0] == 400
         assert ask("POST", "people", bearer, {"name": "bob", **fields})[0] == 400
+    assert ask("POST", "people", bearer, {"name": "bob", "role": "administrator"})[0] == 400
     assert Person.objects.get().role == Person.Role.USER
+
+
+def test_a_program_gives_no_scope_that_it_has_not(keeper: Keeper) -> None:
+    bearer = token("tokens", "read")
+    for scopes in (["people"], ["read", "roles"], list(SCOPES)):
+        assert ask("POST", "tokens", bearer, {"name": "more", "scopes": scopes})[0] == 403
+    for wrong in ([], ["everything"], "read", [7]):
+        assert ask("POST", "tokens", bearer, {"name": "more", "scopes": wrong})[0] == 400
+    assert ApiToken.objects.count() == 1
+    status, said = ask("POST", "tokens", bearer, {"name": "more", "scopes": ["read"], "days": 1})
+    assert status == 201
+    assert ask("GET", "people", said["token"])[0] == 200
+    assert said["token"] not in json.dumps(ask("GET", "tokens", bearer)[1])
+
+
+def test_groups_their_people_and_what_they_may_use(keeper: Keeper) -> None:
+    for name in ("alice", "bob"):
+        people.add("root", name)
+    bearer = token(*SCOPES)
+    host = joined("web1")
+    assert ask("POST", "groups", bearer, {"name": "staff"}) == (201, {"name": "staff", "people": 0, "host_groups": []})
+    assert ask("POST", "groups", bearer, {"name": "staff"})[0] == 400
+    assert ask("PATCH", "groups/staff", bearer, {"add": ["alice", "bob"], "remove": ["bob"]})[1]["people"] == 1
+    assert ask("PATCH", "groups/staff", bearer, {"add": ["nobody"]})[0] == 400
+    assert [each["name"] for each in ask("GET", "people?group=staff", bearer)[1]["people"]] == ["alice"]
+    ask("POST", "host-groups", bearer, {"name": "db"})
+    shown = ask("PATCH", "host-groups/db", bearer, {"groups": ["staff"], "name": "databases"})[1]
+    assert shown == {"name": "databases", "hosts": 0, "groups": ["staff"]}
+    assert ask("PATCH", f"hosts/{host.ident}", bearer, {"group": "databases"})[1]["group"] == "databases"
+    publish_all()
+    assert set(host.records(keeper)) == {"alice"}
+    assert ask("DELETE", "host-groups/databases", bearer)[0] == 400
+    assert ask("DELETE", f"hosts/{host.ident}", bearer)[0] == 400
+    assert ask("DELETE", "groups/staff", bearer)[0] == 200
+    publish_all()
+    assert host.records(keeper) == {}
+    assert ask("GET", "status", bearer)[1]["people"]["not enrolled"] == 2
 
 
 def test_a_person_is_added_changed_and_shown_with_nothing_secret(keeper: Keeper) -> None:

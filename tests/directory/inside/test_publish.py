@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from pam_totp.directory import config, hosts, people, publish
 from pam_totp.directory.keeper import client
-from pam_totp.directory.models import Access, Authenticator, Group, Host, HostGroup, Policy, Published, State
+from pam_totp.directory.models import Access, Authenticator, Event, Group, Host, HostGroup, Policy, Published, State
 from pam_totp.errors import KeeperError
 from pam_totp.factors import otp
 from pam_totp.fleet import tree
@@ -362,3 +362,30 @@ def test_a_publisher_that_is_killed_anywhere_leaves_a_whole_tree_and_the_next_on
     publish_all()
     assert host.records(keeper)["alice"].locked
     assert Host.objects.get().done == Host.objects.get().changes
+
+
+def test_what_was_signed_while_the_clock_was_ahead_is_signed_anew_when_it_is_right(keeper: Keeper) -> None:
+    """Else it would not be renewed for a year, and hosts with max_offline would refuse everybody."""
+    host = joined("web1")
+    now, ahead = timezone.now(), timedelta(days=400)
+    keeper.time.ahead += ahead.total_seconds()
+    assert publish.once(now + ahead, root=config.TREE) == 1
+    keeper.time.ahead -= ahead.total_seconds()
+    assert publish.once(now, root=config.TREE) == 1
+    found = host.manifest(keeper)
+    assert abs(found.issued - now.timestamp()) < 60
+    assert publish.once(now, root=config.TREE) == 0
+
+
+def test_a_clock_that_is_a_year_ahead_for_a_while_costs_no_login_that_is_known(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = timezone.now()
+    for number in range(5):
+        time = now - timedelta(days=366 if number < 3 else 0)
+        Event.objects.create(ident=f"{number:032x}", name="alice", time=time, kind="login")
+    publish.tidy(now + timedelta(days=1000))
+    assert Event.objects.count() == 5
+    monkeypatch.setattr(publish, "EVENTS_KEPT", 3)
+    publish.tidy(now)
+    assert [each.ident[-1] for each in Event.objects.order_by("pk")] == ["2", "3", "4"]

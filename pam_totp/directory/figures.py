@@ -1,4 +1,4 @@
-"""The figures in front of the admin portal."""
+"""How the fleet stands, in figures: in front of the admin portal, by the command and in the API."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from django.utils import timezone
 from pam_totp.directory.models import Authenticator, Event, Host, Person
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
     from django.db.models import QuerySet
@@ -53,6 +54,33 @@ def figures() -> dict[str, Any]:
         "refused_by_reason": [(each["reason"] or "not said", each["count"]) for each in reasons[:_MOST_REASONS]],
         "days": DAYS,
     }
+
+
+def status() -> dict[str, object]:
+    """The same by names."""
+    found = figures()
+    return {
+        "people": {value: count for _, value, count in found["people_by_state"]},
+        "locked": found["locked"],
+        "hosts": dict(found["hosts_by_age"]),
+        "refused": dict(found["refused_by_reason"]),
+        "days": found["days"],
+    }
+
+
+def events(since: int = 0, name: str | None = None) -> Iterator[dict[str, object]]:
+    """What hosts and the portal have told, the oldest first, after an event; of one login name, or of all."""
+    found = Event.objects.filter(pk__gt=since).select_related("host").order_by("pk")
+    for each in (found if name is None else found.filter(name=name)).iterator():
+        yield {
+            "id": each.pk,
+            "time": each.time.isoformat(),
+            "host": None if each.host is None else each.host.name,
+            "kind": each.kind,
+            "name": each.name,
+            "service": each.service,
+            "reason": each.reason,
+        }
 
 
 def _hosts(now: datetime) -> list[tuple[str, int]]:
