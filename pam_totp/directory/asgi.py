@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 CLAIM = "/api/v1/claim"
 OF_HOSTS = ("/tree/", CLAIM, "/api/v1/events")
 MOST_CLAIM = 1024  # bytes of a claim; more is no claim
+# Two for what the database alone answers: more would wait for the interpreter's lock and for each other's writes, each
+# time that they come back from the database. What may wait for the keeper holds none of them up.
+_short_threads = ThreadPoolExecutor(2, "short", lambda: connections["default"].ensure_connection())
 _threads = ThreadPoolExecutor(8, "hosts")
 
 
@@ -126,7 +129,7 @@ class Application(ASGIHandler):
             if (scope["method"], scope["path"]) == ("POST", CLAIM) or scope["method"] == "GET":
                 content = body.read(MOST_CLAIM)
                 body.seek(0)
-                found = await loop.run_in_executor(_threads, _short, scope, content)
+                found = await loop.run_in_executor(_short_threads, _short, scope, content)
                 if found is not None:
                     about = [(name.encode("ascii"), value.encode("ascii")) for name, value in found.headers]
                     about += _ALWAYS
