@@ -38,7 +38,7 @@ OF_HOSTS = ("/tree/", CLAIM, "/api/v1/events")
 MOST_CLAIM = 1024  # bytes of a claim; more is no claim
 # Two for what the database alone answers: more would wait for the interpreter's lock and for each other's writes, each
 # time that they come back from the database. What may wait for the keeper holds none of them up.
-_short_threads = ThreadPoolExecutor(2, "short", lambda: connections["default"].ensure_connection())
+_short_threads = ThreadPoolExecutor(2, "short")
 _threads = ThreadPoolExecutor(8, "hosts")
 
 
