@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 from dataclasses import dataclass
@@ -189,18 +190,41 @@ def file(path: str, token: str, etag: str, address: str) -> File | None:
 def claim(request: HttpRequest, host: Host) -> HttpResponse:
     """Use a code up in the whole fleet: the first one to ask has it."""
     fields = http.fields(request)
-    login = http.digits(fields, "login", 32) if "login" in fields else ident()
     if "recovery" in fields:
+        login = http.digits(fields, "login", 32) if "login" in fields else ident()
         done = _claim_recovery(host, http.text(fields, "name", 256), http.digits(fields, "recovery", 32), login)
         return JsonResponse({"claimed": done})
+    claimed = _claim_code(host.pk, fields)
+    if claimed is None:
+        raise Refused(404, "there is no such authenticator")
+    return JsonResponse({"claimed": claimed})
+
+
+def _claim_code(host: int, fields: dict[str, Any]) -> bool | None:
+    """Whether the host, by its primary key, has the code; None where it was not given the authenticator."""
+    login = http.digits(fields, "login", 32) if "login" in fields else ident()
     authenticator, step = http.digits(fields, "authenticator", 32), http.number(fields, "step")
     if abs(step - otp.step_at(clock.now().timestamp())) > CLAIM_STEPS:
         raise Refused(400, "this step is not of now", "look at the clocks")
     # What the host was not given, it has nothing to say about.
     claimed = people.claim(authenticator, step, host, login, given=True)
     if not claimed and not Authenticator.objects.filter(ident=authenticator, person__published__host=host).exists():
-        raise Refused(404, "there is no such authenticator")
-    return JsonResponse({"claimed": claimed})
+        return None
+    return claimed
+
+
+def claimed(content: bytes, token: str) -> bool | None:
+    """What a claim of a code with this body answers a host with this token; None where that is a refusal.
+
+    Raises Refused or ValueError for what is not such a claim.
+    """
+    found = json.loads(content)
+    if "recovery" in found:
+        return None
+    host = hosts.known_by(token)
+    if host is None or _hosts.count(host[1]):
+        return None
+    return _claim_code(host[0], found)
 
 
 @transaction.atomic
@@ -212,7 +236,7 @@ def _claim_recovery(host: Host, name: str, digest: str, login: str) -> bool:
     if digest not in codes.hashes:
         # Void, or spent: perhaps by this very login. Of what there is not nothing is kept: a host could fill the disk.
         return Claim.objects.filter(authenticator=stands, step=0, host=host, login=login).exists()
-    if not people.claim(stands, 0, host, login):
+    if not people.claim(stands, 0, host.pk, login):
         return False
     codes.hashes = [each for each in codes.hashes if each != digest]
     codes.save(update_fields=["hashes"])

@@ -2,13 +2,14 @@
 
 Django gives each request of this kind a thread and a connection to the database of its own, and looks for a session.
 Hosts ask every few seconds and have none: threads that stay, and their connections, answer them at a fraction of that.
-Files of the tree, which nearly all requests are for, go out without Django's request and answer.
+Files of the tree and claims, which nearly all requests are for, go without Django's request and answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -35,10 +36,15 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
 # What hosts ask. Everything else, the administrators' API too, goes Django's way.
-OF_HOSTS = ("/tree/", "/api/v1/claim", "/api/v1/events")
+CLAIM = "/api/v1/claim"
+OF_HOSTS = ("/tree/", CLAIM, "/api/v1/events")
 # A body is read before anybody knows whose it is. So no more of it than any view takes, and not for ever.
 LONGEST_BODY = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
 BODY_SECONDS = 30.0
+MOST_CLAIM = 1024  # bytes of a claim; more is no claim
+# Two for what the database alone answers: more would wait for the interpreter's lock and for each other's writes, each
+# time that they come back from the database. What may wait for the keeper holds none of them up.
+_short_threads = ThreadPoolExecutor(2, "short")
 _threads = ThreadPoolExecutor(8, "hosts")
 
 
@@ -98,17 +104,34 @@ _ALWAYS = [
 ]
 
 
-def _file(path: str, headers: dict[bytes, bytes], address: str) -> api.File | None:
-    """A file of the tree for who may have it. None where it takes another answer, which Django's way gives."""
+def _short(scope: Any, content: bytes) -> api.File | None:
+    """A file of the tree, or a claim, for who may have it. None where it takes another answer: Django's way gives it.
+
+    Nothing has been done then.
+    """
+    headers = dict(scope["headers"])
     scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-    etag = headers.get(b"if-none-match", b"").decode("latin-1")
+    if scheme.lower() != "bearer":
+        return None
     _renew()
     try:
-        return api.file(path, token.strip(), etag, http.plain(address)) if scheme.lower() == "bearer" else None
+        if scope["method"] == "GET":
+            etag, address = headers.get(b"if-none-match", b"").decode("latin-1"), (scope["client"] or ("",))[0]
+            return api.file(scope["path"], token.strip(), etag, http.plain(address))
+        won = api.claimed(content, token.strip())
     except Exception:  # noqa: BLE001  # there it is met again, and logged
         return None
     finally:
         _free()
+    return None if won is None else _CLAIMED[won]
+
+
+def _said(claimed: bool) -> api.File:
+    content = json.dumps({"claimed": claimed}).encode()
+    return api.File(200, (("Content-Type", "application/json"), ("Content-Length", str(len(content)))), content)
+
+
+_CLAIMED = {claimed: _said(claimed) for claimed in (True, False)}
 
 
 class _TooLongError(Exception):
@@ -145,25 +168,27 @@ class Application(ASGIHandler):
         if scope["type"] != "http" or not scope["path"].startswith(OF_HOSTS):
             await super().__call__(scope, receive, send)
             return
-        if scope["method"] == "GET" and scope["path"].startswith(OF_HOSTS[0]):
-            asked, (address, _) = dict(scope["headers"]), scope["client"] or ("", 0)
-            loop = asyncio.get_running_loop()
-            file = await loop.run_in_executor(_threads, _file, scope["path"], asked, address)
-            if file is not None:
-                about = [*_ALWAYS, *((name.encode("ascii"), value.encode("ascii")) for name, value in file.headers)]
-                await send({"type": "http.response.start", "status": file.status, "headers": about})
-                await send({"type": "http.response.body", "body": file.content})
-                return
         try:
             body = await self.read_body(receive)
         except RequestAborted:
             return
+        loop = asyncio.get_running_loop()
         with body:
+            if (scope["method"], scope["path"]) == ("POST", CLAIM) or scope["method"] == "GET":
+                content = body.read(MOST_CLAIM)
+                body.seek(0)
+                found = await loop.run_in_executor(_short_threads, _short, scope, content)
+                if found is not None:
+                    about = [(name.encode("ascii"), value.encode("ascii")) for name, value in found.headers]
+                    about += _ALWAYS
+                    await send({"type": "http.response.start", "status": found.status, "headers": about})
+                    await send({"type": "http.response.body", "body": found.content})
+                    return
             request, refused = self.create_request(scope, body)
             if request is None:
                 response: Any = refused
             else:
-                response = await asyncio.get_running_loop().run_in_executor(_threads, _answer, request)
+                response = await loop.run_in_executor(_threads, _answer, request)
         headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
         await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
         await send({"type": "http.response.body", "body": response.content})

@@ -23,7 +23,6 @@ from pam_totp.directory.models import (
     Authenticator,
     Claim,
     Group,
-    Host,
     Invitation,
     Person,
     RecoveryCodes,
@@ -200,20 +199,20 @@ _GIVEN = """EXISTS (
 )"""
 
 
-def claim(authenticator: str, step: int, host: Host | None, login: str, *, given: bool = False) -> bool:
+def claim(authenticator: str, step: int, host: int | None, login: str, *, given: bool = False) -> bool:
     """Use a code up, for a login; True also where this very login did so before. One insert: there is one winner.
 
-    ``given``: only where the host has the authenticator's record.
+    ``host``: its primary key. ``given``: only where it has the authenticator's record.
     """
-    pk = None if host is None else host.pk
-    values: list[Any] = [authenticator, step, pk, login, connection.ops.adapt_datetimefield_value(timezone.now())]
+    values: list[Any] = [authenticator, step, host, login, connection.ops.adapt_datetimefield_value(timezone.now())]
     # Its own commit, and on PostgreSQL no other round trip; SQLite's writers have a queue, which transactions take.
     alone = connection.vendor != "sqlite" or connection.in_atomic_block
     with nullcontext() if alone else transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_CLAIM.format(_GIVEN if given else "1 = 1"), [*values, authenticator, pk] if given else values)
+        cursor.execute(_CLAIM.format(_GIVEN if given else "1 = 1"), [*values, authenticator, host] if given else values)
         if cursor.rowcount == 1:
             return True
-    return Claim.objects.filter(authenticator=authenticator, step=step, host=host, login=login).exists()
+    there = Claim.objects.filter(authenticator=authenticator, step=step, login=login)
+    return host in there.values_list("host_id", flat=True)
 
 
 @transaction.atomic

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import sys
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -53,6 +54,8 @@ CLAIMS_FOR = timedelta(days=2)  # longer than any host takes a code
 _BATCH = 1000  # hosts of one pass
 _RECORDS = 50_000  # of hosts that are written together
 _MOST_NAMED = 10_000  # rows in one statement, which databases limit
+_PUBLISHER = 0x70616D746F7470  # of PostgreSQL's advisory locks
+_NUMBER = re.compile(rb'"sequence":([0-9]+)}\Z')
 _FEW = 8  # files that are brought to the disk one by one
 _LATER = timedelta(minutes=5)  # a clock may be set back by so much without a word
 EVENTS_FOR = timedelta(days=365)
@@ -101,9 +104,12 @@ def once(now: datetime, *, root: str = config.TREE, days: int = 7) -> int:
     Where a policy limits how long the directory may be silent, a manifest lives for a third of that: hosts count from
     the date that is signed.
 
-    Returns how many; more may be left. Raises KeeperError.
+    Returns how many; more may be left. Nothing is done where another machine of this directory publishes. Raises
+    KeeperError.
     """
     with _alone(root):
+        if not _chosen(root):
+            return 0
         life = timedelta(days=days)
         # One that would live longer than any was signed while the clock was ahead.
         renew = Q(expires__lt=now + life / 2) | Q(expires__gt=now + life + _LATER)
@@ -354,6 +360,46 @@ def _alone(root: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+_publishing: list[Any] = []  # the connection by which this process is the one that publishes
+
+
+def _chosen(root: str) -> bool:
+    """Whether this machine publishes, of several with one database. It does so until its connection ends.
+
+    Who begins may have another tree than who published before: then what it lacks is published anew.
+    """
+    connection.ensure_connection()
+    if _publishing == [connection.connection]:
+        return True
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", [_PUBLISHER])
+            if not cursor.fetchone()[0]:
+                return False
+    _lost(root)
+    _publishing[:] = [connection.connection]
+    return True
+
+
+def _lost(root: str) -> None:
+    """Have the hosts published anew whose latest manifest is not in this tree."""
+    hosts = Host.objects.order_by().filter(revoked=None, sequence__gt=0).values_list("pk", "ident", "sequence")
+    lost = [pk for pk, ident, sequence in hosts if _sequence(os.path.join(root, ident, MANIFEST)) != sequence]
+    for first in range(0, len(lost), _MOST_NAMED):
+        Host.objects.filter(pk__in=lost[first : first + _MOST_NAMED]).update(changes=F("changes") + 1)
+
+
+def _sequence(path: str) -> int | None:
+    """The number of a manifest, which is the last that stands in it."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 64))
+            found = _NUMBER.search(file.read())
+    except FileNotFoundError:
+        return None
+    return None if found is None else int(found[1])
 
 
 def _objects(folder: str) -> set[str]:

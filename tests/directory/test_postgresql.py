@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pam_totp.factors import otp
 from tests.directory import lane, races
-from tests.directory.site import Site
+from tests.directory.site import NAME, Site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.lab.booted import Booted
 
 DATABASE = "postgresql://totp:secret@127.0.0.1/totp"
 
@@ -24,7 +30,7 @@ def moved(pytestconfig: pytest.Config) -> Iterator[Site]:
 
     with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         package = directory_deb()
-        machine = Booted(lane.SUITE, (*lane.PACKAGES, "postgresql"))
+        machine = Booted(lane.SUITE, (*lane.PACKAGES, "iproute2", "postgresql"))
     with machine:
         site = Site(machine, package)
         yield site
@@ -105,3 +111,92 @@ def test_there_too_a_backup_is_put_back(moved: Site) -> None:
     assert "has begun" in moved.command("restore", "--yes", "/root/second").stdout
     assert moved.command("user", "list", "alice").returncode == 0
     assert moved.command("audit", "--check").returncode == 0
+
+
+# A second machine with the same database
+
+ADDRESSES = "192.0.2.1", "192.0.2.2"
+UNITS = (
+    "pam-totp-directory.service",
+    "pam-totp-publisher.service",
+    "pam-totp-keeper.socket",
+    "pam-totp-keeper.service",
+)
+
+
+class Second(Site):
+    """A machine that has the package, and nothing of init's yet."""
+
+    def __init__(self, machine: Booted, package: Path) -> None:
+        self.machine = machine
+        machine.write(f"/root/{package.name}", package.read_bytes())
+        machine.sh('printf "127.0.0.1 %s\\n" "$1" >>/etc/hosts', NAME)
+        env = {"DEBIAN_FRONTEND": "noninteractive"}
+        machine.sh(f"apt-get install -q -y ./root/{package.name} 2>&1", env=env, timeout=300)
+
+
+def connect(first: Booted, second: Booted) -> None:
+    """A cable between them, on which the first one's PostgreSQL is reached."""
+    command = ["ip", "link", "add", "lan", "type", "veth", "peer", "name", "lan", "netns", str(second.pid)]
+    subprocess.run([*first.around("--net"), *command], check=True)
+    for machine, address in zip((first, second), ADDRESSES, strict=True):
+        machine.sh('ip address add "$1/24" dev lan; ip link set lan up', address)
+    first.sh(
+        """
+        set -e
+        cd /etc/postgresql/*/main
+        echo "listen_addresses = '*'" >>postgresql.conf
+        echo "host all totp 192.0.2.0/24 scram-sha-256" >>pg_hba.conf
+        systemctl restart postgresql
+        sed -i 's/@127.0.0.1/@192.0.2.1/' /etc/pam-totp-directory/directory.toml
+        systemctl restart pam-totp-directory pam-totp-publisher
+        """,
+        timeout=120,
+    )
+
+
+@pytest.mark.full
+def test_a_second_machine_answers_too_and_goes_on_alone(moved: Site) -> None:
+    from tests.lab.booted import Booted
+    from tests.lab.package import directory_deb
+
+    with Booted(lane.SUITE, (*lane.PACKAGES, "iproute2")) as machine:
+        other = Second(machine, directory_deb())
+        connect(moved.machine, machine)
+        moved.command("user", "add", "dora")
+        moved.enroll("dora")
+        host = moved.join("web9")
+        first = host.wait(lambda records: "dora" in records)
+        moved.command("backup", "/root/third")
+        machine.write("/root/third", moved.machine.run(["base64", "/root/third"]).stdout.encode())
+        machine.sh("base64 -d /root/third >/root/backup")
+        other.command("restore", "--yes", "--no-database", "/root/backup")
+        there = dataclasses.replace(host, site=other)
+        # Both answer, and of all claims at both one wins.
+        races.one_wins(moved, host, "dora", sites=[other])
+        spent = races.one_wins(other, host, "dora")
+        # One publishes: the second one has nothing in its tree, though it watches.
+        moved.command("user", "lock", "dora")
+        host.wait(lambda records: records["dora"].locked)
+        assert there.manifest() is None
+        before = host.manifest()
+        assert before is not None
+        for word in ("mask", "--runtime"), ("kill", "--signal=KILL"):
+            moved.machine.run(["systemctl", *word, *UNITS], check=False)
+        # The one that is left has all of it, under a later number, and what was spent at the other is spent.
+        found = there.wait(lambda records: "dora" in records, 120)
+        assert found["dora"].authenticators == first["dora"].authenticators
+        assert found["dora"].locked
+        after = there.manifest()
+        assert after is not None
+        assert (after.epoch, after.sequence > before.sequence) == (before.epoch, True)
+        status, said = other.ask("/api/v1/claim", host, {**spent, "login": "f" * 32})
+        assert (status, json.loads(said)) == (200, {"claimed": False})
+        other.command("user", "unlock", "dora")
+        there.wait(lambda records: not records["dora"].locked)
+        # The first one comes back, answers, and does not publish as well.
+        moved.machine.run(["systemctl", "unmask", "--runtime", *UNITS])
+        moved.machine.run(["systemctl", "start", *UNITS[:3]], timeout=120)
+        moved.command("user", "lock", "dora")
+        there.wait(lambda records: records["dora"].locked)
+        assert host.manifest() == before

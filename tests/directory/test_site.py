@@ -152,7 +152,7 @@ def test_of_a_hundred_hosts_that_claim_a_code_at_once_one_has_it(site: Site) -> 
     hosts = [site.join(f"of{number}.example.org", token) for number in range(100)]
     for host in hosts:
         host.wait(lambda records: "claire" in records and records["claire"].authenticators, seconds=120)
-    races.one_wins(site, hosts[0], "claire", *hosts[1:])
+    races.one_wins(site, hosts[0], "claire", hosts=hosts[1:])
 
 
 def test_a_host_gets_nothing_of_another_one(site: Site, host: Host) -> None:

@@ -11,7 +11,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def drawn(*panels: Panel) -> ET.Element:
-    return ET.fromstring(draw("how <it> grows", panels))  # our own
+    return ET.fromstring(draw("how <it> grows", panels))
 
 
 def test_points_are_where_their_values_are_and_lines_have_names() -> None:

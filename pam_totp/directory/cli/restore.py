@@ -29,7 +29,13 @@ class BackupError(PamTotpError):
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Which, and whether it is meant."""
     parser.add_argument("file", metavar="FILE", help="what backup has written")
-    parser.add_argument("--database-only", action="store_true", help="leave keys and settings as they are here")
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument("--database-only", action="store_true", help="leave keys and settings as they are here")
+    part.add_argument(
+        "--no-database",
+        action="store_true",
+        help="put back keys and settings alone: for a second machine with the same PostgreSQL",
+    )
     parser.add_argument("--yes", action="store_true", help="do not ask")
 
 
@@ -37,8 +43,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Put it back."""
     common.need_root()
     parts = opened(common.read(arguments.file))
-    if not common.confirmed(arguments, "Put this in the place of what is here, and begin a new epoch?"):
+    also = "" if arguments.no_database else ", and begin a new epoch"
+    if not common.confirmed(arguments, f"Put this in the place of what is here{also}?"):
         return 1
+    if arguments.no_database and b'\ndatabase = "postgres' not in parts[f"{SETTINGS}/directory.toml"]:
+        raise BackupError(
+            "this directory is not on PostgreSQL, which alone two machines can share: nothing was changed"
+        )
     for unit in reversed(common.UNITS):
         common.systemctl("stop", unit)
     common.systemctl("stop", "pam-totp-keeper.service", "pam-totp-mail.service")
@@ -46,7 +57,10 @@ def run(arguments: argparse.Namespace) -> int:
         _settings(parts)
         _keeper(parts)
     common.places()
-    _database(parts[DATA])
+    if arguments.no_database:
+        common.systemctl("enable", "--now", *common.UNITS)
+    else:
+        _database(parts[DATA])
     return 0
 
 

@@ -10,8 +10,8 @@ import pytest
 from django.test import RequestFactory
 
 from pam_totp.directory import api, asgi, hosts, people, publish
-from pam_totp.directory.models import Host
-from tests.directory.inside.conftest import joined, publish_all
+from pam_totp.directory.models import Claim, Host
+from tests.directory.inside.conftest import enrolled, joined, publish_all
 
 if TYPE_CHECKING:
     from tests.directory.inside.conftest import Keeper
@@ -44,8 +44,9 @@ def ask(path: str, host: str = "dir.example.org", body: bytes = b"", **more: str
     return sent[0]["status"], headers, b"".join(each["body"] for each in sent[1:])
 
 
-def headers_of(found: dict[str, str]) -> dict[bytes, bytes]:
-    return {name.encode(): value.encode("latin-1") for name, value in found.items()}
+def scope_of(path: str, headers: dict[str, str], method: str = "GET") -> dict[str, Any]:
+    found = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+    return {"method": method, "path": path, "headers": found, "client": ("192.0.2.1", 1)}
 
 
 def test_an_answer_has_the_headers_that_every_answer_has() -> None:
@@ -81,13 +82,13 @@ def test_a_file_of_the_tree_goes_out_as_by_djangos_way(
     bearer = {"authorization": f"Bearer {host.token}"}
     headers: Any = {"HTTP_HOST": "dir.example.org", **host.headers}
     long = asgi._answer(RequestFactory(**headers).get(path, secure=True))
-    short = asgi._file(path, headers_of(bearer), "192.0.2.1")
+    short = asgi._short(scope_of(path, bearer), b"")
     assert short is not None
     assert (short.status, short.content) == (long.status_code, long.content) == (200, short.content)
     said = {name.decode().lower(): value.decode() for name, value in asgi._ALWAYS}
     said |= {name.lower(): value for name, value in short.headers}
     assert said == {name.lower(): value for name, value in long.headers.items()}
-    again = asgi._file(path, headers_of(bearer | {"if-none-match": said.get("etag", "")}), "192.0.2.1")
+    again = asgi._short(scope_of(path, bearer | {"if-none-match": said.get("etag", "")}), b"")
     assert again is not None
     assert (again.status, again.content) == ((304, b"") if name == "manifest" else (200, short.content))
 
@@ -98,7 +99,7 @@ def test_the_shorter_way_has_no_file_for_who_may_not_have_it(keeper: Keeper, mon
     path, bearer = f"/tree/{host.ident}/manifest", {"authorization": f"Bearer {host.token}"}
 
     def there(path: str = path, headers: dict[str, str] = bearer) -> bool:
-        return asgi._file(path, headers_of(headers), "192.0.2.1") is not None
+        return asgi._short(scope_of(path, headers), b"") is not None
 
     assert there()
     for wrong in ("", "Bearer", "Bearer guessed", f"Basic {host.token}", f"Bearer {other.token}", "Bearer \xff"):
@@ -111,6 +112,41 @@ def test_the_shorter_way_has_no_file_for_who_may_not_have_it(keeper: Keeper, mon
         assert not there()
     hosts.revoke("root", Host.objects.get(name="web1"))
     assert not there()
+
+
+def test_a_claim_is_answered_as_by_djangos_way_and_won_once_by_both(keeper: Keeper) -> None:
+    person, _ = enrolled(keeper, "alice")
+    host, (authenticator,) = joined("web1"), person.authenticators.all()
+    publish_all()
+    bearer: Any = {"authorization": f"Bearer {host.token}"}
+
+    def claim(**fields: object) -> Any:
+        asked = {"authenticator": authenticator.ident, "step": keeper.time.step, "login": "1" * 32, **fields}
+        return asgi._short(scope_of(asgi.CLAIM, bearer, "POST"), json.dumps(asked).encode())
+
+    def long(**fields: object) -> Any:
+        asked = {"authenticator": authenticator.ident, "step": keeper.time.step, "login": "1" * 32, **fields}
+        headers: Any = {"HTTP_HOST": "dir.example.org", **host.headers}
+        return asgi._answer(RequestFactory(**headers).post(asgi.CLAIM, asked, "application/json", secure=True))
+
+    assert claim().content == b'{"claimed": true}'
+    again = long()
+    assert (again.status_code, again.content) == (200, claim().content)  # this very login
+    said = {name.decode().lower(): value.decode() for name, value in asgi._ALWAYS}
+    said |= {name.lower(): value for name, value in claim().headers}
+    assert said == {name.lower(): value for name, value in again.headers.items()}
+    assert claim(login="2" * 32).content == long(login="2" * 32).content == b'{"claimed": false}'
+    # What is refused, Django's way refuses, and nothing was used up before.
+    used = Claim.objects.count()
+    wrongs: list[dict[str, object]] = [{"step": keeper.time.step + 1000}, {"authenticator": "0" * 32}, {"step": "1"}]
+    wrongs += [{"login": "x"}, {"recovery": "0" * 32}]
+    for wrong in wrongs:
+        assert claim(**wrong) is None, wrong
+        assert long(**wrong).status_code in (400, 404), wrong
+    assert asgi._short(scope_of(asgi.CLAIM, bearer, "POST"), b"[") is None
+    bearer["authorization"] = "Bearer guessed"
+    assert claim() is None
+    assert Claim.objects.count() == used
 
 
 def test_an_error_tells_a_host_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -313,6 +313,24 @@ def test_a_tree_that_was_lost_is_made_anew_with_the_next_change(keeper: Keeper, 
     assert host.policy(keeper) == before[1]
 
 
+def test_a_publisher_that_begins_with_another_tree_publishes_all_of_it_anew(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enrolled(keeper, "alice")
+    host, other = joined("web1"), joined("web2")
+    publish_all()
+    before = host.manifest(keeper)
+    monkeypatch.setattr(publish, "_publishing", [])
+    assert publish_all() == 0
+    assert host.manifest(keeper) == before
+    shutil.rmtree(os.path.join(config.TREE, host.ident))
+    monkeypatch.setattr(publish, "_publishing", [])
+    assert publish_all() == 1
+    assert host.records(keeper).keys() == {"alice"}
+    assert host.manifest(keeper).sequence > before.sequence
+    assert other.manifest(keeper).sequence == before.sequence
+
+
 @pytest.mark.parametrize(("few", "after"), [*((0, after) for after in range(8)), *((8, after) for after in range(10))])
 def test_a_publisher_that_is_killed_anywhere_leaves_a_whole_tree_and_the_next_one_ends_it(
     keeper: Keeper, monkeypatch: pytest.MonkeyPatch, few: int, after: int
