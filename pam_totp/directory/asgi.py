@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
 # What hosts ask. Everything else, the administrators' API too, goes Django's way.
-OF_HOSTS = ("/tree/", "/api/v1/claim", "/api/v1/events")
+OF_HOSTS = ("/tree/", "/api/v1/claim", "/api/v1/line", "/api/v1/events")
 _threads = ThreadPoolExecutor(8, "hosts")
 
 

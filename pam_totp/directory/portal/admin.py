@@ -501,10 +501,10 @@ def _concerned(host: models.Host) -> str:
 class HostAdmin(Looked):
     """Hosts. They join by themselves, with a join token."""
 
-    list_display = ("name", "group", "last_seen", "address", "expires", "revoked")
-    list_filter = ("group", ("revoked", admin.EmptyFieldListFilter))
+    list_display = ("name", "group", "last_seen", "address", "expires", "cloned", "revoked")
+    list_filter = ("group", ("revoked", admin.EmptyFieldListFilter), ("cloned", admin.EmptyFieldListFilter))
     search_fields = ("name", "ident")
-    readonly = ("ident", "joined", "last_seen", "address", "epoch", "sequence", "expires", "revoked")
+    readonly = ("ident", "joined", "last_seen", "address", "epoch", "sequence", "expires", "cloned", "revoked")
     fields = ("name", "group", *readonly)
     readonly_fields = readonly
     actions = ("revoke",)
@@ -529,9 +529,8 @@ class HostAdmin(Looked):
             "They get nothing from the directory any more. Their root knows the secrets of the people who are named "
             "here: have these enrol anew."
         )
-        words = {"title": "Revoke", "text": text, "done": "Revoked", "form_class": RevokeForm, "about": _concerned}
-        words["once"] = True
-        return carry_out(self, request, queryset, _revoke, **words)
+        words = {"title": "Revoke", "text": text, "done": "Revoked"}
+        return carry_out(self, request, queryset, _revoke, form_class=RevokeForm, about=_concerned, once=True, **words)
 
 
 # Tokens
