@@ -1,6 +1,7 @@
 """Say how this host stands with its directory: what is in force, how old it is, and what is pending.
 
-Exit code 1 where the directory has been silent for longer than it allows, or what it published was refused.
+Exit code 1 where the directory has been silent for longer than it allows, what it published was refused, or another
+host has this one's identity.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import json
 
 from pam_totp.cli import common
-from pam_totp.fleet import standing
+from pam_totp.fleet import agent, standing
 from pam_totp.host.clock import now
 from pam_totp.login.attempt import duration
 
@@ -35,7 +36,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
         print("this host has joined no fleet: pam-totp join URL")
     else:
         _show(found)
-    return 0 if found is not None and found.state in ("fresh", "behind") else 1
+    return 0 if found is not None and found.state in ("fresh", "behind") and not found.cloned else 1
 
 
 def _show(found: Standing) -> None:
@@ -51,6 +52,8 @@ def _show(found: Standing) -> None:
     ]
     if found.max_offline is not None:
         rows.insert(5, ("may be silent", duration(found.max_offline)))
+    if found.cloned:
+        rows.insert(3, ("cloned", agent.CLONED))
     rows += [("waits", problem) for problem in found.problems]
     if found.last_success is not None:
         rows.insert(4, ("reached", f"{common.minute(found.last_success)} UTC"))

@@ -535,5 +535,6 @@ def _host(found: Host) -> dict[str, object]:
         "joined": _shown(found.joined),
         "last_seen": _shown(found.last_seen),
         "revoked": _shown(found.revoked),
+        "cloned": _shown(found.cloned),
         "pending": found.changes > found.done,
     }

@@ -244,6 +244,17 @@ def _claim_recovery(host: Host, name: str, digest: str, login: str) -> bool:
     return True
 
 
+@http.answering("POST")
+@_of_host
+def line(request: HttpRequest, host: Host) -> HttpResponse:
+    """A host hands over the next number of its line, and hears whether it is the only one that does."""
+    fields = http.fields(request)
+    before, latest = http.digits(fields, "before", 32), http.digits(fields, "latest", 32)
+    if latest in (before, "0" * 32):
+        raise Refused(400, "latest must be a new number")
+    return JsonResponse({"alone": hosts.go_on(host, before, latest, http.address(request))})
+
+
 # Events
 
 

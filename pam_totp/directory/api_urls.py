@@ -42,6 +42,7 @@ urlpatterns: list[URLPattern] = [
     path("api/v1/join", api.join, name="join"),
     path("api/v1/leave", api.leave, name="leave"),
     path("api/v1/claim", api.claim, name="claim"),
+    path("api/v1/line", api.line, name="line"),
     path("api/v1/events", api.events, name="events"),
     path("tree/<ident:ident>/manifest", api.manifest, name="manifest"),
     path("tree/<ident:ident>/bundle", api.bundle, name="bundle"),

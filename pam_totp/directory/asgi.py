@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 # What hosts ask. Everything else, the administrators' API too, goes Django's way.
 CLAIM = "/api/v1/claim"
-OF_HOSTS = ("/tree/", CLAIM, "/api/v1/events")
+OF_HOSTS = ("/tree/", CLAIM, "/api/v1/line", "/api/v1/events")
 # A body is read before anybody knows whose it is. So no more of it than any view takes, and not for ever.
 LONGEST_BODY = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
 BODY_SECONDS = 30.0

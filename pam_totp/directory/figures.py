@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import Count, Exists, OuterRef, Q
 from django.utils import timezone
 
+from pam_totp.directory import hosts
 from pam_totp.directory.models import Authenticator, Event, Host, Person
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def figures() -> dict[str, Any]:
         "people_by_state": [(state.label, state.value, people(state, now).count()) for state in Person.State],
         "locked": Person.objects.filter(locked=True, is_active=True).count(),
         "hosts_by_age": _hosts(now),
+        "clones": hosts.clones().count(),
         "refused_by_reason": [(each["reason"] or "not said", each["count"]) for each in reasons[:_MOST_REASONS]],
         "days": DAYS,
     }
@@ -84,11 +86,11 @@ def events(since: int = 0, name: str | None = None) -> Iterator[dict[str, object
 
 
 def _hosts(now: datetime) -> list[tuple[str, int]]:
-    hosts = Host.objects.filter(revoked=None)
+    found = Host.objects.filter(revoked=None)
     rows, earlier = [], 0
     for label, age in AGES:
-        count = hosts.filter(last_seen__gte=now - age).count()
+        count = found.filter(last_seen__gte=now - age).count()
         rows.append((label, count - earlier))
         earlier = count
-    seen = hosts.exclude(last_seen=None).count()
-    return [*rows, ("longer ago", seen - earlier), ("never", hosts.count() - seen)]
+    seen = found.exclude(last_seen=None).count()
+    return [*rows, ("longer ago", seen - earlier), ("never", found.count() - seen)]

@@ -30,6 +30,8 @@ _MOST_SEEN = 200
 TOKEN_HOURS = 24
 LONGEST_NAME = 253
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+# Of lines that ended: more hosts than this with one identity are noticed as well, as they do not go on in turn.
+MOST_ENDS = 32
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,31 @@ class Seen:
 
 
 seen = Seen()
+
+
+@transaction.atomic
+def go_on(host: Host, before: str, latest: str, address: str) -> bool:
+    """Take the next number of a host's line (pam_totp.fleet.line); whether the host is known to be one.
+
+    A number that follows no end begins another one: the host was put back to an older state, or cloned. That it was
+    cloned is said when an end of before grows as well. A repeated one, as the answer was lost, changes nothing.
+    """
+    kept = Host.objects.select_for_update().get(pk=host.pk)
+    ends, cloned = list(kept.ends), kept.cloned
+    if kept.line not in ("", before, latest):
+        if not {before, latest}.isdisjoint(ends) and cloned is None:
+            cloned = timezone.now()
+            places = [kept.line_address, address]
+            audit.note(f"host {kept.name}"[:64], "host-cloned", kept.name, id=kept.ident, addresses=places)
+        ends = [each for each in [*ends, kept.line] if each not in (before, latest)][-MOST_ENDS:]
+    # No signal: nothing is to be published because of it.
+    Host.objects.filter(pk=kept.pk).update(line=latest, ends=ends, line_address=address, cloned=cloned)
+    return cloned is None
+
+
+def clones() -> QuerySet[Host]:
+    """The hosts whose identity two have."""
+    return Host.objects.filter(revoked=None).exclude(cloned=None)
 
 
 @transaction.atomic

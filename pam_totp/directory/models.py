@@ -237,6 +237,9 @@ class Policy(models.Model):
 class Host(models.Model):
     """A host that has joined. ``key`` is its public X25519 key, which everything for it is sealed to.
 
+    ``line`` is the end of the line of numbers that it hands over (pam_totp.fleet.line), ``ends`` are earlier ones that
+    another one came beside. One of these grows only where two hosts have one identity: ``cloned``, since when.
+
     ``changes`` counts what should reach it, ``done`` is how many of them the tree has; ``epoch`` and ``sequence`` are
     those of its latest manifest, ``expires`` is that manifest's end.
     """
@@ -255,6 +258,10 @@ class Host(models.Model):
     epoch = models.PositiveIntegerField(default=0, editable=False)
     sequence = models.PositiveBigIntegerField(default=0, editable=False)
     expires = models.DateTimeField(null=True, editable=False)
+    line = models.CharField(max_length=_IDENT, blank=True, editable=False)
+    ends = models.JSONField(default=list, editable=False)
+    line_address = models.GenericIPAddressField(null=True, editable=False)
+    cloned = models.DateTimeField(null=True, editable=False, help_text="since when two hosts have this identity")
 
     class Meta:
         """In the order of the names; the publisher looks for hosts that lack something."""

@@ -100,6 +100,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "fleet-refused": (WARNING, "what is published for this host was refused, and the last good state is in force"),
     "fleet-expired": (WARNING, "the manifest in force is past its date, and no newer one has come"),
     "fleet-behind": (WARNING, "the directory was not reached for some time, or something waits"),
+    "fleet-cloned": (WARNING, "another host has the identity that this one has in its fleet"),
     "fleet-agent-off": (WARNING, "this host is one of a fleet, and its agent does not run"),
     "fleet-policy-off": (WARNING, "the directory's policy asks for no codes on this host"),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pam_totp.doctor.findings import Finding
 from pam_totp.errors import PamTotpError
-from pam_totp.fleet import standing
+from pam_totp.fleet import agent, standing
 from pam_totp.host import systemd
 from pam_totp.login.attempt import duration
 
@@ -37,6 +37,8 @@ def findings(paths: Paths, now: Moment) -> list[Finding]:
         age = "" if found.age is None else f"nothing newer for {duration(found.age)}"
         text = "; ".join(each for each in (age, found.error, *found.problems) if each) or "nothing has come yet"
         told.append(Finding(_STATES[found.state], text, _SYNC))
+    if found.cloned:
+        told.append(Finding("fleet-cloned", agent.CLONED))
     if found.codes_off:
         told.append(Finding("fleet-policy-off", f"host {found.name}: it can be changed in the directory"))
     if systemd.running() and not systemd.active(UNIT):

@@ -16,7 +16,7 @@ import threading
 
 from pam_totp.cache.accounts import Accounts
 from pam_totp.errors import ConfigError, FleetError, PamTotpError
-from pam_totp.fleet import events, sources, sync, tree, web
+from pam_totp.fleet import events, line, sources, sync, tree, web
 from pam_totp.fleet import identity as identities
 from pam_totp.host import clock, files
 from pam_totp.host import config as configuration
@@ -27,6 +27,7 @@ POLL_SECONDS = 15.0
 LONGEST_PAUSE = 300.0
 # What was removed or spent here is told by reading every account: at the start, after a merge, and this often.
 SWEEP_SECONDS = 3600.0
+LINE_SECONDS = 300.0
 CLAIM_SECONDS = 0.18
 _CLAIMERS = 4
 _MOST_LINES = 50  # of users who were merged, in one pass
@@ -35,6 +36,10 @@ _MOST_TAKEN = 100_000
 _SILENCE_SECONDS = 5.0
 _EVENT_SECONDS = 20.0
 _CREDENTIALS = struct.Struct("3i")
+CLONED = (
+    "another host has this one's identity, from an image or a backup: revoke it in the directory "
+    "(pam-totp-directory host revoke), and on each host pam-totp leave, and join anew"
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,14 +76,19 @@ def state_path(paths: Paths) -> str:
     return f"{os.path.dirname(paths.cache)}/fleet/state"
 
 
-def note(paths: Paths, now: Moment, error: PamTotpError | None, result: Result | None) -> None:
-    """Note how a pass went, for ``pam-totp fleet``, doctor and metrics. Best effort."""
+def note(paths: Paths, now: Moment, error: PamTotpError | None, result: Result | None, twin: str | None = None) -> None:
+    """Note how a pass went, for ``pam-totp fleet``, doctor and metrics. Best effort.
+
+    ``twin``: the id that another host has as well, empty where none has, None where that was not asked.
+    """
     state = recall(paths)
     if error is None:
         state |= {"succeeded": int(now.wall), "reason": "", "error": ""}
     else:
         state |= {"reason": error.reason, "error": str(error)}
     state["tried"] = int(now.wall)
+    if twin is not None:
+        state["cloned"] = twin
     state["problems"] = [] if result is None else result.problems[:20]
     try:
         os.makedirs(os.path.dirname(state_path(paths)), mode=0o700, exist_ok=True)
@@ -94,6 +104,11 @@ def recall(paths: Paths) -> dict[str, object]:
     except (OSError, files.UnsafeFileError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def cloned(paths: Paths) -> str:
+    """The id of this host that another one has as well, as it was noted last; empty: none."""
+    return str(recall(paths).get("cloned", ""))
 
 
 def log_result(result: Result) -> None:
@@ -128,6 +143,8 @@ class Agent:
         self._said = ""
         self._taken: set[str] = set()
         self._swept: float | None = None
+        self._line = line.Line(f"{os.path.dirname(paths.cache)}/fleet/line", paths.owner)
+        self._handed: float | None = None
         self.queue = queue_of(paths)
         self.queueing = threading.Lock()
         self.wake = threading.Event()
@@ -161,7 +178,7 @@ class Agent:
         if handed is not None:
             self._failed(handed)
             self._failures = 0  # what is published came all the same
-        note(self._paths, now, handed, result)
+        note(self._paths, now, handed, result, self._cloned(identity, now))
         return self._pause(POLL_SECONDS)
 
     def _use(self, identity: Identity) -> None:
@@ -169,7 +186,22 @@ class Agent:
             self._identity = identity
             self._source = source_of(identity)
             self._server = web.Web(identity.url, identity.ca, identity.token)
-            self._taken, self._swept = set(), None
+            self._taken, self._swept, self._handed = set(), None, None
+
+    def _cloned(self, identity: Identity, now: Moment) -> str | None:
+        """The id of this host where another one has it, too; empty where none has; None where that is not known now."""
+        if self._handed is not None and 0 <= now.uptime - self._handed < LINE_SECONDS:
+            return None
+        assert self._server is not None  # made by _use
+        alone = self._line.hand_over(self._server, identity.host)
+        if alone is None:
+            return None
+        self._handed = now.uptime
+        if alone:
+            return ""
+        if cloned(self._paths) != identity.host:
+            log.send(log.ERROR, "pam-totp", log.line(action="fleet-cloned", detail=CLONED))
+        return identity.host
 
     def _hand_up(self, identity: Identity, now: Moment) -> PamTotpError | None:
         """Hand up what waits; what the directory does not take waits on. Returns why it does."""

@@ -48,6 +48,7 @@ class Standing:
     revoked: int
     unbound: int
     pending: int
+    cloned: bool
     problems: list[str] = field(default_factory=list)
 
 
@@ -90,6 +91,7 @@ def of(paths: Paths, now: Moment) -> Standing | None:
         revoked=sum(bool(each["revoked"]) for each in fleets),
         unbound=unbound,
         pending=pending,
+        cloned=told.get("cloned") == identity.host,
         problems=[str(each) for each in problems] if isinstance(problems, list) else [],
     )
     if last is not None:

@@ -309,6 +309,10 @@ def handler(directory: Directory) -> type[BaseHTTPRequestHandler]:
                         if event["id"] not in known:
                             file.write(json.dumps(event | {"host": host}) + "\n")
                 self.fields(200, {"taken": [event["id"] for event in body["events"]]})
+            elif self.path == "/api/v1/line":
+                with (folder / "lines.jsonl").open("a") as file:
+                    file.write(json.dumps(body) + "\n")
+                self.fields(200, {"alone": not (folder / "cloned").exists()})
             elif self.path == "/api/v1/leave":
                 directory.state(lambda state: state["hosts"][host].update(token="", left=True))
                 self.fields(200, {})

@@ -122,8 +122,14 @@ def _hosts() -> Iterator[str]:
     from django.db.models import F, Q
     from django.utils import timezone
 
+    from pam_totp.directory import hosts as all_hosts
     from pam_totp.directory.models import Host
 
+    for host in all_hosts.clones():
+        yield (
+            f"two hosts have the identity of {host}, since {common.shown(host.cloned)}: one was cloned from the other. "
+            f"pam-totp-directory host revoke {host.ident}, and on each pam-totp leave, and join anew"
+        )
     now = timezone.now()
     hosts = Host.objects.filter(revoked=None)
     behind = hosts.filter(Q(changes__gt=F("done")), joined__lt=now - timedelta(minutes=5))

@@ -47,12 +47,11 @@ def run(arguments: argparse.Namespace) -> int:
 def _list(arguments: argparse.Namespace) -> int:
     from pam_totp.directory.models import Host
 
-    rows = [("NAME", "GROUP", "SEEN", "FROM", "PENDING", "ID")]
+    rows = [("NAME", "GROUP", "SEEN", "FROM", "PENDING", "CLONED", "ID")]
     for host in Host.objects.select_related("group").filter(revoked__isnull=not arguments.revoked):
         pending = "yes" if host.changes > host.done else "no"
-        rows.append(
-            (host.name, host.group.name, common.shown(host.last_seen), host.address or "-", pending, host.ident)
-        )
+        seen, cloned = common.shown(host.last_seen), common.shown(host.cloned)
+        rows.append((host.name, host.group.name, seen, host.address or "-", pending, cloned, host.ident))
     common.table(rows)
     return 0
 

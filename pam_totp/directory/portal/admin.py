@@ -505,10 +505,10 @@ def _concerned(host: models.Host) -> str:
 class HostAdmin(Looked):
     """Hosts. They join by themselves, with a join token."""
 
-    list_display = ("name", "group", "last_seen", "address", "expires", "revoked")
-    list_filter = ("group", ("revoked", admin.EmptyFieldListFilter))
+    list_display = ("name", "group", "last_seen", "address", "expires", "cloned", "revoked")
+    list_filter = ("group", ("revoked", admin.EmptyFieldListFilter), ("cloned", admin.EmptyFieldListFilter))
     search_fields = ("name", "ident")
-    readonly = ("ident", "joined", "last_seen", "address", "epoch", "sequence", "expires", "revoked")
+    readonly = ("ident", "joined", "last_seen", "address", "epoch", "sequence", "expires", "cloned", "revoked")
     fields = ("name", "group", *readonly)
     readonly_fields = readonly
     actions = ("revoke",)

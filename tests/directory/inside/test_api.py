@@ -13,6 +13,7 @@ from django.urls import URLPattern, get_resolver
 from django.utils import timezone
 
 from pam_totp.directory import config, hosts, http, people, publish, throttle
+from pam_totp.directory.cli import doctor
 from pam_totp.directory.keeper import client as keeper_client
 from pam_totp.directory.keeper import keys
 from pam_totp.directory.models import Audit, Claim, Event, Host, HostGroup, RecoveryCodes
@@ -157,6 +158,7 @@ def requests(host: JoinedHost, name: str, authenticator: str, digest: str) -> di
         "object": ("GET", f"/tree/{host.ident}/objects/{name}", None),
         "claim": ("POST", "/api/v1/claim", {"authenticator": authenticator, "step": otp.step_at(now())}),
         "claim recovery": ("POST", "/api/v1/claim", {"recovery": digest, "name": "alice"}),
+        "line": ("POST", "/api/v1/line", {"before": "0" * 32, "latest": "1" * 32}),
         "events": ("POST", "/api/v1/events", {"events": [event("removed", authenticator=authenticator)]}),
         "leave": ("POST", "/api/v1/leave", {}),
     }
@@ -268,6 +270,110 @@ def test_nobody_uses_up_codes_of_another_time(keeper: Keeper, step: object) -> N
     publish_all()
     asked = {"authenticator": person.authenticators.get().ident, "step": step}
     assert post("/api/v1/claim", asked, host)[0] == 400
+
+
+# Lines: is a host one?
+
+
+class Twin:
+    """A host's line, as its agent keeps it; a copy of it is a clone's."""
+
+    def __init__(self, host: JoinedHost, before: str = "0" * 32, latest: str = "") -> None:
+        self.host, self.before, self.latest = host, before, latest or os.urandom(16).hex()
+
+    def copy(self) -> Twin:
+        return Twin(self.host, self.before, self.latest)
+
+    def hand_over(self) -> bool:
+        """Hand over the number, and have the next one once it is answered."""
+        status, said = post("/api/v1/line", {"before": self.before, "latest": self.latest}, self.host)
+        assert status == 200
+        self.before, self.latest = self.latest, os.urandom(16).hex()
+        return bool(said["alone"])
+
+    def lose_the_answer(self) -> None:
+        before, latest = self.before, self.latest
+        self.hand_over()
+        self.before, self.latest = before, latest
+
+
+@pytest.mark.parametrize("order", ["abab", "aabb", "abba", "baab", "bbaa", "baba", "aaabba"])
+@pytest.mark.parametrize("age", [0, 1, 5])
+def test_two_hosts_with_one_identity_are_noticed_whichever_goes_on_first(keeper: Keeper, order: str, age: int) -> None:
+    hosts_by_name = {"a": Twin(joined("web1"))}
+    for _ in range(age):
+        assert hosts_by_name["a"].hand_over()
+    hosts_by_name["b"] = hosts_by_name["a"].copy()
+    if age == 0:
+        hosts_by_name["b"].latest = os.urandom(16).hex()  # made before either had handed over any
+    said = [hosts_by_name[name].hand_over() for name in order * 2]
+    assert said[-2:] == [False, False]
+    assert Host.objects.get().cloned is not None
+    entry = Audit.objects.get(action="host-cloned")
+    assert (entry.target, entry.detail["addresses"]) == ("web1", ["127.0.0.1", "127.0.0.1"])
+    [told] = [each for each in doctor._hosts() if "two hosts" in each]
+    assert f"pam-totp-directory host revoke {hosts_by_name['a'].host.ident}" in told
+
+
+@pytest.mark.parametrize("count", [3, 10, 30])
+def test_many_hosts_of_one_image_are_noticed(keeper: Keeper, count: int) -> None:
+    first = Twin(joined("web1"))
+    first.hand_over()
+    crowd = [first, *(first.copy() for _ in range(count - 1))]
+    for each in crowd:
+        each.latest = os.urandom(16).hex()
+    assert all(each.hand_over() for each in crowd)
+    assert not any(each.hand_over() for each in crowd)
+    assert len(Host.objects.get().ends) <= hosts.MOST_ENDS
+
+
+def test_a_lost_answer_a_restart_and_an_older_state_make_no_two_hosts(keeper: Keeper) -> None:
+    one = Twin(joined("web1"))
+    for _ in range(3):
+        assert one.hand_over()
+        one.lose_the_answer()
+    old = one.copy()
+    for _ in range(3):
+        assert one.hand_over()
+    # The machine was put back to a snapshot, twice; its old self is no more.
+    for _ in range(2):
+        one = old.copy()
+        one.latest = os.urandom(16).hex()
+        assert [one.hand_over() for _ in range(4)] == [True] * 4
+    # The cache of it was restored on a new machine, without the line.
+    assert [Twin(one.host).hand_over() for _ in range(1)] == [True]
+    assert Host.objects.get().cloned is None
+
+
+def test_a_database_that_is_older_than_the_host_s_line_makes_no_two_hosts(keeper: Keeper) -> None:
+    one = Twin(joined("web1"))
+    one.hand_over()
+    before = Host.objects.values("line", "ends").get()
+    for _ in range(3):
+        one.hand_over()
+    Host.objects.update(**before)
+    assert [one.hand_over() for _ in range(4)] == [True] * 4
+
+
+def test_nobody_has_a_host_noticed_without_its_token(keeper: Keeper) -> None:
+    one, other = Twin(joined("web1")), Twin(joined("web2"))
+    one.hand_over()
+    stolen = one.copy()
+    stolen.host = JoinedHost(one.host.ident, one.host.private, "guessed")
+    for _ in range(3):
+        assert post("/api/v1/line", {"before": stolen.before, "latest": stolen.latest}, stolen.host)[0] == 401
+        assert post("/api/v1/line", {"before": one.before, "latest": os.urandom(16).hex()}, other.host)[0] == 200
+        assert one.hand_over()
+    assert Host.objects.get(name="web1").cloned is None
+    for fields in ({}, {"before": "0" * 32}, {"before": "0" * 32, "latest": "0" * 32}, {"before": 7, "latest": "x"}):
+        assert post("/api/v1/line", fields, one.host)[0] == 400
+
+
+def test_a_line_has_nothing_published(keeper: Keeper) -> None:
+    one = Twin(joined("web1"))
+    publish_all()
+    one.hand_over()
+    assert publish_all() == 0
 
 
 # Events

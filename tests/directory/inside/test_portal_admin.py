@@ -363,6 +363,7 @@ def test_the_dashboard_counts(boss: Somebody, keeper: Keeper) -> None:
         "within a day": 1,
         "longer ago": 1,
         "never": 1,
+        "cloned: two with one identity": 0,
         "wrong-code": 2,
         "throttled": 1,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import socket
 import threading
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pam_totp.doctor import fleet as doctor
 from pam_totp.errors import FleetError
-from pam_totp.fleet import agent, tree
+from pam_totp.fleet import agent, membership, standing, tree
 from pam_totp.fleet.agent import Agent
 from pam_totp.login import claim
 from tests.lab.directory import person
@@ -129,6 +131,79 @@ def test_an_unchanged_manifest_is_not_sent_again(member: Member, host: Host) -> 
     assert one._source is not None
     assert one._source.etag
     assert one._source.manifest() is None
+
+
+def lines(member: Member) -> list[dict[str, str]]:
+    """What was handed over of the line."""
+    path = member.directory.folder / "lines.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_the_line_goes_on_also_over_a_restart_and_what_was_not_answered_is_handed_over_again(
+    member: Member, host: Host
+) -> None:
+    member.publish([])
+    one = Agent(host.paths, host.now)
+    for _ in range(3):
+        one.step()
+        one.step()  # not yet again
+        host.later(agent.LINE_SECONDS + 1)
+    found = lines(member)
+    assert [each["before"] for each in found] == ["0" * 32, *(each["latest"] for each in found[:-1])]
+    assert len({each["latest"] for each in found}) == 3
+    # Whether the last one was answered, a new process does not know.
+    again = Agent(host.paths, host.now)
+    again.step()
+    host.later(agent.LINE_SECONDS + 1)
+    again.step()
+    assert lines(member)[3] == found[2]
+    assert lines(member)[4]["before"] == found[2]["latest"]
+    member.directory.misbehave("error")
+    host.later(agent.LINE_SECONDS + 1)
+    again.step()
+    member.directory.misbehave()
+    again.step()
+    assert lines(member)[5]["before"] == lines(member)[4]["latest"]
+
+
+def test_a_line_that_the_disk_does_not_take_is_not_handed_over(
+    member: Member, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    member.publish([])
+    one = Agent(host.paths, host.now)
+    monkeypatch.setattr("pam_totp.fleet.line.files.replace", full)
+    assert one.step() is not None
+    assert lines(member) == []
+
+
+def test_that_the_host_was_cloned_is_said_until_it_has_joined_anew(member: Member, host: Host) -> None:
+    member.publish([])
+    one = Agent(host.paths, host.now)
+    one.step()
+    assert not cloned(host)
+    (member.directory.folder / "cloned").touch()
+    host.later(agent.LINE_SECONDS + 1)
+    one.step()
+    assert cloned(host)
+    # A restart, and a directory that is gone, change nothing of it.
+    member.directory.misbehave("error")
+    Agent(host.paths, host.now).step()
+    assert cloned(host)
+    member.directory.misbehave()
+    membership.leave(host.paths)
+    (member.directory.folder / "cloned").unlink()
+    membership.join(host.paths, member.directory.url, tree.parse_token(member.directory.token()), "host", host.now())
+    assert not cloned(host)
+
+
+def cloned(host: Host) -> bool:
+    found = standing.of(host.paths, host.now())
+    assert found is not None
+    assert [each.identifier for each in doctor.findings(host.paths, host.now())].count("fleet-cloned") == found.cloned
+    return found.cloned
 
 
 def test_the_token_is_shown_to_nobody_else_who_carries_the_tree(member: Member, host: Host) -> None:
