@@ -123,7 +123,7 @@ class Host:
             found.append(tree.open_record(content, self.ident, self.private))
         return {each.name: each for each in found}
 
-    def wait(self, holds: Any, seconds: float = 30) -> dict[str, tree.Record]:
+    def wait(self, holds: Any, seconds: float = 90) -> dict[str, tree.Record]:
         """Wait until this holds for its records."""
         end = time.monotonic() + seconds
         found: dict[str, tree.Record] = {}

@@ -223,9 +223,9 @@ def test_a_process_that_is_killed_comes_back_and_nothing_is_lost(site: Site, hos
     name = f"killed-{unit.rpartition('-')[2]}"
     site.command("user", "add", name)
     site.machine.run(["systemctl", "kill", "--signal=KILL", unit])
-    host.wait(lambda records: name in records, seconds=60)
+    host.wait(lambda records: name in records)
     site.command("user", "add", f"{name}-2")
-    host.wait(lambda records: f"{name}-2" in records, seconds=60)
+    host.wait(lambda records: f"{name}-2" in records)
 
 
 def test_the_trail_holds_and_the_keepers_log_has_who_asked_and_no_code(site: Site) -> None:
@@ -540,7 +540,7 @@ def fleet(site: Site, debs: tuple[Path, ...]) -> Machine:
 
 def until(machine: Machine, script: str) -> None:
     """Wait until a shell script succeeds."""
-    machine.sh(f"until {script}; do sleep 0.3; done")
+    machine.sh(f"until {script}; do sleep 0.3; done", timeout=120)
 
 
 def log_in(machine: Machine, name: str, typed: str) -> bool:

@@ -27,8 +27,10 @@ SUCCESS, SERVICE_ERR, AUTH_ERR, IGNORE, CONV_ERR = 0, 3, 7, 25, 19
 IGNORED = 6
 BUILD = ["gcc", "-g", "-O1", "-Wall", "-Wextra", "-Werror"]
 SANITIZED = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+# Seconds: not for ever, on a busy machine too.
+IN_TIME = 20
 # Milliseconds that the module gives the helper here.
-LIMIT = 700
+LIMIT = 1500
 
 # What each helper begins with: talk() sends a message and, where there is one, returns the reply.
 HEAD = """#!/usr/bin/python3 -IS
@@ -216,11 +218,11 @@ MISBEHAVIOUR = {
     "ends at once": "",
     "is killed": "os.kill(os.getpid(), 9)",
     "fails": "os._exit(1)",
-    "closes": "os.close(3); time.sleep(5)",
-    "is silent": "time.sleep(5)",
-    "stops in a message": 'os.write(3, b"\\1R\\0"); time.sleep(5)',
-    "stops in a text": 'os.write(3, b"\\1R\\0\\x0bPAM_SUCC"); time.sleep(5)',
-    "trickles": 'for byte in b"\\1R\\0\\x0bPAM_SUCCESS": os.write(3, bytes((byte,))); time.sleep(0.2)',
+    "closes": "os.close(3); time.sleep(60)",
+    "is silent": "time.sleep(60)",
+    "stops in a message": 'os.write(3, b"\\1R\\0"); time.sleep(60)',
+    "stops in a text": 'os.write(3, b"\\1R\\0\\x0bPAM_SUCC"); time.sleep(60)',
+    "trickles": 'for byte in b"\\1R\\0\\x0bPAM_SUCCESS": os.write(3, bytes((byte,))); time.sleep(0.4)',
     "ends in a text": 'os.write(3, b"\\1R\\0\\x0bPAM_SUCC")',
     "speaks another version": 'os.write(3, b"\\2R\\0\\x0bPAM_SUCCESS")',
     "speaks no version": 'os.write(3, b"\\0R\\0\\x0bPAM_SUCCESS")',
@@ -243,20 +245,20 @@ MISBEHAVIOUR = {
 def test_a_helper_that_misbehaves_is_a_refusal_in_time(workshop: Workshop, program: str) -> None:
     start = time.monotonic()
     assert ended(workshop, program) == SERVICE_ERR
-    assert time.monotonic() - start < 3 * LIMIT / 1000
+    assert time.monotonic() - start < IN_TIME
 
 
 def test_a_helper_that_does_not_read_is_a_refusal_in_time(workshop: Workshop) -> None:
     workshop.write("")
-    program = workshop.helper.read_text().replace("request = receive()", "time.sleep(5)")
+    program = workshop.helper.read_text().replace("request = receive()", "time.sleep(60)")
     workshop.helper.write_text(program)
-    done = subprocess.run(workshop.command("1"), check=True, capture_output=True, text=True, timeout=5)
+    done = subprocess.run(workshop.command("1"), check=True, capture_output=True, text=True, timeout=IN_TIME)
     assert done.stdout.split()[0] == str(SERVICE_ERR)
 
 
 def test_where_there_is_no_interpreter_nobody_gets_in(workshop: Workshop) -> None:
     workshop.helper.unlink(missing_ok=True)
-    done = subprocess.run(workshop.command("1"), check=True, capture_output=True, text=True, timeout=5)
+    done = subprocess.run(workshop.command("1"), check=True, capture_output=True, text=True, timeout=IN_TIME)
     assert done.stdout.split() == [str(SERVICE_ERR), "prompts", "0", "children", "0", "fds", "0"]
 
 
@@ -304,7 +306,7 @@ def test_what_is_kept_comes_with_the_next_request_and_not_in_the_next_transactio
 
 
 def test_the_account_phase_starts_no_helper_where_nothing_is_kept(workshop: Workshop) -> None:
-    said = workshop.run('send(b"R", b"PAM_SUCCESS") if b"auth" in request[1] else time.sleep(5)', "account")
+    said = workshop.run('send(b"R", b"PAM_SUCCESS") if b"auth" in request[1] else time.sleep(60)', "account")
     assert said[:2] == ["0", str(IGNORED)]
 
 

@@ -47,7 +47,7 @@ class Sshd:
     def stop(self) -> None:
         """Stop the listening sshd if it runs; sessions go on, as on any machine."""
         script = f'pid=$(cat {PID_FILE}) || exit 0; kill "$pid"; while kill -0 "$pid"; do sleep 0.01; done'
-        self._machine.sh(f"exec 2>&-; {script}", timeout=10)
+        self._machine.sh(f"exec 2>&-; {script}")
 
     def restart(self, *, relaxed: bool = True) -> None:
         """Stop it if it runs, and start it."""
@@ -61,4 +61,4 @@ class Sshd:
 
     def _wait_for_pid(self) -> None:
         """sshd writes its pid once it listens."""
-        self._machine.sh(f"until test -s {PID_FILE}; do sleep 0.01; done", timeout=10)
+        self._machine.sh(f"until test -s {PID_FILE}; do sleep 0.01; done")

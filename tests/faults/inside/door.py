@@ -166,9 +166,9 @@ def _terminate(pid: int) -> None:
 
 
 def _free(user: str) -> list[str]:
-    """What is still locked: the user's lock and the cache must both be had at once."""
+    """What is still locked: the user's lock and the cache must both be had, but for what ends just now."""
     try:
-        with Accounts(host.PATHS, patience=0.2) as accounts, accounts.lock(user), accounts._store.transaction():
+        with Accounts(host.PATHS, patience=5.0) as accounts, accounts.lock(user), accounts._store.transaction():
             return []
     except Exception as error:  # noqa: BLE001 - whatever keeps us out is what is asked for
         return [f"locked: {error}"]

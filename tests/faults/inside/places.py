@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ASIDE = ".aside"
-SECONDS = 5.0
+SECONDS = 10.0
 # Made anew for each write; and SQLite's for another journal mode than ours.
 NOT_READ = (".new", "-wal", "-shm")
 
