@@ -1,7 +1,7 @@
 """The users file of pam_oath (OATH Toolkit), usually ``/etc/users.oath``. Pure, but for the host's time zone.
 
-A line is ``HOTP/T30/6 USER PIN SECRET``, where the secret is hexadecimal; after a login also the code's offset in
-steps, the code, and when it was.
+A line is ``HOTP/T30/6 USER PIN SECRET``, where the secret is hexadecimal; after a login also a number of steps, the
+code, and when it was. The number is not how far the code was from that time: it has no sign, and grows with each login.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
+from pam_totp.factors import otp
 from pam_totp.moving.entries import (
     Entry,
     FormatError,
@@ -23,7 +24,8 @@ from pam_totp.moving.entries import (
 
 _TYPE = re.compile(r"HOTP(?:/T(?P<period>[0-9]{1,6})|/E)?(?:/(?P<digits>[0-9]{1,2}))?")
 _NO_PIN = ("-", "+")
-_STEP = 30
+# Steps around the time of a login among which its code is looked for.
+_REACH = 100
 
 
 def parse(content: bytes) -> list[Entry | Refused]:
@@ -55,11 +57,21 @@ def _entry(where: str, kind: re.Match[str], fields: list[str]) -> Entry:
         )
     step = -1
     if log:
-        offset, _, time = log
+        offset, code, time = log
         try:
             # The local time of the host that wrote it.
             moment = datetime.strptime(time, "%Y-%m-%dT%H:%M:%SL").timestamp()  # noqa: DTZ007 - it has no zone
         except (ValueError, OverflowError):
             raise NotSupportedError("the time of the latest login is not one") from None
-        step = int(moment // _STEP) + number(offset, "the offset of the latest code", least=-(2**31), most=2**31)
+        furthest = otp.step_at(moment) + number(offset, "the offset of the latest code", least=-(2**31), most=2**31)
+        step = _step_of(code, hexadecimal(secret), otp.step_at(moment), furthest)
     return Entry(where, [name], hexadecimal(secret), step=step)
+
+
+def _step_of(code: str, secret: bytes, step: int, furthest: int) -> int:
+    """The step of a code that was accepted at about this one; where none is found, the furthest it may have been."""
+    for distance in range(_REACH + 1):
+        for each in (step - distance, step + distance):
+            if each >= 0 and otp.hotp(secret, each) == code:
+                return each
+    return furthest

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import datetime
 
+import pyotp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,7 +61,16 @@ def test_what_is_not_supported_is_refused_with_the_reason(line: str, reason: str
     assert SECRET not in refusal(line)
 
 
-def test_the_latest_code_there_is_spent_here_too() -> None:
+@pytest.mark.parametrize(("offset", "steps"), [(0, 0), (1, -1), (6, -1), (7, 1), (20, -20)])
+def test_the_step_of_the_latest_code_is_that_of_the_code_whatever_number_there_is(offset: int, steps: int) -> None:
+    step = int(datetime(2026, 11, 29, 14, 0, 10).timestamp()) // 30 + steps  # noqa: DTZ001 - as it is there
+    code = pyotp.HOTP(base64.b32encode(bytes.fromhex(SECRET)).decode()).at(step)
+    found = only(f"HOTP/T30 alice - {SECRET}\t{offset}\t{code}\t2026-11-29T14:00:10L")
+    assert isinstance(found, Entry)
+    assert found.step == step
+
+
+def test_where_the_code_is_of_another_time_the_latest_that_it_may_have_been_is_spent() -> None:
     found = only(f"HOTP/T30 alice - {SECRET}\t-1\t755224\t2026-11-29T14:00:10L")
     assert isinstance(found, Entry)
     assert found.step == int(datetime(2026, 11, 29, 14, 0, 10).timestamp()) // 30 - 1  # noqa: DTZ001 - as it is there
