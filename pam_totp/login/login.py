@@ -50,7 +50,6 @@ __all__ = [
     "diagnose",
     "match",
     "outcome_of",
-    "split",
 ]
 
 LOCKED_ELSEWHERE = "Too many wrong codes: this account is locked for logins from elsewhere. Tell your administrator."
@@ -122,31 +121,6 @@ def outcome_of(error: PamTotpError, name: str = "") -> Outcome:
     misconfigured = isinstance(error, ConfigError)
     verdict: Verdict = "misconfigured" if misconfigured else "unavailable"
     return Outcome(verdict, error.reason, str(error), name, OUT_OF_ORDER)
-
-
-def split(answer: str, request: Request, paths: Paths, clock: Clock) -> tuple[str, str | None]:
-    """Take an answer that holds password and code apart: the password, and the code that ``attempt`` is to be given.
-
-    Only for a user who has to type a code now; for everybody else the answer is a password as a whole, and the code is
-    None. A code at the end is six digits or a recovery code with its dash; where there is none, or nothing before it,
-    the whole answer is the password and the code is empty, which no attempt accepts.
-
-    Raises any PamTotpError that would end an attempt.
-    """
-    config = configuration.load(paths.config, paths.owner)
-    user = users.find(request.user)
-    if user is None:
-        return answer, None
-    attempt = Attempt(user, request, config, paths, clock, Conversation())
-    with Accounts(paths) as accounts:
-        account = accounts.find(user)
-        decision = policy.decide(account, config, attempt.facts(account, accounts), clock())
-    if not account.active or decision.action == "skip":
-        return answer, None
-    for parse, size in ((recovery.parse_shown, recovery.SHOWN_LENGTH), (otp.parse, otp.DIGITS)):
-        if len(answer) > size and parse(answer[-size:]) is not None:
-            return answer[:-size], answer[-size:]
-    return answer, ""
 
 
 def _attempt(attempt: Attempt) -> Outcome:
