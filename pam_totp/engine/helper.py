@@ -42,6 +42,10 @@ class Channel:
         Raises OSError where the other end is gone, ValueError where the message is too long or the reply is none.
         """
         self.send(kind, text)
+        return self.reply()
+
+    def reply(self) -> tuple[bytes, bytes]:
+        """Wait for the reply, however long the user takes. Raises as ``call``."""
         self._alarm(0)
         reply = self.receive()
         self._alarm(PATIENCE)
@@ -94,7 +98,12 @@ class Caller(pam_entry.Transaction):
     def ask(self, prompt: str, echo: bool) -> str | None:
         """Ask the user."""
         try:
-            kind, answer = self._channel.call(b"E" if echo else b"P", _encoded(prompt))
+            self._channel.send(b"E" if echo else b"P", _encoded(prompt))
+        except OSError:
+            return None  # the program is gone
+        pam_entry.get_ready()
+        try:
+            kind, answer = self._channel.reply()
             return answer.decode() if kind == b"A" else None
         except (OSError, UnicodeError):
             # The program is gone; or bytes that are not text, which no code can be.

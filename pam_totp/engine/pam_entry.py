@@ -106,6 +106,11 @@ def failed(error: BaseException) -> str:
     return "PAM_SERVICE_ERR"
 
 
+def get_ready() -> None:
+    """Import what an answer needs. For an engine that has asked, and has nothing to do until the user has typed."""
+    from pam_totp.login import evaluation  # noqa: F401  # to be there then
+
+
 def _authenticate(transaction: Transaction, words: list[str]) -> str:
     # The log too, before anything is asked: a disk that fails meanwhile must not keep us from saying so.
     from pam_totp.errors import PamTotpError

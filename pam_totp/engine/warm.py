@@ -85,7 +85,7 @@ def import_all() -> None:
     """Import what a login needs, and what only some need."""
     from pam_totp.engine import combined  # noqa: F401  # to be there when a login needs it
     from pam_totp.host import clock, config, nss, paths, stack  # noqa: F401  # the same
-    from pam_totp.login import log, login  # noqa: F401  # the same
+    from pam_totp.login import evaluation, log, login  # noqa: F401  # the same
 
 
 def _import_parsers() -> None:

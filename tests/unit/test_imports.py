@@ -257,7 +257,7 @@ LOADED = {
         for name in ("accounts", "configured", "keys", "ledger", "roster", "seal", "store", "volatile")
     ),
     *(f"pam_totp.factors.{name}" for name in ("otp", "publickeys", "recovery")),
-    *(f"pam_totp.login.{name}" for name in ("attempt", "log", "login", "policy")),
+    *(f"pam_totp.login.{name}" for name in ("attempt", "evaluation", "log", "login", "policy")),
     "pam_totp.engine.pam_entry",
     *("nacl", "nacl._sodium", "_cffi_backend", "_sodium", "_sodium.lib"),
     *(

@@ -88,6 +88,22 @@ def test_a_request_is_asked_about_answered_and_ends_with_its_result(
     assert sys.argv == ["su"]
 
 
+def test_what_an_answer_needs_is_imported_while_the_user_types(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[bytes, bytes]] = []
+
+    def get_ready() -> None:
+        asked.append(Wire(ends[0]).receive())
+        Wire(ends[0]).send(b"A", b"123456")
+        Wire(ends[0]).send(b"D")
+
+    seen = answer_with(monkeypatch)
+    monkeypatch.setattr(pam_entry, "get_ready", get_ready)
+    Wire(ends[0]).send(b"Q", REQUEST)
+    helper.serve(ends[1].fileno(), lambda _: None)
+    assert asked == [(b"P", b"Code: ")]
+    assert seen[-1] == "123456"
+
+
 @pytest.mark.parametrize(("passed", "told"), [(None, "None"), (b"", ""), (b"password\n", "password\n")])
 def test_whether_no_key_has_passed_or_nothing_is_known_is_told_apart(
     passed: bytes | None, told: str, ends: Ends, monkeypatch: pytest.MonkeyPatch
