@@ -22,7 +22,8 @@ def stay_warm(listener: int) -> None:
     host, and asks NSS nothing. Each one first says which file it is made of; pam_totp.so passes it over where another
     is installed.
 
-    What reads a configuration is imported once there is one: each fork would copy half as much memory again.
+    What reads a configuration, and what a host of a fleet needs, is imported once there is such a thing: each fork pays
+    for what this process has.
 
     Raises OSError where the descriptor is no such socket.
     """
@@ -40,12 +41,12 @@ def stay_warm(listener: int) -> None:
     signal(SIGCHLD, SIG_IGN)  # the kernel buries what ends
     gc.collect()
     gc.freeze()
-    parsers = False
+    paths = Paths()
+    later = {paths.config: _import_parsers, f"{paths.run}/agent": _import_fleet}
     while True:
-        if not parsers and files.exists(Paths().config):
-            _import_parsers()
+        for path in [path for path in later if files.exists(path)]:
+            later.pop(path)()
             gc.freeze()
-            parsers = True
         connection, _ = waiting._accept()  # type: ignore[attr-defined]  # noqa: SLF001  # socket's accept calls it
         try:
             if os.fork() == 0:
@@ -94,6 +95,10 @@ def _import_parsers() -> None:
     from pam_totp.host import settings
 
     settings.toml_parser()
+
+
+def _import_fleet() -> None:
+    from pam_totp.login import central, claim  # noqa: F401  # to be there when a login needs them
 
 
 def _rehearse() -> None:

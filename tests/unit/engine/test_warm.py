@@ -122,18 +122,20 @@ def test_the_warm_process_itself_opens_neither_key_nor_cache_nor_settings(warm: 
     assert not [name for name in opened if name.endswith((".db", ".toml", "/key"))]
 
 
-def test_what_reads_a_configuration_is_imported_once_there_is_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("what", "imports"), [("config.toml", "_import_parsers"), ("agent", "_import_fleet")])
+def test_what_only_some_hosts_need_is_imported_once_this_is_one(
+    what: str, imports: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, imported = tmp_path / "config.toml", tmp_path / "imported"
-    first, _, *others = Paths.__init__.__defaults__ or ()
-    monkeypatch.setattr(Paths.__init__, "__defaults__", (first, str(config), *others))
-    monkeypatch.setattr(module, "_import_parsers", lambda: imported.open("a").write("x"))
+    imported = tmp_path / "imported"
+    first, _, cache, _, *others = Paths.__init__.__defaults__ or ()
+    changed = (first, str(tmp_path / "config.toml"), cache, str(tmp_path), *others)
+    monkeypatch.setattr(Paths.__init__, "__defaults__", changed)
+    monkeypatch.setattr(module, imports, lambda: imported.open("a").write("x"))
     answer_with(monkeypatch)
     warm = Warm(tmp_path, monkeypatch)
     for found in (False, False, True, True):
         if found:
-            config.touch()
+            (tmp_path / what).touch()
         # One that was waiting already looks before the next one.
         for _ in range(2):
             with warm.connect() as connection:
