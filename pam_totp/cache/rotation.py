@@ -1,7 +1,7 @@
 """Putting a new host key in the place of the one there is, while logins go on.
 
 The new key is written beside the old one; then the cache names it, in one transaction, and from there on whoever writes
-seals with it (Accounts); then every sealed value is sealed anew, a few at a time; and when none is left that needs the
+seals with it (Upkeep); then every sealed value is sealed anew, a few at a time; and when none is left that needs the
 old key, that one is overwritten. Each step is durable before the next, so a rotation that is killed goes on when it is
 started again, and until then both keys open.
 """
@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 
 from pam_totp.cache import binding, keys, roster, store
-from pam_totp.cache.accounts import Accounts, secret_context
+from pam_totp.cache.accounts import secret_context
+from pam_totp.cache.upkeep import Upkeep
 from pam_totp.errors import CacheError, DamageError
 from pam_totp.host import files
 
@@ -57,7 +58,7 @@ def rotate(paths: Paths, pause: Callable[[float], None]) -> int | None:
 
 def _require_whole(paths: Paths) -> None:
     """Make sure that everything opens now: later nobody could say which key it needs. Raises CacheError."""
-    with Accounts(paths) as accounts:
+    with Upkeep(paths) as accounts:
         accounts.check_key()
         found = accounts.damage()
     if found:

@@ -1,4 +1,4 @@
-"""The only owner of the cache file (SQLite): schema, transactions, permissions. Sees sealed values, never a key.
+"""The only owner of the cache file (SQLite): rows, transactions, permissions. Sees sealed values, never a key.
 
 Durability rests on three settings: the rollback journal in PERSIST mode, so that a full disk still takes a one-row
 update; full synchronous writes; and ``secure_delete``, so that no old value stays in a free page.
@@ -21,12 +21,10 @@ APPLICATION_ID = 0x5054_4F54
 BUCKETS = 512
 EVENTS = 256
 BUSY_SECONDS = 10.0
-# How long a copy waits for somebody else's write before it looks again.
-_BACKUP_PAUSE = 0.05
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Any
 
@@ -76,38 +74,6 @@ finally:
     if isinstance(sys.modules.get("functools"), _Functools):
         del sys.modules["functools"]
 
-_FACTS = "CREATE TABLE fact (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID"
-_SCHEMA = f"""
-{_FACTS};
-CREATE TABLE account (
-    name TEXT PRIMARY KEY,
-    uid INTEGER NOT NULL,
-    ledger BLOB NOT NULL
-) STRICT;
-CREATE INDEX account_uid ON account (uid);
-CREATE TABLE authenticator (
-    id TEXT PRIMARY KEY,
-    name TEXT NOT NULL,
-    state TEXT NOT NULL,
-    label TEXT NOT NULL,
-    source TEXT NOT NULL,
-    created INTEGER NOT NULL,
-    secret BLOB NOT NULL
-) STRICT;
-CREATE INDEX authenticator_name ON authenticator (name);
-CREATE TABLE roster (bucket INTEGER PRIMARY KEY, entries BLOB NOT NULL) STRICT;
-CREATE TABLE event (
-    slot INTEGER PRIMARY KEY,
-    number INTEGER NOT NULL,
-    time INTEGER NOT NULL,
-    name TEXT NOT NULL,
-    line TEXT NOT NULL
-) STRICT;
-CREATE INDEX event_name ON event (name, number);
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {SCHEMA_VERSION};
-"""
-
 _SETTINGS = """
 PRAGMA journal_mode = PERSIST;
 PRAGMA synchronous = FULL;
@@ -124,79 +90,7 @@ KEY_FACT = "key"
 _NOT_WRITABLE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY)
 # Text that is not UTF-8, in a column or in what SQLite says about a broken schema; a number that is none; and a size
 # in a broken file that no memory has.
-_UNUSABLE = (sqlite3.Error, UnicodeError, OverflowError, MemoryError)
-
-
-def create(path: str, buckets: Sequence[bytes], facts: Mapping[str, bytes]) -> None:
-    """Write a new cache with the given sealed roster and facts, complete before it gets its name.
-
-    Raises FileExistsError, another OSError, or CacheError.
-    """
-    temporary = f"{path}.new"
-    for leftover in (temporary, f"{temporary}-journal"):
-        if files.exists(leftover):
-            os.unlink(leftover)
-    files.write_new(temporary, b"", 0o600)
-    connection = _connect(temporary)
-    try:
-        connection.executescript(_SCHEMA)
-        connection.execute("BEGIN IMMEDIATE")
-        connection.executemany("INSERT INTO roster VALUES (?, ?)", enumerate(buckets))
-        connection.executemany("INSERT INTO fact VALUES (?, ?)", facts.items())
-        connection.executemany(
-            "INSERT INTO event VALUES (?, 0, 0, '', ?)", ((slot, " " * 160) for slot in range(EVENTS))
-        )
-        connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        raise _translated(error, temporary) from None
-    finally:
-        connection.close()
-    os.unlink(f"{temporary}-journal")
-    os.link(temporary, path)  # unlike a rename, never replaces
-    os.unlink(temporary)
-    files.sync_directory(files.parent(path))
-
-
-def replace(path: str, owner: int, source: str) -> None:
-    """Have the cache be what the one at ``source`` is, in one transaction: logins meanwhile see the old or the new one.
-
-    One that cannot be opened is moved aside with its journal, which belongs to it, and gets the name ``.broken``.
-
-    Raises CacheError, or OSError.
-    """
-    try:
-        with Store(path, owner) as opened:
-            _copy(source, opened.file)
-        return
-    except CacheError as error:
-        if error.reason not in ("cache-missing", "cache-unusable", "cache-version"):
-            raise
-    # Without its name nobody uses the journal; and between the two steps logins find no cache and are refused.
-    for suffix in ("-journal", ""):
-        if files.exists(f"{path}{suffix}"):
-            os.rename(f"{path}{suffix}", f"{path}.broken{suffix}")
-    os.link(source, path)
-    os.unlink(source)
-    files.sync_directory(files.parent(path))
-    with Store(path, owner) as opened, opened.transaction():
-        # The kept journal file is to be large enough for every later transaction.
-        opened.execute("UPDATE roster SET entries = entries")
-
-
-def _copy(source: str, target: sqlite3.Connection | str) -> None:
-    """Copy a cache page by page, as of one moment. The pages are those of one transaction at the target."""
-    into = _connect(target) if isinstance(target, str) else target
-    try:
-        out_of = _connect(source)
-        try:
-            out_of.backup(into, sleep=_BACKUP_PAUSE)
-        finally:
-            out_of.close()
-    except _UNUSABLE as error:
-        raise _translated(error, source) from None
-    finally:
-        if into is not target:
-            into.close()
+UNUSABLE = (sqlite3.Error, UnicodeError, OverflowError, MemoryError)
 
 
 class Store:
@@ -231,7 +125,7 @@ class Store:
             raise CacheError(f"the cache is not safe: {error}", "cache-unsafe") from None
         except OSError as error:
             raise CacheError(f"the cache {path} cannot be looked at: {error.strerror}") from None
-        self._connection = _connect(path, patience)
+        self._connection = connect(path, patience)
         try:
             found = (self._pragma("application_id"), self._pragma("user_version"))
         except CacheError:
@@ -257,13 +151,6 @@ class Store:
         """Close the connection; an open transaction is rolled back."""
         self._connection.close()
 
-    def copy(self, path: str) -> None:
-        """Write a copy as of one moment to a new file; users may log in meanwhile. Raises CacheError, or OSError."""
-        files.write_new(path, b"", 0o600)
-        _copy(self._path, path)
-        os.unlink(f"{path}-journal")
-        files.sync(path)
-
     @property
     def file(self) -> sqlite3.Connection:
         """The connection itself, for copying into it."""
@@ -273,8 +160,8 @@ class Store:
         """Run one statement and return its rows."""
         try:
             return self._connection.execute(statement, values).fetchall()
-        except _UNUSABLE as error:
-            raise _translated(error, self._path) from None
+        except UNUSABLE as error:
+            raise translated(error, self._path) from None
 
     def transaction(self) -> _Transaction:
         """A context manager: commits durably on success, rolls back on any exception."""
@@ -377,17 +264,6 @@ class Store:
         value = None if self.schema == 1 else self.fact(KEY_FACT)
         return None if value is None else value.decode("ascii", "replace") if isinstance(value, bytes) else "rotted"
 
-    def migrate(self, facts: Mapping[str, bytes]) -> None:
-        """Bring the file to the schema of this version, with these sealed facts, in one transaction."""
-        with self.transaction():
-            # Somebody else may have done it since this connection was opened.
-            if self._pragma("user_version") == 1:
-                self.execute(_FACTS)
-                for name, value in facts.items():
-                    self.put_fact(name, value)
-                self.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        self.schema = SCHEMA_VERSION
-
     def record_event(self, time: int, name: str, line: str, size: int = 0) -> None:
         """Write one refusal over the oldest one of the ring, of this size. ``time`` in seconds since the epoch."""
         size = size or EVENTS
@@ -449,18 +325,20 @@ class _Transaction:
             pass
 
 
-def _connect(path: str, patience: float = BUSY_SECONDS) -> sqlite3.Connection:
+def connect(path: str, patience: float = BUSY_SECONDS) -> sqlite3.Connection:
+    """Open a cache file that is there. Raises CacheError."""
     try:
         # mode=rw never creates a file; on a read-only disk SQLite opens for reading by itself.
         quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
         connection = sqlite3.connect(f"file:{quoted}?mode=rw", uri=True, timeout=patience, isolation_level=None)
         connection.executescript(_SETTINGS)
-    except _UNUSABLE as error:
-        raise _translated(error, path) from None
+    except UNUSABLE as error:
+        raise translated(error, path) from None
     return connection
 
 
-def _translated(error: Exception, path: str) -> CacheError:
+def translated(error: Exception, path: str) -> CacheError:
+    """What to raise for one of ``UNUSABLE``."""
     code = getattr(error, "sqlite_errorcode", 0)
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     if code in _NOT_WRITABLE:

@@ -6,7 +6,7 @@ they are.
 
 from __future__ import annotations
 
-from pam_totp.cache.accounts import Accounts
+from pam_totp.cache.upkeep import Upkeep
 from pam_totp.cli import common
 from pam_totp.errors import UsageError
 
@@ -26,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, paths: Paths) -> int:
     """Adopt."""
     user = common.known_user(arguments.user)
-    with Accounts(paths) as accounts:
+    with Upkeep(paths) as accounts:
         account = accounts.get(user.name)
         if account is None:
             raise UsageError(f"there is no record of {user.name!r}: see pam-totp status")

@@ -11,7 +11,7 @@ from pam_totp.cli import common
 from pam_totp.factors import otp
 from pam_totp.host import config as configuration
 from pam_totp.host.clock import now
-from pam_totp.login import login
+from pam_totp.login import evaluation
 from pam_totp.login.attempt import Attempt, Conversation, Request, duration
 
 TYPE_CHECKING = False
@@ -44,8 +44,8 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
         )
     elif code is None:
         problem = "wrong: a code has six digits"
-    elif login.match(account, code, otp.step_at(moment.wall), config) is None:
-        _, detail = login.diagnose(account, code, otp.step_at(moment.wall))
+    elif evaluation.match(account, code, otp.step_at(moment.wall), config) is None:
+        _, detail = evaluation.diagnose(account, code, otp.step_at(moment.wall))
         problem = detail or "wrong"
     else:
         problem = None

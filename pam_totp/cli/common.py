@@ -14,8 +14,8 @@ from pam_totp.doctor import stacks
 from pam_totp.errors import LockTimeoutError, UsageError
 from pam_totp.host import terminal, users
 from pam_totp.host.clock import now
-from pam_totp.host.config import date, duration
 from pam_totp.host.pinned import SetupError
+from pam_totp.host.settings import date, duration
 from pam_totp.login import log, policy
 
 TYPE_CHECKING = False

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 
-from pam_totp.cache.accounts import Account, Accounts
+from pam_totp.cache.accounts import Account
+from pam_totp.cache.upkeep import Upkeep
 from pam_totp.cli import common
 from pam_totp.errors import UsageError
 from pam_totp.host import config as configuration
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     if arguments.output == "-" and sys.stdout.isatty():
         raise UsageError("standard output is a terminal: name a file")
     config = configuration.load(paths.config, paths.owner)
-    with Accounts(paths) as accounts:
+    with Upkeep(paths) as accounts:
         accounts.check_key()
         found = _all(accounts) if arguments.all else _these(accounts, arguments.users)
     empty = [account.name for account in found if not account.active]
@@ -68,7 +69,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     return 0
 
 
-def _all(accounts: Accounts) -> list[Account]:
+def _all(accounts: Upkeep) -> list[Account]:
     """Everybody who has an active authenticator. Raises the error of a record that does not open."""
     found = []
     for each in accounts.all():
@@ -79,7 +80,7 @@ def _all(accounts: Accounts) -> list[Account]:
     return found
 
 
-def _these(accounts: Accounts, names: list[str]) -> list[Account]:
+def _these(accounts: Upkeep, names: list[str]) -> list[Account]:
     found = {}
     for name in names:
         recorded = common.recorded_name(accounts, name)

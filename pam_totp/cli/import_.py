@@ -10,7 +10,7 @@ import json
 import os
 import sys
 
-from pam_totp.cache.accounts import Accounts
+from pam_totp.cache.upkeep import Upkeep
 from pam_totp.cli import common
 from pam_totp.errors import UsageError
 from pam_totp.factors import enroll as enrolment
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     found = _read(arguments)
     owners = importing.Owners()
     bar = _Bar()
-    with Accounts(paths) as accounts:
+    with Upkeep(paths) as accounts:
         accounts.check_key()
 
         def prepare() -> Plan:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 
-from pam_totp.cache import binding, configured, keys, roster, store
-from pam_totp.cache.accounts import Accounts
+from pam_totp.cache import binding, configured, keys, roster, schema, store
+from pam_totp.cache.upkeep import Upkeep
 from pam_totp.cli import migrate
 from pam_totp.errors import CacheError, HostKeyError, UsageError
 from pam_totp.host import files, stack
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     if have_key and have_cache:
         if arguments.anew:
             raise UsageError(f"{paths.key} and {paths.cache} are there: to start over, move both away first")
-        with Accounts(paths) as accounts:
+        with Upkeep(paths) as accounts:
             accounts.check_key()
             migrate.bring_up_to_date(accounts, paths)
             count = len(accounts.names())
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     keys.create(paths.key)
     sealer = keys.load(paths.key, paths.owner)
     present = os.path.lexists(paths.config)
-    store.create(paths.cache, roster.empty(sealer), configured.facts(sealer, present))
+    schema.create(paths.cache, roster.empty(sealer), configured.facts(sealer, present))
     # Written once more, with new nonces, so that the kept journal file is large enough for every later transaction.
     with store.Store(paths.cache, paths.owner) as opened, opened.transaction():
         for number, bucket in enumerate(roster.empty(sealer)):

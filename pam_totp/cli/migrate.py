@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from pam_totp.cache.accounts import Accounts
+from pam_totp.cache.upkeep import Upkeep
 from pam_totp.host import files
 
 TYPE_CHECKING = False
@@ -32,14 +32,14 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     del arguments
     # It is run only where a version was configured before, even if nothing is left of it.
     mark(paths)
-    with Accounts(paths) as accounts:
+    with Upkeep(paths) as accounts:
         accounts.check_key()
         changed = bring_up_to_date(accounts, paths)
     print(f"{paths.cache} has the form of this version {'now' if changed else 'already'}")
     return 0
 
 
-def bring_up_to_date(accounts: Accounts, paths: Paths) -> bool:
+def bring_up_to_date(accounts: Upkeep, paths: Paths) -> bool:
     """Migrate an open cache; False where there was nothing to do. Raises CacheError."""
     mark(paths)
     return accounts.migrate(os.path.lexists(paths.config))

@@ -6,7 +6,7 @@ recovery codes and what was used stay as they are.
 
 from __future__ import annotations
 
-from pam_totp.cache.accounts import Accounts
+from pam_totp.cache.upkeep import Upkeep
 from pam_totp.cli import common
 from pam_totp.errors import UsageError
 
@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     user = common.known_user(arguments.new)
     if user.name == old:
         raise UsageError(f"{old} is the name that the record has already")
-    with Accounts(paths) as accounts:
+    with Upkeep(paths) as accounts:
         account = accounts.get(old)
         if account is None:
             raise UsageError(f"there is no record of {old!r}: see pam-totp status")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from pam_totp.cache.accounts import Account, Accounts
+from pam_totp.cache.upkeep import Upkeep
 from pam_totp.cli import common
 from pam_totp.errors import CacheError, PamTotpError, UsageError
 from pam_totp.factors import enroll
@@ -22,6 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
+    from pam_totp.cache.accounts import Account
     from pam_totp.host.paths import Paths
 
 
@@ -34,7 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, paths: Paths) -> int:
     """Reset."""
-    with Accounts(paths) as accounts:
+    with Upkeep(paths) as accounts:
         name = common.recorded_name(accounts, arguments.user)
         pending = _pending(accounts, name, arguments.label)
         what = f"the authenticator {arguments.label!r}" if arguments.label else "all authenticators"
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
     return 0
 
 
-def _next_login(account: Account, accounts: Accounts, paths: Paths) -> str:
+def _next_login(account: Account, accounts: Upkeep, paths: Paths) -> str:
     """What becomes of the user's next login now, where that can be told."""
     try:
         user = users.find(account.name)
@@ -73,7 +74,7 @@ def _next_login(account: Account, accounts: Accounts, paths: Paths) -> str:
         return f"; what the next login comes to is not known: {error}"
 
 
-def _removed(accounts: Accounts, name: str, label: str | None) -> Account | None:
+def _removed(accounts: Upkeep, name: str, label: str | None) -> Account | None:
     """The account without what is to go, to be saved; None where there is no such thing."""
     try:
         account = accounts.get(name)
@@ -93,7 +94,7 @@ def _removed(accounts: Accounts, name: str, label: str | None) -> Account | None
     return account if removed or revoked else None
 
 
-def _pending(accounts: Accounts, name: str, label: str | None) -> str | None:
+def _pending(accounts: Upkeep, name: str, label: str | None) -> str | None:
     """The pending authenticator that a label stands for; None where it stands for what is active, or for nothing."""
     account = None if label is None else accounts.get(name)
     pending = None if account is None else account.pending

@@ -10,7 +10,7 @@ import json
 import re
 import sys
 
-from pam_totp.cache.accounts import Accounts
+from pam_totp.cache.upkeep import Upkeep
 from pam_totp.cli import common
 from pam_totp.errors import PamTotpError, UsageError
 from pam_totp.host import arrange, files, logins, pamfile, pinned, sshd, users
@@ -94,7 +94,7 @@ def _set_up(arguments: argparse.Namespace, paths: Paths) -> int:
     if seconds is not None and pin.service != pinned.SSHD:
         raise UsageError("--revert-after is for sshd: leave it out for another service")
     # With a key, a cache or a configuration that is broken everybody would be refused.
-    with Accounts(paths) as accounts:
+    with Upkeep(paths) as accounts:
         accounts.check_key()
         config = configuration.load(paths.config, paths.owner)
         standings = coverage.everybody(accounts, config, paths, now()) if pin.service == pinned.SSHD else []

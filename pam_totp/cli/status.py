@@ -10,7 +10,8 @@ import os
 import sys
 
 from pam_totp.cache import summary
-from pam_totp.cache.accounts import Account, Accounts
+from pam_totp.cache.accounts import Account
+from pam_totp.cache.upkeep import Upkeep
 from pam_totp.cli import common
 from pam_totp.errors import CacheError, ConfigError, NameServiceError, UsageError
 from pam_totp.host import config as configuration
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
         return _everybody(arguments, paths)
     moment = now()
     window, problem = _configured(paths)
-    with Accounts(paths) as accounts:
+    with Upkeep(paths) as accounts:
         accounts.check_key()
         if not problem:
             problem = _missed(accounts, paths)
@@ -82,7 +83,7 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
 def _everybody(arguments: argparse.Namespace, paths: Paths) -> int:
     """Show everybody who can log in over SSH, or who of them is not enrolled; and all records, or none."""
     moment, config = now(), configuration.load(paths.config, paths.owner)
-    with Accounts(paths) as accounts:
+    with Upkeep(paths) as accounts:
         accounts.check_key()
         accounts.configured.require(config.found, paths.config)
         able = coverage.everybody(accounts, config, paths, moment)
@@ -135,7 +136,7 @@ def _configured(paths: Paths) -> tuple[int, str]:
         return configuration.Config().window, str(error)
 
 
-def _missed(accounts: Accounts, paths: Paths) -> str:
+def _missed(accounts: Upkeep, paths: Paths) -> str:
     """Whether the configuration that this host had is gone, in words."""
     try:
         accounts.configured.require(os.path.lexists(paths.config), paths.config)
@@ -183,7 +184,7 @@ def _strange(account: Account) -> str:
     return f" (uid changed: was {account.uid}, is {user.uid})"
 
 
-def _refusals(accounts: Accounts, name: str) -> None:
+def _refusals(accounts: Upkeep, name: str) -> None:
     try:
         events = accounts.events(name, _REFUSALS)
     except CacheError:

@@ -18,7 +18,7 @@ _LIBRARY = "/usr/lib/python3/dist-packages"
 _ISOLATED = (PYTHON, "-I", "-S", "-B", "-c")
 # Which modules of ours are not byte-compiled.
 _IMPORTS = (
-    f"import sys; sys.path.append({_LIBRARY!r}); from pam_totp.engine import helper; helper._import_all(); "
+    f"import sys; sys.path.append({_LIBRARY!r}); from pam_totp.engine import warm; warm.import_all(); "
     "import os; print(*(each.__file__ for name, each in list(sys.modules.items()) "
     "if name.partition('.')[0] == 'pam_totp' and not os.path.exists(each.__cached__ or '')), sep='\\n')"
 )

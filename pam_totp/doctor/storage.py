@@ -6,7 +6,7 @@ import glob
 import os
 
 from pam_totp.cache import keys
-from pam_totp.cache.accounts import Accounts
+from pam_totp.cache.upkeep import Upkeep
 from pam_totp.doctor.findings import Finding, quoted
 from pam_totp.doctor.stacks import command_in
 from pam_totp.errors import CacheError, ConfigError, HostKeyError, NameServiceError, PamTotpError
@@ -49,7 +49,7 @@ def of_configuration(paths: Paths) -> tuple[Config | None, list[Finding]]:
         unsafe = "is not safe" in text
         return None, [Finding("config-unsafe" if unsafe else "config-invalid", text, "pam-totp config edit")]
     try:
-        with Accounts(paths) as accounts:
+        with Upkeep(paths) as accounts:
             accounts.configured.require(config.found, paths.config)
     except ConfigError as error:
         return None, [Finding("config-missing", str(error), "pam-totp config reset")]
@@ -101,7 +101,7 @@ def _one_name(path: str) -> str:
 
 def _cache(paths: Paths) -> list[Finding]:
     try:
-        with Accounts(paths) as accounts:
+        with Upkeep(paths) as accounts:
             accounts.check_key()
             damage = accounts.damage()
     except HostKeyError as error:

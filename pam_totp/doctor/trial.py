@@ -16,7 +16,7 @@ import select
 import socket
 import sys
 
-from pam_totp.cache import configured, keys, roster, store
+from pam_totp.cache import configured, keys, roster, schema
 from pam_totp.cache.accounts import ACTIVE, Accounts, Authenticator
 from pam_totp.factors import otp
 from pam_totp.host import clock, programs
@@ -85,7 +85,7 @@ def _enroll(paths: Paths) -> bytes:
     """Make a key and a cache in which root is enrolled; returns the secret."""
     keys.create(paths.key)
     sealer = keys.load(paths.key, paths.owner)
-    store.create(paths.cache, roster.empty(sealer), configured.facts(sealer, present=False))
+    schema.create(paths.cache, roster.empty(sealer), configured.facts(sealer, present=False))
     secret = os.urandom(otp.SECRET_BYTES)
     with Accounts(paths) as accounts:
         account = accounts.find(User("root", 0))

@@ -10,7 +10,7 @@ import posix as os
 import sys
 
 # The built-in part: `signal` itself makes enumerations of all signals, 1 ms.
-from _signal import SIG_DFL, SIG_IGN, SIGCHLD, alarm, signal
+from _signal import alarm
 
 from pam_totp.engine import pam_entry
 
@@ -18,9 +18,7 @@ PROTOCOL = 1
 LONGEST = 65_535
 _LONGEST_IDENT = 32
 # Seconds for all that is not waiting for the user. pam_totp.so gives up after 30; nothing must hang about after that.
-_PATIENCE = 40
-# A name that no token has (cache/volatile.py).
-_REHEARSAL = "/run/pam-totp/.rehearsal"
+PATIENCE = 40
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,9 +42,13 @@ class Channel:
         Raises OSError where the other end is gone, ValueError where the message is too long or the reply is none.
         """
         self.send(kind, text)
+        return self.reply()
+
+    def reply(self) -> tuple[bytes, bytes]:
+        """Wait for the reply, however long the user takes. Raises as ``call``."""
         self._alarm(0)
         reply = self.receive()
-        self._alarm(_PATIENCE)
+        self._alarm(PATIENCE)
         return reply
 
     def send(self, kind: bytes, text: bytes) -> None:
@@ -96,7 +98,12 @@ class Caller(pam_entry.Transaction):
     def ask(self, prompt: str, echo: bool) -> str | None:
         """Ask the user."""
         try:
-            kind, answer = self._channel.call(b"E" if echo else b"P", _encoded(prompt))
+            self._channel.send(b"E" if echo else b"P", _encoded(prompt))
+        except OSError:
+            return None  # the program is gone
+        pam_entry.get_ready()
+        try:
+            kind, answer = self._channel.reply()
             return answer.decode() if kind == b"A" else None
         except (OSError, UnicodeError):
             # The program is gone; or bytes that are not text, which no code can be.
@@ -121,7 +128,7 @@ def serve(descriptor: int, alarm: Alarm) -> None:
     Raises OSError where the other end is gone before the request, ValueError where it sent something else than one.
     """
     channel = Channel(descriptor, alarm)
-    alarm(_PATIENCE)
+    alarm(PATIENCE)
     kind, text = channel.receive()
     hook, program, user, service, rhost, info, kept, *words = _fields(text)
     if kind != b"Q" or program is None:
@@ -152,99 +159,6 @@ def main() -> None:
         pam_entry.failed(error)
     # At once: all is written, and there is nobody to hand memory back to.
     os._exit(0)  # noqa: SLF001  # it is public in os
-
-
-def stay_warm(listener: int) -> None:
-    """Import and rehearse what a login needs, then fork for each connection to a listening UNIX socket. Never returns.
-
-    The forks share imported code and nothing else: this process reads no key, no configuration and no cache of the
-    host, and asks NSS nothing. Each one first says which file it is made of; pam_totp.so passes it over where another
-    is installed.
-
-    What reads a configuration is imported once there is one: each fork would copy half as much memory again.
-
-    Raises OSError where the descriptor is no such socket.
-    """
-    import gc
-
-    # The C part of `socket`: what the rest of it adds, enumerations, each fork would pay for.
-    from _socket import socket
-    from os import environ
-
-    from pam_totp.host import files
-    from pam_totp.host.paths import Paths
-
-    waiting = socket(fileno=listener)
-    made_of = _made_of()  # before the imports: a file that is replaced during them is another one
-    _import_all()
-    _rehearse()
-    environ.clear()
-    signal(SIGCHLD, SIG_IGN)  # the kernel buries what ends
-    gc.collect()
-    gc.freeze()
-    parsers = False
-    while True:
-        if not parsers and files.exists(Paths().config):
-            _import_parsers()
-            gc.freeze()
-            parsers = True
-        connection, _ = waiting._accept()  # type: ignore[attr-defined]  # noqa: SLF001  # socket's accept calls it
-        try:
-            if os.fork() == 0:
-                _serve_fork(connection, made_of)
-        except OSError:
-            pass  # closed at once, so that the login starts a helper, or says why it cannot
-        os.close(connection)
-
-
-def _serve_fork(connection: int, made_of: bytes) -> None:
-    """Be the helper of one login, as ``main`` is, in a process of its own. Never returns."""
-    try:
-        from _socket import MSG_PEEK, SO_PEERCRED, SOL_SOCKET, socket
-
-        signal(SIGCHLD, SIG_DFL)
-        alarm(_PATIENCE)
-        os.setsid()
-        os.dup2(connection, 3)
-        os.closerange(4, os.sysconf("SC_OPEN_MAX"))
-        other = socket(fileno=3)
-        peer = other.getsockopt(SOL_SOCKET, SO_PEERCRED, 12)  # three numbers: pid, uid, gid
-        if int.from_bytes(peer[4:8], sys.byteorder) == os.geteuid():
-            Channel(3, alarm).send(b"H", made_of)
-            # Nothing comes where the module has passed this helper over: that is no failure.
-            if other.recv(1, MSG_PEEK):
-                main()
-    finally:
-        os._exit(0)  # noqa: SLF001  # it is public in os
-
-
-def _made_of() -> bytes:
-    """Which file this module is: the same words as pam_totp.so's. A file that replaces it has others."""
-    status = os.stat(__file__)
-    seconds, nanoseconds = divmod(status.st_ctime_ns, 10**9)
-    return f"{status.st_ino} {seconds}.{nanoseconds:09}".encode()
-
-
-def _import_all() -> None:
-    from pam_totp.host import clock, config, nss, paths, stack  # noqa: F401  # to be there when a login needs them
-    from pam_totp.login import log, login  # noqa: F401  # the same
-
-
-def _import_parsers() -> None:
-    import ipaddress  # noqa: F401  # for rules with networks
-
-    from pam_totp.host import config
-
-    config.toml_parser()
-
-
-def _rehearse() -> None:
-    try:
-        from pam_totp.engine import rehearsal
-
-        rehearsal.rehearse(_REHEARSAL)
-    except Exception:  # noqa: BLE001  # without it logins are slower, and nothing else
-        return
 
 
 def _ident(program: bytes) -> str:

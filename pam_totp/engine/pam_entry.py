@@ -11,8 +11,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pam_totp.login.attempt import Conversation, Outcome, Request, Verdict
 
-COMBINED_PROMPT = "Password and verification code: "
-
 # The only way to a PAM code. A verdict that is missing here denies.
 _CODES: dict[Verdict, str] = {
     "accepted": "PAM_SUCCESS",
@@ -24,11 +22,6 @@ _CODES: dict[Verdict, str] = {
     "misconfigured": "PAM_SERVICE_ERR",
 }
 CODES = frozenset(_CODES.values())
-
-# What the lines with ``combined`` keep for each other. After a blank behind the first one stands the code.
-_SPLIT = "split"
-_TRIED = "tried"
-_VERIFIED = "verified"
 
 
 class PamError(Exception):
@@ -78,7 +71,9 @@ def account(transaction: Transaction, words: list[str], name: str) -> str:
     if words != ["combined=verify"]:
         return misplaced(name, "account")
     try:
-        return _account(transaction)
+        from pam_totp.engine import combined
+
+        return combined.account(transaction)
     except BaseException as error:  # noqa: BLE001  # an exception that escaped would be judged by the engine
         return failed(error)
 
@@ -111,6 +106,11 @@ def failed(error: BaseException) -> str:
     return "PAM_SERVICE_ERR"
 
 
+def get_ready() -> None:
+    """Import what an answer needs. For an engine that has asked, and has nothing to do until the user has typed."""
+    from pam_totp.login import evaluation  # noqa: F401  # to be there then
+
+
 def _authenticate(transaction: Transaction, words: list[str]) -> str:
     # The log too, before anything is asked: a disk that fails meanwhile must not keep us from saying so.
     from pam_totp.errors import PamTotpError
@@ -124,9 +124,14 @@ def _authenticate(transaction: Transaction, words: list[str]) -> str:
         # First of all: what is logged of a bad argument names the login, too.
         request = transaction.request()
         arguments = Arguments(words)
-        if arguments.combined == "split":
-            return _split(transaction, request)
-        code = _kept_code(transaction) if arguments.combined == "verify" else None
+        code = None
+        if arguments.combined:
+            from pam_totp.engine import combined
+
+            if arguments.combined == "split":
+                ended = combined.split(transaction, request)
+                return "PAM_IGNORE" if ended is None else _finish(request, ended)
+            code = combined.kept_code(transaction)
         outcome = login.attempt(request, arguments, Paths(), clock.now, _conversation(transaction, code))
     except UnicodeError:
         outcome = login.Outcome("unknown-user", "unknown-user", "the name or the host is not UTF-8")
@@ -136,7 +141,9 @@ def _authenticate(transaction: Transaction, words: list[str]) -> str:
         outcome = login.outcome_of(error)
         transaction.tell(outcome.message)
     if outcome.verdict in ("accepted", "skipped") and transaction.kept is not None:
-        transaction.kept = _VERIFIED
+        from pam_totp.engine import combined
+
+        transaction.kept = combined.VERIFIED
     return _finish(request, outcome)
 
 
@@ -166,53 +173,3 @@ def _conversation(transaction: Transaction, code: str | None) -> Conversation:
             transaction.tell(text)
 
     return PamConversation()
-
-
-# Password and code in one answer
-
-
-def _split(transaction: Transaction, request: Request) -> str:
-    """Ask once, hand the password on as PAM's token, and keep the code."""
-    from pam_totp.host import clock, stack
-    from pam_totp.host.paths import Paths
-    from pam_totp.login import login
-
-    stack.require_verification(request.service, Paths())
-    answer = transaction.ask(COMBINED_PROMPT, echo=False)
-    if answer is None:
-        return _finish(request, login.Outcome("no-answer", "no-answer"))
-    password, code = login.split(answer, request, Paths(), clock.now)
-    transaction.kept = _SPLIT if code is None else f"{_SPLIT} {code}"
-    transaction.hand_on(password)
-    return "PAM_IGNORE"
-
-
-def _kept_code(transaction: Transaction) -> str | None:
-    """The code that was kept, which is taken once."""
-    from pam_totp.errors import ConfigError
-
-    if transaction.kept is None:
-        raise ConfigError("combined=verify without a line with combined=split before it: add that line")
-    kept, blank, code = transaction.kept.partition(" ")
-    transaction.kept = _TRIED
-    return code if kept == _SPLIT and blank else None
-
-
-def _account(transaction: Transaction) -> str:
-    # Not split in this transaction: another method than PAM's authenticated, and there is nothing to finish.
-    if transaction.kept in (None, _VERIFIED):
-        return "PAM_IGNORE"
-    from pam_totp.host import stack
-    from pam_totp.host.paths import Paths
-    from pam_totp.login import log
-
-    # PAM tells no module whether it has let the user in. A password that it refused is no reason to refuse the public
-    # key that sshd has accepted since; but where the stack can let in without the code, this may be such a login.
-    service = transaction.request().service
-    if stack.verification_is_certain(service, Paths()):
-        return "PAM_IGNORE"
-    detail = "the code was split off and not verified: let nothing skip the required line with combined=verify"
-    log.send(
-        log.ERROR, log.prefix(service, "account"), log.line(outcome="refused", reason="not-verified", detail=detail)
-    )
-    return "PAM_AUTH_ERR"

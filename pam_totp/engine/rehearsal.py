@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix as os
 
-from pam_totp.cache import configured, keys, roster, store
+from pam_totp.cache import configured, keys, roster, schema
 from pam_totp.cache.accounts import ACTIVE, Accounts, Authenticator
 from pam_totp.factors import otp
 from pam_totp.host import clock, files
@@ -70,7 +70,7 @@ def rehearse(directory: str) -> list[Outcome]:
 def _logins(paths: Paths) -> list[Outcome]:
     keys.create(paths.key)
     sealer = keys.load(paths.key, paths.owner)
-    store.create(paths.cache, roster.empty(sealer), configured.facts(sealer, present=False))
+    schema.create(paths.cache, roster.empty(sealer), configured.facts(sealer, present=False))
     secret = os.urandom(otp.SECRET_BYTES)
     with Accounts(paths) as accounts:
         account = accounts.find(_NOBODY)

@@ -142,6 +142,13 @@ class Attempt:
             facts.client = accounts.sealer.token(client, "client")
         return facts
 
+    @property
+    def self_service(self) -> bool:
+        """Whether users can help themselves here."""
+        from pam_totp.host import files
+
+        return files.exists(self.paths.socket)
+
     def seconds_in_all(self) -> int:
         """How long the user has, from the beginning of the connection; 0 where that is not known, or for ever."""
         if self.request.service != "sshd":

@@ -6,6 +6,8 @@ below ``/run/pam-totp``, where only root can put one. A login waits 250 ms at mo
 
 from __future__ import annotations
 
+import posix as os  # the system calls alone: os itself costs a login 1 to 2 ms
+import sys
 from _socket import AF_UNIX, SO_PEERCRED, SOCK_SEQPACKET, SOL_SOCKET, socket
 
 SOCKET = "agent/claim.sock"  # below Paths.run
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
 
 def claim(paths: Paths, *fields: str) -> Answer:
     """Claim a code for this login alone: ``code``, authenticator, step; or ``recovery``, name, hash. Never raises."""
-    import os
-
     answer = _exchange(paths, ("claim", os.urandom(16).hex(), *fields))
     if answer == b"yes":
         return "yes"
@@ -52,7 +52,7 @@ def _exchange(paths: Paths, fields: tuple[str, ...], answer: bool = True) -> byt
         end.settimeout(_CONNECT_SECONDS)
         end.connect(f"{paths.run}/{SOCKET}")
         credentials = end.getsockopt(SOL_SOCKET, SO_PEERCRED, 12)
-        if int.from_bytes(credentials[4:8], _byte_order()) != paths.owner:
+        if int.from_bytes(credentials[4:8], sys.byteorder) != paths.owner:
             return b""
         end.send("\0".join(fields).encode("utf-8", "surrogateescape")[:_MOST])
         if not answer:
@@ -63,9 +63,3 @@ def _exchange(paths: Paths, fields: tuple[str, ...], answer: bool = True) -> byt
         return b""
     finally:
         end.close()
-
-
-def _byte_order() -> Literal["little", "big"]:
-    import sys
-
-    return sys.byteorder

@@ -14,8 +14,9 @@ import tarfile
 import tempfile
 from contextlib import ExitStack
 
-from pam_totp.cache import binding, keys, store
-from pam_totp.cache.accounts import Account, Accounts
+from pam_totp.cache import binding, keys, schema, store
+from pam_totp.cache.accounts import Account
+from pam_totp.cache.upkeep import Upkeep
 from pam_totp.errors import CacheError, HostKeyError, PamTotpError, UsageError
 from pam_totp.host import files
 from pam_totp.host.paths import Paths
@@ -75,7 +76,7 @@ def write(paths: Paths, target: str, parts: Sequence[str], moment: Moment) -> li
         if KEY in parts:
             files.write_new(backup.path(KEY), _key_in_force(paths), 0o400)
         if CACHE in parts:
-            with Accounts(paths) as accounts:
+            with Upkeep(paths) as accounts:
                 accounts.copy(backup.path(CACHE))
         _inspect(backup, paths)
         unfinished = f"{target}.new"
@@ -149,12 +150,12 @@ class Restore:
             self._remember_all()
             if os.path.lexists(paths.cache):
                 self._keep_former()
-            store.replace(paths.cache, paths.owner, backup.path(CACHE))
+            schema.replace(paths.cache, paths.owner, backup.path(CACHE))
         if KEY in self.parts:
             content = keys.read(backup.path(KEY), paths.owner)
             if not binding.restored(paths, content):
                 _put_key(paths, content)
-        with Accounts(paths) as accounts:
+        with Upkeep(paths) as accounts:
             accounts.check_key()
             accounts.migrate(os.path.lexists(paths.config))
             if former_key is not None and former_key.key_id != accounts.sealer.key_id:
@@ -166,7 +167,7 @@ class Restore:
     def _names_here(self) -> set[str] | None:
         """Who is enrolled now; None where the present cache cannot be read."""
         try:
-            with Accounts(self._paths) as accounts:
+            with Upkeep(self._paths) as accounts:
                 accounts.check_key()
                 return _enrolled(accounts)
         except PamTotpError:
@@ -176,7 +177,7 @@ class Restore:
         """Have ``/run`` know what each record knows that can be read."""
         if self.former is None:
             return
-        with Accounts(self._paths) as accounts:
+        with Upkeep(self._paths) as accounts:
             for name in accounts.names():
                 with accounts.lock(name):
                     try:
@@ -190,13 +191,13 @@ class Restore:
         kept = f"{self._paths.cache}.before-restore"
         _forget(kept)
         try:
-            with store.Store(self._paths.cache, self._paths.owner) as opened:
-                opened.copy(kept)
+            with store.Store(self._paths.cache, self._paths.owner):
+                schema.copy(self._paths.cache, kept)
         except CacheError:
             _forget(kept)  # it cannot be read: it is moved aside as it is
 
 
-def _make_durable(accounts: Accounts) -> None:
+def _make_durable(accounts: Upkeep) -> None:
     """Write what ``/run`` knows of each record into the cache, so that it holds after a boot. Raises CacheError."""
     names = accounts.names()
     for start in range(0, len(names), _AT_ONCE):
@@ -213,7 +214,7 @@ def _make_durable(accounts: Accounts) -> None:
             accounts.save_all(found)
 
 
-def _enrolled(accounts: Accounts) -> set[str]:
+def _enrolled(accounts: Upkeep) -> set[str]:
     return {each.name for each in accounts.all() if isinstance(each, Account) and each.active}
 
 
@@ -274,7 +275,7 @@ def _inspect(backup: Backup, paths: Paths, parts: Sequence[str] | None = None) -
     there = Paths(
         key, paths.config, cache, backup.path("run"), paths.owner, unsealed=paths.unsealed if sealed_here else nowhere
     )
-    with Accounts(there) as accounts:
+    with Upkeep(there) as accounts:
         accounts.check_key()
         if CACHE in parts:
             accounts.migrate(os.path.lexists(paths.config))

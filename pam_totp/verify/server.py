@@ -18,9 +18,9 @@ import sys
 from functools import partial
 
 from pam_totp.errors import PamTotpError
-from pam_totp.host import clock, config, nss  # noqa: F401  # nss: to be there when a name is not found
+from pam_totp.host import clock, config, nss, settings  # noqa: F401  # nss: to be there when a name is not found
 from pam_totp.host.paths import Paths
-from pam_totp.login import log
+from pam_totp.login import evaluation, log  # noqa: F401  # evaluation: to be there in each worker
 from pam_totp.login.attempt import NOT_ACCEPTED, OUT_OF_ORDER, Outcome, Request
 from pam_totp.verify import api, clients, wire
 from pam_totp.verify.workers import Worker, WorkerError
@@ -366,7 +366,7 @@ def main() -> int:
         listener.setblocking(False)
     os.environ.clear()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries workers that end
-    config.toml_parser()
+    settings.toml_parser()
     gc.collect()
     gc.freeze()
     asyncio.run(_main(listeners))

@@ -21,7 +21,7 @@ from io import StringIO
 from typing import TYPE_CHECKING
 from unittest import mock
 
-from pam_totp.cache import keys, store, summary
+from pam_totp.cache import keys, schema, store, summary
 from pam_totp.cache.accounts import ACTIVE, PENDING, Account, Accounts, Authenticator, secret_context
 from pam_totp.cache.ledger import Ledger
 from pam_totp.cache.seal import Sealer
@@ -308,8 +308,8 @@ def roster(root: str) -> Target:
 
 def rows(root: str) -> Target:
     """Values of any type in any column."""
-    without_types = re.sub(r" (TEXT|INTEGER|BLOB)( NOT NULL)?\b| STRICT", "", store._SCHEMA)
-    with mock.patch.object(store, "_SCHEMA", without_types):
+    without_types = re.sub(r" (TEXT|INTEGER|BLOB)( NOT NULL)?\b| STRICT", "", schema._SCHEMA)
+    with mock.patch.object(schema, "_SCHEMA", without_types):
         here = Installation(root)
     names = [
         (table, column)

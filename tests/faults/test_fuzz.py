@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pam_totp.errors import ConfigError
 from pam_totp.host import config as configuration
+from pam_totp.host import settings as allowed
 from pam_totp.host.config import Arguments, Config
 from tests.unit.conftest import host, journal, passwd, tmp_path
 
@@ -32,7 +33,7 @@ anything = st.text(max_size=40) | st.text(
 )
 answers = st.one_of(st.none(), near, like_recovery, anything)
 
-KEYS = sorted({*configuration._GENERAL, *configuration._ENROLLMENT, *configuration._RULE, "windw"})
+KEYS = sorted({*allowed.GENERAL, *allowed.ENROLLMENT, *allowed.RULE, "windw"})
 scalars = st.one_of(
     st.integers(-3, 1100).map(str),
     st.integers().map(str),

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tests.lab import cache
 from tests.lab.code import code, wrong
+from tests.lab.joined import KINDS, joined
 from tests.lab.machine import Machine, MachineError
 from tests.lab.package import CHECKOUT, DIST, BuildError, debs, installed
 from tests.lab.rivals import COLD, GOOGLE, OATH, OURS, RIVALS, Field, Person, Servers, hidden, login, sudo, transaction
@@ -130,6 +131,7 @@ def measure(root: Root, sizes: Sequence[int], repeat: int) -> dict[str, Any]:
             for rival in (GOOGLE, COLD, OURS):
                 cache.say(f"{root.suite}: {CROWD} logins at once, {rival.title}")
                 found.setdefault("at_once", {})[rival.name] = at_once(field, servers, watch, rival)
+    found["fleet"] = of_a_fleet(root, repeat)
     found["enrolled"] = enrolled(root, sizes, repeat)
     return found
 
@@ -191,6 +193,29 @@ def at_once(field: Field, servers: Servers, watch: Stopwatch, rival: Rival) -> d
         "elapsed": crowd.elapsed,
         "server_cpu": crowd.served,
     }
+
+
+def of_a_fleet(root: Root, repeat: int) -> dict[str, list[float]]:
+    """Whole ssh logins, warm, on a host alone and on two that have joined a fleet: by kind, in ms, of each round."""
+    found: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    with ExitStack() as stack:
+        hosts = {}
+        for kind in KINDS:
+            field = Field(stack.enter_context(machine(root)), WARM_UP + repeat, WARM_UP + repeat)
+            stack.enter_context(joined(field, kind))
+            watch = stack.enter_context(Stopwatch(field.machine))
+            hosts[kind] = field, watch, stack.enter_context(Servers(field.machine))
+        cache.say(f"{root.suite}: {repeat} logins on a host alone, and on two of a fleet")
+        order = list(KINDS)
+        for count in range(WARM_UP + repeat):
+            random.shuffle(order)
+            for kind in order:
+                field, watch, servers = hosts[kind]
+                person = field.person()
+                run, _ = watch.run(login(OURS, person, {"CODE": code(person.secret)}), servers.group(OURS))
+                if count >= WARM_UP:
+                    found[kind].append(run.seconds * 1000)
+    return found
 
 
 def enrolled(root: Root, sizes: Sequence[int], repeat: int) -> list[dict[str, Any]]:
@@ -297,7 +322,15 @@ def main() -> int:
         packages = debs()
         for suite in dict.fromkeys(arguments.suite or SUITES):
             measured[suite] = measure(installed(suite, packages), sizes, arguments.repeat)
-    except (BenchError, BuildError, MachineError, NoSourcesError, RootError, subprocess.SubprocessError) as error:
+    except (
+        AssertionError,
+        BenchError,
+        BuildError,
+        MachineError,
+        NoSourcesError,
+        RootError,
+        subprocess.SubprocessError,
+    ) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

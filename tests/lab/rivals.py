@@ -196,6 +196,10 @@ class Field:
         """Several such users."""
         return [self.person() for _ in range(count)]
 
+    def give_back(self, people: list[Person]) -> None:
+        """Take users for such who have not logged in yet."""
+        self._unspent += people
+
     def _enroll(self) -> None:
         self.machine.sh(ENROL, str(self.enrolled), str(FIRST_UID), timeout=3600)
         lines = self.machine.sh('head -n "$1" /root/secrets', str(self._real)).stdout.splitlines()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.lab.demo import RELEASES
 from tests.lab.figures import difference, quartiles, ratio, table
+from tests.lab.joined import ALONE, CLAIMS, KINDS, NO_CLAIMS
 from tests.lab.rivals import ASKING, COLD, GOOGLE, NONE, OATH, OURS, RIVALS, STOCK
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ MOST_TIMES_GOOGLE = {
 # In pam_python, beside a script that only asks: what that takes is Python's start, twice in each login, and not ours.
 MOST_TIMES_ASKING = 1.20
 MOST_CPU_TIMES_GOOGLE = 1.15
+# A login on a host of a fleet that claims its code, beside one on a host alone. Without claims it takes no more.
+MOST_TIMES_ALONE = 1.03
 
 METHOD = """\
 How it was measured
@@ -38,6 +41,7 @@ How it was measured
   depending on the user's name, times a power of two are over: what is spent before the prompt shows as nothing, or as
   several times itself. Server CPU does not know this. The warm process is in the control group of its sshd.
   pam_python starts Python twice in each login; a script that only asks shows what no script in it can save.
+  Of a fleet: the directory answers on the same machine, over HTTPS, by a connection that the real agent keeps.
   setcred: pamtester(1), the whole process, user + system time. sudo: `sudo true` of a user, with one auth line.
   At once: all clients are started together, and each takes its code from oathtool(1) when it is asked for it."""
 
@@ -50,6 +54,7 @@ def summary(measured: Mapping[str, Any]) -> dict[str, Any]:
         "setcred": _calls(measured["setcred"]),
         "sudo": _calls(measured["sudo"]),
         "at_once": {name: _at_once(data) for name, data in measured["at_once"].items()},
+        "fleet": _fleet(measured["fleet"]),
         "enrolled": _enrolled(measured["enrolled"]),
     }
 
@@ -94,6 +99,18 @@ def _at_once(data: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _fleet(data: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    return {
+        kind: {
+            "count": len(values),
+            "median_ms": statistics.median(values),
+            "times_alone": astuple(ratio(values, data[ALONE])),
+            "above_alone_ms": astuple(difference(values, data[ALONE])),
+        }
+        for kind, values in data.items()
+    }
+
+
 def _enrolled(data: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         name: [
@@ -127,6 +144,10 @@ def bounds(tallied: Mapping[str, Any]) -> list[dict[str, Any]]:
         for name in (COLD.name, OURS.name):
             together = data["at_once"][name]
             rows.append((f"failed of {together['logins']} logins at once: {titles[name]}", together["failed"], 0))
+        claims, none = (data["fleet"][kind]["times_alone"] for kind in (CLAIMS, NO_CLAIMS))
+        rows.append((f"a login, times one on a host alone: {KINDS[CLAIMS]}", claims[0], MOST_TIMES_ALONE))
+        # Of two that are alike one is always slower: it takes more where the whole interval does.
+        rows.append((f"the same, low end: {KINDS[NO_CLAIMS]}", none[1], 1))
         found += [
             {"suite": suite, "what": what, "value": value, "at_most": most, "kept": value <= most}
             for what, value, most in rows
@@ -140,6 +161,7 @@ def report(result: Mapping[str, Any], *, warm_up: int) -> str:
     for suite, data in result["summary"].items():
         name = f"{RELEASES[suite]} ({suite})"
         parts += [_login_table(name, data["logins"]), _call_table(name, data["setcred"], data["sudo"])]
+        parts += [_fleet_table(name, data["fleet"])]
         parts += [_enrolled_table(name, data["enrolled"]), _at_once_table(name, data["at_once"])]
     parts += [METHOD.format(warm_up=warm_up), _surroundings(result), _bound_table(result["bounds"])]
     return "\n".join(parts)
@@ -173,6 +195,20 @@ def _call_table(name: str, setcred: Mapping[str, Any], sudo: Mapping[str, Any]) 
             cells += _compared(row["above_nothing_ms"], digits, is_base=rival is NONE)
         rows.append(cells)
     return table(f"{name}: sudo and setcred, {sudo[OURS.name]['count']} of each", head, rows)
+
+
+def _fleet_table(name: str, data: Mapping[str, Any]) -> str:
+    head = ["", "median ms", "x alone", "95 %", "ms above", "95 %"]
+    rows = [
+        [
+            title,
+            f"{data[kind]['median_ms']:.1f}",
+            *_compared(data[kind]["times_alone"], 3, is_base=kind == ALONE),
+            *_compared(data[kind]["above_alone_ms"], 1, is_base=kind == ALONE),
+        ]
+        for kind, title in KINDS.items()
+    ]
+    return table(f"{name}: ssh login of a host of a fleet, warm, {data[ALONE]['count']} of each", head, rows)
 
 
 def _enrolled_table(name: str, data: Mapping[str, Any]) -> str:

@@ -225,7 +225,7 @@ def false(host: Host, uid: int, made_of: str) -> Iterator[None]:
     """Somebody else listens in the place of the warm process."""
     machine = host.machine
     if made_of == RIGHT:
-        program = "from pam_totp.engine import helper; print(helper._made_of().decode())"
+        program = "from pam_totp.engine import warm; print(warm._made_of().decode())"
         made_of = machine.run(["/usr/bin/python3", "-I", "-c", program]).stdout.strip()
     process = machine.popen(["/usr/bin/python3", "-I", "-S", "-c", FALSE, SOCKET, str(uid), made_of])
     try:

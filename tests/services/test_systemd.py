@@ -90,8 +90,8 @@ def test_the_warm_helper_can_rehearse_under_the_limits_of_its_unit(booted: Boote
     limits = [f"--property={line}" for line in unit.splitlines() if re.match("(?!Exec|Type|Standard|Kill)[A-Z]", line)]
     assert "--property=ProtectSystem=strict" in limits
     program = (
-        "import sys; sys.path.append('/usr/lib/python3/dist-packages'); from pam_totp.engine import helper, rehearsal; "
-        "print({outcome.verdict for outcome in rehearsal.rehearse(helper._REHEARSAL)})"
+        "import sys; sys.path.append('/usr/lib/python3/dist-packages'); from pam_totp.engine import warm, rehearsal; "
+        "print({outcome.verdict for outcome in rehearsal.rehearse(warm._REHEARSAL)})"
     )
     done = booted.run([*RUN, *limits, "/usr/bin/python3", "-I", "-S", "-B", "-c", program])
     assert done.stdout == "{'accepted'}\n"

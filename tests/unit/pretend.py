@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import pyotp
 
-from pam_totp.cache import configured, keys, roster, seal, store
-from pam_totp.cache.accounts import ACTIVE, PENDING, Accounts, Authenticator
+from pam_totp.cache import configured, keys, roster, schema, seal
+from pam_totp.cache.accounts import ACTIVE, PENDING, Authenticator
+from pam_totp.cache.upkeep import Upkeep
 from pam_totp.errors import PamTotpError
 from pam_totp.factors import otp
 from pam_totp.host.clock import Moment
@@ -104,7 +105,7 @@ class Host:
         os.chmod(file.name, 0o600)
         keys.create(self.paths.key)
         sealer = self.sealer()
-        store.create(self.paths.cache, roster.empty(sealer), configured.facts(sealer, present=False))
+        schema.create(self.paths.cache, roster.empty(sealer), configured.facts(sealer, present=False))
 
     # Time
 
@@ -127,8 +128,8 @@ class Host:
     def sealer(self) -> seal.Sealer:
         return keys.load(self.paths.key, self.paths.owner)
 
-    def accounts(self) -> Accounts:
-        return Accounts(self.paths)
+    def accounts(self) -> Upkeep:
+        return Upkeep(self.paths)
 
     def configure(self, text: str) -> None:
         with open(self.paths.config, "w", encoding="utf-8") as file:

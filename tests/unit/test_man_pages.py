@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from pam_totp.cli import parser
-from pam_totp.host.config import Config, Enrollment, Rule, duration
+from pam_totp.host.config import Config, Enrollment, Rule
+from pam_totp.host.settings import duration
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 COMMAND = (CHECKOUT / "docs/man/pam-totp.8").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ import pytest
 
 from pam_totp.cli import join, verify
 from pam_totp.doctor import fleet as doctor_fleet
-from pam_totp.engine import helper
+from pam_totp.engine import warm
 from pam_totp.fleet import agent
 from pam_totp.host import systemd
 from pam_totp.host.paths import Paths
@@ -120,7 +120,7 @@ def test_the_warm_helper_is_where_the_module_looks_for_it_and_roots_alone() -> N
     [command] = section(WARM, "Service")["ExecStart"]
     assert command == (
         f"/usr/bin/python3 -I -S -B -c \"import sys; sys.path.append('{library}'); "
-        f'from pam_totp.engine import helper; helper.{helper.stay_warm.__name__}(3)"'
+        f'from pam_totp.engine import warm; warm.{warm.stay_warm.__name__}(3)"'
     )
 
 

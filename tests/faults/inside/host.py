@@ -11,8 +11,8 @@ import struct
 import time
 from typing import TYPE_CHECKING
 
-from pam_totp.cache.accounts import Accounts
 from pam_totp.cache.ledger import Ledger
+from pam_totp.cache.upkeep import Upkeep
 from pam_totp.errors import PamTotpError
 from pam_totp.factors import enroll, otp, recovery
 from pam_totp.host import users
@@ -56,7 +56,7 @@ def removed(name: str) -> None:
     """Make sure that a user has no record, and that nothing of an earlier one is remembered."""
     # Before, too: an older cache that a test has put back does not open beside what is remembered.
     _forget()
-    with Accounts(PATHS) as accounts:
+    with Upkeep(PATHS) as accounts:
         account = accounts.get(name)
         if account is not None:
             account.authenticators, account.ledger = [], Ledger()
@@ -72,17 +72,17 @@ def _forget() -> None:
 def enrolled(name: str, *, pending: bool = False) -> bytes:
     """Enrol a user, in the place of whatever was; the code of the step before this one is the one that is spent."""
     removed(name)
-    with Accounts(PATHS) as accounts:
+    with Upkeep(PATHS) as accounts:
         return _enrolled(accounts, name, pending)
 
 
 def enrolled_all(names: list[str]) -> dict[str, bytes]:
     """The same for many users without a record."""
-    with Accounts(PATHS) as accounts:
+    with Upkeep(PATHS) as accounts:
         return {name: _enrolled(accounts, name, False) for name in names}
 
 
-def _enrolled(accounts: Accounts, name: str, pending: bool) -> bytes:
+def _enrolled(accounts: Upkeep, name: str, pending: bool) -> bytes:
     user = users.find(name)
     if user is None:
         raise KeyError(name)
@@ -102,7 +102,7 @@ def enrolled_again(name: str) -> bytes:
     user = users.find(name)
     if user is None:
         raise KeyError(name)
-    with Accounts(PATHS) as accounts, accounts.lock(name):
+    with Upkeep(PATHS) as accounts, accounts.lock(name):
         account = accounts.find(user)
         authenticator = enroll.begin(account, "phone", int(time.time()))
         step = step_now() - 1
@@ -117,7 +117,7 @@ def issued(name: str) -> list[str]:
     user = users.find(name)
     if user is None:
         raise KeyError(name)
-    with Accounts(PATHS) as accounts, accounts.lock(name):
+    with Upkeep(PATHS) as accounts, accounts.lock(name):
         account = accounts.find(user)
         codes = recovery.issue(account.ledger, accounts.sealer)
         recovery.acknowledge(account.ledger, codes, accounts.sealer)
@@ -138,7 +138,7 @@ class View:
     """What is kept about one user, as far as it decides about logins."""
 
     def __init__(self, name: str) -> None:
-        with Accounts(PATHS) as accounts:
+        with Upkeep(PATHS) as accounts:
             account = accounts.get(name)
             self.damage = accounts._store.damage()
         self.active = [] if account is None else [each.identifier for each in account.active]
@@ -202,7 +202,7 @@ def works(name: str, secret: bytes) -> list[str]:
 def damage() -> list[str]:
     """What `pam-totp status` finds wrong."""
     try:
-        with Accounts(PATHS) as accounts:
+        with Upkeep(PATHS) as accounts:
             return accounts.damage()
     except PamTotpError as error:
         return [str(error)]
@@ -212,7 +212,7 @@ def no_configuration() -> None:
     """The defaults hold, and that is meant."""
     if os.path.lexists(PATHS.config):
         os.unlink(PATHS.config)
-    with Accounts(PATHS) as accounts:
+    with Upkeep(PATHS) as accounts:
         accounts.configured.note(False)
 
 

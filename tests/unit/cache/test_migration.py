@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pam_totp.cache import schema as whole
 from pam_totp.cache import store
 from pam_totp.cache.accounts import Account
 from pam_totp.cache.store import Store
@@ -134,7 +135,7 @@ def test_a_migrated_cache_has_the_form_of_a_new_one(old: Host) -> None:
     migrated = form()
     os.unlink(old.paths.cache)
     os.unlink(f"{old.paths.cache}-journal")
-    store.create(old.paths.cache, [], {})
+    whole.create(old.paths.cache, [], {})
     assert form() == migrated
     assert schema(old) == (2, store.APPLICATION_ID, True)
 
@@ -165,7 +166,7 @@ def test_a_disk_without_room_leaves_the_cache_as_it_was_and_logins_go_on(
 def test_a_migration_that_is_killed_leaves_either_form(old: Host) -> None:
     program = f"""
 import os, sys
-from pam_totp.cache.accounts import Accounts
+from pam_totp.cache.upkeep import Upkeep
 from pam_totp.cache.store import Store
 from pam_totp.host.paths import Paths
 left = int(sys.argv[1])
@@ -176,7 +177,7 @@ def killed(self, statement, *values):
     if left == 0:
         os.kill(os.getpid(), 9)
     return execute(self, statement, *values)
-with Accounts(Paths.below({old.root!r}, os.geteuid())) as accounts:
+with Upkeep(Paths.below({old.root!r}, os.geteuid())) as accounts:
     Store.execute = killed
     accounts.migrate(True)
 """

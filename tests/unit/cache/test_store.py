@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_totp.cache import store
+from pam_totp.cache import schema, store
 from pam_totp.cache.store import BUCKETS, EVENTS, Store
 from pam_totp.errors import CacheError, CacheReadOnlyError
 from tests.unit import places
@@ -26,7 +26,7 @@ FACTS = {"fact": b"sealed"}
 def path(tmp_path: Path) -> Path:
     directory = tmp_path / "cache"
     directory.mkdir(0o700)
-    store.create(str(directory / "cache.db"), ROSTER, FACTS)
+    schema.create(str(directory / "cache.db"), ROSTER, FACTS)
     return directory / "cache.db"
 
 
@@ -61,14 +61,14 @@ def test_a_new_cache_is_private_whole_and_empty(path: Path, cache: Store) -> Non
 def test_what_is_there_is_never_replaced(path: Path) -> None:
     before = path.read_bytes()
     with pytest.raises(FileExistsError):
-        store.create(str(path), ROSTER, FACTS)
+        schema.create(str(path), ROSTER, FACTS)
     assert path.read_bytes() == before
 
 
 def test_what_an_interrupted_creation_left_behind_is_in_nobodys_way(tmp_path: Path) -> None:
     for name in ("cache.db.new", "cache.db.new-journal"):
         (tmp_path / name).write_bytes(b"half")
-    store.create(str(tmp_path / "cache.db"), ROSTER, FACTS)
+    schema.create(str(tmp_path / "cache.db"), ROSTER, FACTS)
     assert [file.name for file in tmp_path.iterdir()] == ["cache.db"]
 
 
@@ -79,14 +79,14 @@ def test_the_name_of_a_new_cache_is_durable(tmp_path: Path, monkeypatch: pytest.
         synced.append(f"{path}: {sorted(file.name for file in tmp_path.iterdir())}")
 
     monkeypatch.setattr("pam_totp.host.files.sync_directory", sync)
-    store.create(str(tmp_path / "cache.db"), ROSTER, FACTS)
+    schema.create(str(tmp_path / "cache.db"), ROSTER, FACTS)
     assert synced[-1] == f"{tmp_path}: ['cache.db']"
 
 
 def test_a_cache_that_cannot_be_written_gets_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_SCHEMA", "CREATE TABLE broken (")
+    monkeypatch.setattr(schema, "_SCHEMA", "CREATE TABLE broken (")
     with pytest.raises(CacheError):
-        store.create(str(tmp_path / "cache.db"), ROSTER, FACTS)
+        schema.create(str(tmp_path / "cache.db"), ROSTER, FACTS)
     assert not (tmp_path / "cache.db").exists()
 
 
@@ -103,7 +103,7 @@ def test_the_settings_are_those_that_durability_rests_on(cache: Store) -> None:
 def test_a_path_with_the_characters_of_an_address_is_a_path(tmp_path: Path) -> None:
     path = tmp_path / "a?mode=memory#%41 b"
     path.mkdir(0o700)
-    store.create(str(path / "cache.db"), ROSTER, FACTS)
+    schema.create(str(path / "cache.db"), ROSTER, FACTS)
     with Store(str(path / "cache.db"), ME) as opened:
         assert opened.names() == []
 
@@ -475,7 +475,7 @@ def test_a_cache_that_cannot_be_read_after_all_is_closed_again(path: Path, monke
 LEAN = """
 import sys
 {before}
-from pam_totp.cache import store
+from pam_totp.cache import schema, store
 print(*sorted({{"functools", "collections", "sqlite3"}} & set(sys.modules)))
 connection = store.sqlite3.connect(":memory:")
 # Twice as many statements as are kept, each of them used again

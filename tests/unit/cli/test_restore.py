@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pam_totp.cache import binding, configured, keys, roster, store
+from pam_totp.cache import binding, configured, keys, roster, schema
 from pam_totp.factors import enroll, recovery
 from tests.unit.cache.test_binding import Creds, creds
 from tests.unit.pretend import ALICE, BOB, Host
@@ -191,7 +191,7 @@ def test_a_backup_with_another_key_brings_its_key_and_what_was_spent_stays_spent
     Path(host.paths.key).write_text(f"pam-totp-key-1 {host_id} {'5a' * 32}\n")
     os.chmod(host.paths.key, 0o400)
     sealer = keys.load(host.paths.key, host.paths.owner)
-    store.create(host.paths.cache, roster.empty(sealer), configured.facts(sealer, present=False))
+    schema.create(host.paths.cache, roster.empty(sealer), configured.facts(sealer, present=False))
     os.unlink(f"{host.paths.run}/{former.token('alice')}")
     with host.accounts() as accounts:
         accounts.save(account)

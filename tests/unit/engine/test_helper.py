@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
 import sys
 import syslog
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pam_totp.engine import helper, pam_entry
-from pam_totp.host.paths import Paths
 from tests.unit.module import Wire, request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from pam_totp.engine.pam_entry import Transaction
 
@@ -89,6 +86,22 @@ def test_a_request_is_asked_about_answered_and_ends_with_its_result(
     ]
     assert seen == ["alice", "su", "", "publickey x y\n", "split 1", "combined=verify", "", "123456"]
     assert sys.argv == ["su"]
+
+
+def test_what_an_answer_needs_is_imported_while_the_user_types(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[bytes, bytes]] = []
+
+    def get_ready() -> None:
+        asked.append(Wire(ends[0]).receive())
+        Wire(ends[0]).send(b"A", b"123456")
+        Wire(ends[0]).send(b"D")
+
+    seen = answer_with(monkeypatch)
+    monkeypatch.setattr(pam_entry, "get_ready", get_ready)
+    Wire(ends[0]).send(b"Q", REQUEST)
+    helper.serve(ends[1].fileno(), lambda _: None)
+    assert asked == [(b"P", b"Code: ")]
+    assert seen[-1] == "123456"
 
 
 @pytest.mark.parametrize(("passed", "told"), [(None, "None"), (b"", ""), (b"password\n", "password\n")])
@@ -259,9 +272,7 @@ def test_whatever_goes_wrong_ends_the_process_without_a_result_and_is_logged(
 
 
 def test_a_process_that_hangs_ends_by_itself(ends: Ends) -> None:
-    program = (
-        f"import sys; sys.path.append({str(CHECKOUT)!r}); from pam_totp.engine import helper; helper._PATIENCE = 1"
-    )
+    program = f"import sys; sys.path.append({str(CHECKOUT)!r}); from pam_totp.engine import helper; helper.PATIENCE = 1"
     with subprocess.Popen(
         [
             "bash",
@@ -274,135 +285,3 @@ def test_a_process_that_hangs_ends_by_itself(ends: Ends) -> None:
         env={},
     ) as process:
         assert process.wait(timeout=10) == -signal.SIGALRM
-
-
-# Warm
-
-
-class Warm:
-    """A process that stays warm behind a socket; what its forks found to be a failure is in `failures`."""
-
-    def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.path = str(place / "login.sock")
-        self._failures, said = os.pipe()
-        monkeypatch.setattr(pam_entry, "failed", lambda error: os.write(said, type(error).__name__.encode()))
-        monkeypatch.setattr(helper, "_REHEARSAL", str(place / ".rehearsal"))
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(self.path)
-            listener.listen()
-            self.pid = os.fork()
-            if self.pid == 0:
-                try:
-                    helper.stay_warm(os.dup(listener.fileno()))
-                finally:
-                    os._exit(1)
-        os.close(said)
-
-    def connect(self) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX)
-        connection.connect(self.path)
-        return connection
-
-    def end(self) -> bytes:
-        """End it, and say what failed."""
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
-        with os.fdopen(self._failures, "rb") as file:
-            return file.read()
-
-    def children(self) -> list[str]:
-        return Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text("ascii").split()
-
-
-@pytest.fixture
-def warm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Warm]:
-    answer_with(monkeypatch)
-    running = Warm(tmp_path, monkeypatch)
-    yield running
-    assert running.end() == b""
-
-
-def soon(holds: Callable[[], bool]) -> bool:
-    """Whether it holds within some seconds."""
-    end = time.monotonic() + 10
-    while not holds():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True
-
-
-def test_a_warm_helper_says_what_it_is_made_of_and_serves(warm: Warm) -> None:
-    status = os.stat(helper.__file__)
-    with warm.connect() as connection:
-        wire = Wire(connection)
-        kind, text = wire.receive()
-        inode, changed = text.decode().split()
-        assert (kind, int(inode)) == (b"H", status.st_ino)
-        assert changed == f"{status.st_ctime_ns // 10**9}.{status.st_ctime_ns % 10**9:09}"
-        wire.send(b"Q", REQUEST)
-        assert wire.receive() == (b"P", b"Code: ")
-        wire.send(b"A", b"123456")
-        assert wire.receive() == (b"I", b"Thank you.")
-        wire.send(b"D")
-        assert wire.receive() == (b"R", b"PAM_SUCCESS")
-        assert wire.receive() == (b"", b"")
-
-
-def test_one_that_is_passed_over_ends_and_nothing_is_left_of_it(warm: Warm) -> None:
-    for _ in range(3):
-        with warm.connect() as connection:
-            Wire(connection).receive()
-    assert soon(lambda: warm.children() == [])
-
-
-def test_each_login_has_a_process_in_a_session_of_its_own(warm: Warm) -> None:
-    connections = [warm.connect() for _ in range(3)]
-    for connection in connections:
-        Wire(connection).receive()
-        Wire(connection).send(b"Q", REQUEST)
-        assert Wire(connection).receive()[0] == b"P"
-    children = warm.children()
-    assert len(children) == 3
-    assert [os.getsid(int(child)) for child in children] == [int(child) for child in children]
-    for child in children:
-        assert sorted(os.listdir(f"/proc/{child}/fd"), key=int) == ["0", "1", "2", "3"]
-    for connection in connections:
-        connection.close()
-    assert soon(lambda: warm.children() == [])
-
-
-def test_the_warm_process_itself_opens_neither_key_nor_cache_nor_settings(warm: Warm) -> None:
-    with warm.connect() as connection:
-        Wire(connection).receive()
-    assert soon(lambda: warm.children() == [])
-    opened = [os.readlink(f"/proc/{warm.pid}/fd/{each}") for each in os.listdir(f"/proc/{warm.pid}/fd")]
-    assert not [name for name in opened if name.endswith((".db", ".toml", "/key"))]
-
-
-def test_what_reads_a_configuration_is_imported_once_there_is_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config, imported = tmp_path / "config.toml", tmp_path / "imported"
-    first, _, *others = Paths.__init__.__defaults__ or ()
-    monkeypatch.setattr(Paths.__init__, "__defaults__", (first, str(config), *others))
-    monkeypatch.setattr(helper, "_import_parsers", lambda: imported.open("a").write("x"))
-    answer_with(monkeypatch)
-    warm = Warm(tmp_path, monkeypatch)
-    for found in (False, False, True, True):
-        if found:
-            config.touch()
-        # One that was waiting already looks before the next one.
-        for _ in range(2):
-            with warm.connect() as connection:
-                assert Wire(connection).receive()[0] == b"H"
-        assert imported.exists() == found
-    assert warm.end() == b""
-    assert imported.read_text() == "x"
-
-
-def test_what_is_no_listening_socket_is_refused(tmp_path: Path) -> None:
-    descriptor = os.open(tmp_path, os.O_RDONLY)
-    with pytest.raises(OSError, match="socket"):
-        helper.stay_warm(descriptor)
-    os.close(descriptor)

@@ -10,10 +10,12 @@ import runpy
 import sys
 import syslog
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
+import pam_totp.login
+from pam_totp import factors
 from pam_totp.cache.accounts import ACTIVE
 from pam_totp.engine import pam_entry, pam_python
 from pam_totp.host import clock
@@ -384,6 +386,27 @@ def test_no_code_and_no_secret_is_ever_logged_or_told(host: Host, journal: Journ
     assert len(journal) == len(answers)
     for marker in (*answers, secret.hex(), "correct"):
         assert marker not in text
+
+
+@pytest.mark.parametrize("missing", ["login.evaluation", "factors.otp", "factors.recovery"])
+def test_what_cannot_be_loaded_after_the_question_denies_says_so_and_charges_nobody(
+    missing: str, host: Host, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = host.enroll()
+    with monkeypatch.context() as broken:
+        for each in ("login.evaluation", "factors.otp", "factors.recovery"):
+            broken.delitem(sys.modules, f"pam_totp.{each}", raising=False)
+        for package, name in ((pam_totp.login, "evaluation"), (factors, "otp"), (factors, "recovery")):
+            broken.delattr(package, name, raising=False)
+        broken.setitem(cast("dict[str, object]", sys.modules), f"pam_totp.{missing}", None)  # missing, to an import
+        pamh = Pamh("alice", host.code(secret))
+        assert HOOKS["auth"](pamh, []) == Pamh.PAM_SERVICE_ERR
+        assert len(pamh.asked) == 1
+        priority, line = last(journal)
+        assert priority == syslog.LOG_ERR
+        assert 'outcome=error reason=internal-error detail="ModuleNotFoundError at' in line
+    assert host.account().ledger.row == 0
+    assert authenticate(Pamh("alice", host.code(secret))) == Pamh.PAM_SUCCESS
 
 
 # The other hooks

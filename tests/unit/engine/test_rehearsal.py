@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pam_totp.cache.volatile import Volatile
-from pam_totp.engine import helper, rehearsal
+from pam_totp.engine import rehearsal, warm
 from pam_totp.host import users
 from tests.unit.places import ME
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def place(tmp_path: Path) -> str:
-    return str(tmp_path / os.path.basename(helper._REHEARSAL))
+    return str(tmp_path / os.path.basename(warm._REHEARSAL))
 
 
 def test_each_login_is_a_whole_one_and_nothing_stays(place: str, tmp_path: Path) -> None:
@@ -58,12 +58,12 @@ def test_what_a_killed_process_left_is_removed(place: str, tmp_path: Path) -> No
 def test_what_is_left_is_taken_for_no_users_copy(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir(0o700)
-    (run / os.path.basename(helper._REHEARSAL)).mkdir()
+    (run / os.path.basename(warm._REHEARSAL)).mkdir()
     assert Volatile(str(run), ME).tokens() == set()
 
 
 def test_one_that_fails_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(helper, "_REHEARSAL", "/proc/nowhere")
+    monkeypatch.setattr(warm, "_REHEARSAL", "/proc/nowhere")
     with pytest.raises(OSError, match="nowhere"):
         rehearsal.rehearse("/proc/nowhere")
-    helper._rehearse()
+    warm._rehearse()

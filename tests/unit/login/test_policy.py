@@ -17,7 +17,8 @@ from pam_totp.cache.accounts import ACTIVE, PENDING, Account, Authenticator
 from pam_totp.cache.ledger import Ledger
 from pam_totp.factors.publickeys import PublicKey
 from pam_totp.host.clock import Moment
-from pam_totp.host.config import DAY, Config, Rule, load
+from pam_totp.host.config import Config, Rule, load
+from pam_totp.host.settings import DAY
 from pam_totp.login.policy import Facts, decide, demand, first_enrolment, matches, required, self_enrolment, told
 from tests.unit.places import ME
 from tests.unit.pretend import BOOT, MEMORY
