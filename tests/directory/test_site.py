@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from tests.directory.site import Host, Site
     from tests.lab.machine import Machine
 
-UNITS = ("pam-totp-keeper.socket", "pam-totp-directory.service", "pam-totp-publisher.service", "pam-totp-mail.timer")
+UNITS = (
+    *("pam-totp-keeper.socket", "pam-totp-directory.service", "pam-totp-publisher.service"),
+    *("pam-totp-mail.timer", "pam-totp-renew.timer"),
+)
 # Runs as the web process's user.
 AS_WEB = ("setpriv", "--reuid=pam-totp-directory", "--regid=pam-totp-directory", "--init-groups")
 
@@ -340,6 +343,65 @@ def test_a_restored_database_is_noticed_and_an_epoch_mends_it(site: Site, host: 
     assert (after.epoch, after.previous_epoch_closed) == (2, before.sequence)
 
 
+# Puts a certificate into the place of the web process's: how many days ago it was made, and by which CA.
+AGED = """
+import datetime, sys
+sys.path.insert(0, "/usr/lib/pam-totp-directory")
+from pam_totp.directory import certificates
+now, where = datetime.datetime.now(datetime.UTC), "/etc/pam-totp-directory/"
+ca, ca_key = (open(where + name, "rb").read() for name in ("ca.crt", "ca.key"))
+if sys.argv[2] == "other":
+    ca, ca_key = certificates.authority("another", now)
+made, _ = certificates.server(
+    sys.argv[3], ca, ca_key, now - datetime.timedelta(days=int(sys.argv[1])), open(where + "tls.key", "rb").read()
+)
+open(where + "tls.crt", "wb").write(made)
+"""
+
+
+def test_the_certificate_is_renewed_in_time_and_nobody_is_signed_out(site: Site, host: Host) -> None:
+    def age(days: int, authority: str = "own") -> None:
+        site.machine.run(["/usr/bin/python3", "-I", "-c", AGED, str(days), authority, NAME])
+
+    path = "/etc/pam-totp-directory/tls.crt"
+    before = site.machine.read(path)
+    site.machine.run(["systemctl", "start", "pam-totp-renew.service"])
+    assert site.machine.read(path) == before
+    age(780)
+    assert "tls.crt ends at" in site.command("doctor", check=False).stdout
+    site.machine.run(["systemctl", "reload", "pam-totp-directory"])
+    pid = site.machine.run(["systemctl", "show", "--value", "-p", "MainPID", "pam-totp-directory"]).stdout
+    old = _served(site)
+    site.command("user", "add", "nora")
+    link = site.command("user", "invite", "nora").stdout.split()[-1]
+    # She signs in, the certificate is renewed and served, and she is signed in still.
+    script = (
+        f'old=$({SERVED}) && systemctl start pam-totp-renew && until test "$({SERVED})" != "$old"; do sleep 0.3; done'
+    )
+    assert visitor.enrol(site, link, "/recovery/", between=script)["pages"]["/recovery/"][0] == 200
+    assert _served(site) != old
+    assert site.machine.run(["systemctl", "show", "--value", "-p", "MainPID", "pam-totp-directory"]).stdout == pid
+    assert site.machine.sh("stat -c %a:%U /etc/pam-totp-directory/tls.*").stdout.split() == ["644:root", "640:root"]
+    assert "tls.crt ends at" not in site.command("doctor", check=False).stdout
+    host.wait(lambda _: True)
+    # One of another CA is left alone, and doctor says when it ends.
+    age(780, "other")
+    theirs = site.machine.read(path)
+    assert "left alone" in site.command("renew").stdout
+    assert site.machine.read(path) == theirs
+    assert "renew it, and systemctl reload" in site.command("doctor", check=False).stdout
+    age(0)
+    site.machine.run(["systemctl", "reload", "pam-totp-directory"])
+
+
+def _served(site: Site) -> str:
+    return site.machine.sh(SERVED).stdout
+
+
+# The certificate that the web process shows.
+SERVED = f"""/usr/bin/python3 -I -c 'import ssl; print(ssl.get_server_certificate(("{NAME}", 443)))'"""
+
+
 def test_the_doctor_finds_nothing_wrong_and_names_what_is(site: Site) -> None:
     said = site.command("doctor", check=False)
     # Hosts here ask once, for a test.
@@ -612,7 +674,7 @@ def test_removal_keeps_everything_and_a_purge_leaves_nothing(site: Site) -> None
     site.machine.sh("test -e /var/lib/pam-totp-keeper/keys && test -e /var/lib/pam-totp-directory/directory.db")
     site.machine.sh("apt-get purge -q -y pam-totp-directory 2>&1", env=env)
     pruned = "-path /proc -o -path /sys -o -path /root -o -path /run/lab -o -path /var/lib/apt -o -path /var/cache/apt"
-    names = " -o ".join(f"-name '*pam-totp-{name}*'" for name in ("directory", "keeper", "publisher", "mail"))
+    names = " -o ".join(f"-name '*pam-totp-{name}*'" for name in ("directory", "keeper", "publisher", "mail", "renew"))
     left = site.machine.sh(f"find / -xdev \\( {pruned} \\) -prune -o \\( {names} \\) -print").stdout.split()
     assert left == []
     assert site.machine.sh("getent passwd pam-totp-directory pam-totp-keeper", check=False).stdout == ""
