@@ -587,16 +587,24 @@ print("answered" if b"200" in busy.recv(1 << 16) else "")
 
 @pytest.fixture(scope="module")
 def fleet(site: Site, debs: tuple[Path, ...]) -> Machine:
-    """The machine, joined as the host `laptop`, with users dora and gina; its PAM service `try` asks for codes."""
+    """The machine, joined as the host `laptop`, with users dora and gina; its PAM service `try` asks for codes.
+
+    Before it joined, hugo and ivan were enrolled on it; the directory knows hugo.
+    """
     for package in debs:
         site.machine.write(f"/root/{package.name}", package.read_bytes())
     files = " ".join(f"/root/{package.name}" for package in debs)
     env = {"DEBIAN_FRONTEND": "noninteractive"}
     site.machine.sh(f"apt-get install -q -y --no-install-recommends {files} 2>&1", env=env, timeout=200)
     site.machine.sh("useradd dora; useradd gina; printf 'auth required pam_totp.so\n' >/etc/pam.d/try")
-    site.command("user", "add", "dora", "gina")
+    site.command("user", "add", "dora", "gina", "hugo")
+    for name in ("hugo", "ivan"):
+        site.machine.run(["useradd", name])
+        made = json.loads(site.machine.run(["pam-totp", "enroll", name, "--no-confirm", "--json"]).stdout)
+        site.machine.run(["pam-totp", "confirm", name], input=f"{code(made['secret'])}\n")
     token = site.command("token", "new", "--host", "laptop").stdout
-    site.machine.run(["pam-totp", "join", f"https://{NAME}", "--name", "laptop"], input=token)
+    said = site.machine.run(["pam-totp", "join", f"https://{NAME}", "--name", "laptop"], input=token).stdout
+    assert "enrolled on this host and not in the directory: 1; pam-totp upload hands them up" in said
     return site.machine
 
 
@@ -646,6 +654,53 @@ def test_who_is_locked_in_the_directory_is_locked_on_a_real_host_and_who_enrols_
         terminal.answer("n")
         assert terminal.wait() == 0
     until(fleet, "pam-totp-directory user list fred | grep -q ' enrolled '")
+
+
+def test_a_real_host_hands_up_who_was_enrolled_there_before_it_joined(site: Site, host: Host, fleet: Machine) -> None:
+    assert "not enrolled" in site.command("user", "list", "hugo").stdout
+    done = fleet.run(["pam-totp", "upload", "--yes"], check=False)
+    assert done.returncode == 1
+    assert "hugo is handed up" in done.stdout
+    assert "ivan stays this host's own" in done.stdout
+    assert " enrolled " in site.command("user", "list", "hugo").stdout
+    # The other host has it, and on this one it is the directory's.
+    host.wait(lambda records: "hugo" in records and records["hugo"].authenticators)
+    until(fleet, 'pam-totp status hugo --json | grep -q \'"source": *"directory"\'')
+    until(fleet, "pam-totp upload --yes | grep -q 'there is nobody to hand up'")
+    site.command("user", "lock", "hugo")
+    until(fleet, "pamtester try hugo authenticate </dev/null 2>&1 | grep -q 'account is locked'")
+
+
+def test_two_agents_with_one_identity_are_noticed(site: Site, fleet: Machine) -> None:
+    # What a copy of this host would hand over, with the real identity, and the real agent beside it.
+    line = json.loads(fleet.read("/var/lib/pam-totp/fleet/line"))
+    said = json.loads(fleet.run(["/usr/bin/python3", "-I", "-c", COPY, line["latest"]]).stdout)
+    assert said["alone"]
+    fleet.run(["systemctl", "restart", "pam-totp-agent"])
+    end = time.monotonic() + 60
+    while said["alone"]:
+        assert time.monotonic() < end
+        said = json.loads(fleet.run(["/usr/bin/python3", "-I", "-c", COPY, said["latest"]]).stdout)
+        time.sleep(0.3)
+    assert "two hosts have the identity of laptop" in site.command("doctor", check=False).stdout
+    assert "host-cloned laptop" in site.command("audit").stdout
+    # The host hears of it as well.
+    fleet.run(["systemctl", "restart", "pam-totp-agent"])
+    until(fleet, "pam-totp fleet | grep -q '^cloned: *another host has this one'")
+    assert fleet.run(["pam-totp", "fleet"], check=False).returncode == 1
+
+
+COPY = """
+import json, sys
+from pam_totp.cache.accounts import Accounts
+from pam_totp.fleet import identity, tree, web
+from pam_totp.host.paths import Paths
+with Accounts(Paths()) as accounts:
+    own = identity.require(accounts)
+latest = tree.new_identifier()
+said = web.Web(own.url, own.ca, own.token).post("/api/v1/line", {"before": sys.argv[1], "latest": latest}, 10).fields()
+print(json.dumps({"latest": latest, **said}))
+"""
 
 
 def test_a_real_host_leaves(site: Site, fleet: Machine) -> None:
