@@ -113,7 +113,7 @@ def test_an_invitation_by_mail_enrols_and_the_timer_s_run_tells_of_it(site: Site
     site.command("user", "add", "--email", "mia@example.org", "mia")
     # Nobody is there yet: it waits, and doctor says so.
     assert site.command("user", "invite", "--mail", "mia", check=False).returncode == 3
-    assert "1 mails wait" in site.command("doctor", check=False).stdout
+    assert "mails that wait: 1" in site.command("doctor", check=False).stdout
     with site.machine.popen(["/usr/bin/python3", "-I", "-c", MAIL]) as server:
         assert server.stdin is not None
         assert server.stdout is not None

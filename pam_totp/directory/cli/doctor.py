@@ -168,7 +168,7 @@ def _mail() -> Iterator[str]:
         with mail.connected(found):
             pass
     except mail.MailError as error:
-        yield f"{error}; {mail.waiting()} mails wait: then try pam-totp-directory mail test ADDRESS"
+        yield f"{error}; mails that wait: {mail.waiting()}; when it is mended: pam-totp-directory mail test ADDRESS"
     lately = timezone.now() - GIVEN_UP_FOR
     for letter in Letter.objects.filter(given_up__gt=lately).select_related("person")[:MOST_NAMED]:
         yield f"{letter} was given up ({letter.problem}): correct the address {letter.address}, or tell them yourself"
