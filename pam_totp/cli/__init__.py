@@ -43,6 +43,7 @@ from pam_totp.cli import (
     status,
     sync,
     unlock,
+    upload,
     verify,
 )
 from pam_totp.errors import PamTotpError, UsageError
@@ -81,6 +82,7 @@ VERBS = (
     leave,
     sync,
     fleet,
+    upload,
 )
 
 

@@ -12,7 +12,7 @@ import sys
 from pam_totp.cache.accounts import Accounts
 from pam_totp.cli import common
 from pam_totp.errors import FleetError, PamTotpError, UsageError
-from pam_totp.fleet import agent, membership, sync, tree
+from pam_totp.fleet import agent, membership, sync, tree, upload
 from pam_totp.fleet import identity as identities
 from pam_totp.host import config as configuration
 from pam_totp.host import systemd
@@ -48,6 +48,10 @@ def run(arguments: argparse.Namespace, paths: Paths) -> int:
         print(f"systemd is not running here: start the agent yourself (see {UNIT})")
     for line in _laxer(paths):
         print(line)
+    with Accounts(paths) as accounts:
+        count = len(upload.plan(accounts).ready)
+    if count:
+        print(f"enrolled on this host and not in the directory: {count}; pam-totp upload hands them up")
     if problem:
         print(f"pam-totp: what the directory publishes for this host has not come yet: {problem}", file=sys.stderr)
         return 3

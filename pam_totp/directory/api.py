@@ -20,7 +20,7 @@ from pam_totp.directory import audit, config, hosts, http, people
 from pam_totp.directory.http import Refused, View
 from pam_totp.directory.keeper import client, keys
 from pam_totp.directory.models import Authenticator, Claim, Event, Host, Person, RecoveryCodes, State, ident
-from pam_totp.directory.publish import BUNDLE, MANIFEST, OBJECTS
+from pam_totp.directory.publish import BUNDLE, CHANGES, MANIFEST, OBJECTS
 from pam_totp.directory.throttle import Throttle
 from pam_totp.errors import KeeperError
 from pam_totp.factors import otp
@@ -28,7 +28,9 @@ from pam_totp.factors import otp
 MOST_EVENTS = 500
 # A claim is for about now: nobody uses up codes of next week.
 CLAIM_STEPS = 40
-KINDS = ("login", "refused", "enrolled", "removed", "recovery-spent", "locked", "unlocked")
+KINDS = ("login", "refused", "locked", "unlocked", *CHANGES)
+# What a host is told of when it was not taken.
+ENROLMENTS = ("enrolled", "uploaded")
 _PATH = re.compile(r"/tree/([0-9a-f]{32})/(manifest|bundle|objects/[0-9a-f]{64})")
 # Of one host, which may have a thousand records to fetch at first.
 _hosts = Throttle(6000, 60.0)
@@ -261,24 +263,25 @@ def line(request: HttpRequest, host: Host) -> HttpResponse:
 @http.answering("POST")
 @_of_host
 def events(request: HttpRequest, host: Host) -> HttpResponse:
-    """What happened on a host. Each event is taken once, however often it is sent."""
+    """What happened on a host. Each event is taken once, however often it is sent; why one changed nothing is told."""
     found = http.fields(request).get("events")
     if not isinstance(found, list) or len(found) > MOST_EVENTS:
         raise Refused(400, f"events must be a list of at most {MOST_EVENTS}")
-    taken = []
+    taken, refused = [], {}
     for each in found:
         if not isinstance(each, dict):
             raise Refused(400, "each event must be an object of JSON")
         identifier = http.digits(each, "id", 32)
         with transaction.atomic():
             # Of this host: another one that knows, or guesses, an id must not have the event be passed over.
-            if not Event.objects.filter(ident=identifier, host=host).exists():
-                _take(host, identifier, each)
+            known = Event.objects.filter(ident=identifier, host=host).first() or _take(host, identifier, each)
         taken.append(identifier)
-    return JsonResponse({"taken": taken})
+        if known.kind in ENROLMENTS and known.reason:
+            refused[identifier] = known.reason
+    return JsonResponse({"taken": taken, "refused": refused})
 
 
-def _take(host: Host, identifier: str, fields: dict[str, Any]) -> None:
+def _take(host: Host, identifier: str, fields: dict[str, Any]) -> Event:
     kind, name = http.text(fields, "kind", 16), http.text(fields, "name", 256)
     if kind not in KINDS:
         raise Refused(400, f"kind must be one of {', '.join(KINDS)}")
@@ -301,14 +304,17 @@ def _take(host: Host, identifier: str, fields: dict[str, Any]) -> None:
         reason=http.text(fields, "reason", 64, ""),
         authenticator=authenticator,
     )
-    if person is not None and kind in ("enrolled", "removed", "recovery-spent"):
+    if person is None and kind in ENROLMENTS:
+        event.reason = "unknown-person"
+    if person is not None and kind in CHANGES:
         event.reason = _apply(host, person, kind, authenticator, fields) or event.reason
     elif _told.count(host.ident):
         # It is taken, so that what matters is heard after it, and not kept.
         if not _said.count(host.ident):
             print(f"host {host.name} tells of more than {MOST_LOGINS} logins a day: they are not kept", flush=True)
-        return
+        return event
     event.save(force_insert=True)
+    return event
 
 
 def _apply(host: Host, person: Person, kind: str, authenticator: str, fields: dict[str, Any]) -> str:
@@ -321,7 +327,23 @@ def _apply(host: Host, person: Person, kind: str, authenticator: str, fields: di
         people.remove_one(actor, person, authenticator)
     elif kind == "enrolled":
         return _enrolled(actor, host, person, authenticator, fields)
+    elif kind == "uploaded":
+        return _uploaded(actor, host, person, authenticator, fields)
     return ""
+
+
+def _uploaded(actor: str, host: Host, person: Person, authenticator: str, fields: dict[str, Any]) -> str:
+    """Take an enrolment from before the host joined: the first ones of a person, and beside no others.
+
+    For people with a role it takes an invitation, as in the portal.
+    """
+    person = Person.objects.select_for_update().get(pk=person.pk)
+    if person.role != Person.Role.USER:
+        return "has-a-role"
+    own = Event.objects.filter(host=host, person=person, kind="uploaded", reason="").values("authenticator")
+    if person.authenticators.filter(state=Authenticator.State.ACTIVE).exclude(ident__in=own).exists():
+        return "enrolled-already"
+    return _enrolled(actor, host, person, authenticator, fields)
 
 
 def _enrolled(actor: str, host: Host, person: Person, authenticator: str, fields: dict[str, Any]) -> str:

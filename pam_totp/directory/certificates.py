@@ -18,6 +18,8 @@ from pam_totp.errors import ConfigError
 AUTHORITY_DAYS = 20 * 365
 # Browsers take no longer ones: 825 days.
 SERVER_DAYS = 800
+# How long before its end a certificate is renewed.
+SOON = timedelta(days=30)
 _EARLIER = timedelta(hours=1)  # for clients whose clock is somewhat behind
 
 
@@ -35,13 +37,16 @@ def authority(name: str, now: datetime) -> tuple[bytes, bytes]:
     return _pem(builder.sign(key, hashes.SHA256())), _key_pem(key)
 
 
-def server(name: str, authority_pem: bytes, key_pem: bytes, now: datetime) -> tuple[bytes, bytes]:
-    """A new TLS certificate by this CA, with the CA behind it; and its private key. In PEM."""
+def server(
+    name: str, authority_pem: bytes, key_pem: bytes, now: datetime, own_pem: bytes | None = None
+) -> tuple[bytes, bytes]:
+    """A new TLS certificate by this CA, with the CA behind it; and its private key: a new one, or ``own_pem``. In PEM.
+
+    Raises ConfigError for keys of another kind than are made here.
+    """
     issuer = x509.load_pem_x509_certificate(authority_pem)
-    issuer_key = serialization.load_pem_private_key(key_pem, None)
-    if not isinstance(issuer_key, ec.EllipticCurvePrivateKey):
-        raise ConfigError("the CA's key is of another kind than init makes: restore it from a backup")
-    key = ec.generate_private_key(ec.SECP256R1())
+    issuer_key = _loaded(key_pem)
+    key = ec.generate_private_key(ec.SECP256R1()) if own_pem is None else _loaded(own_pem)
     builder = _builder(_subject(name), issuer.subject, key.public_key(), now, SERVER_DAYS)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(_usage(sign=False), critical=True)
@@ -50,6 +55,12 @@ def server(name: str, authority_pem: bytes, key_pem: bytes, now: datetime) -> tu
     identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
     builder = builder.add_extension(identifier, critical=False)
     return _pem(builder.sign(issuer_key, hashes.SHA256())) + authority_pem, _key_pem(key)
+
+
+def issued(certificate_pem: bytes, authority_pem: bytes) -> bool:
+    """Whether the first certificate in this text names this CA as its issuer."""
+    found, issuer = (x509.load_pem_x509_certificate(each) for each in (certificate_pem, authority_pem))
+    return found.issuer == issuer.subject
 
 
 def pin(authority_pem: bytes) -> str:
@@ -66,6 +77,13 @@ def ends(certificate_pem: bytes) -> datetime:
     # The type checker sees Debian 12's cryptography, which is older.
     end: datetime = found.not_valid_after_utc  # type: ignore[attr-defined, unused-ignore]  # see above
     return end
+
+
+def _loaded(key_pem: bytes) -> ec.EllipticCurvePrivateKey:
+    key = serialization.load_pem_private_key(key_pem, None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ConfigError("this key is of another kind than init makes: restore it from a backup")
+    return key
 
 
 def _name(name: str, *, host: bool = False) -> x509.GeneralName:

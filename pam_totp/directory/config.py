@@ -62,6 +62,7 @@ class Config:
     ``issuer`` is what authenticator apps show. ``database`` is "sqlite", or ``postgresql://USER:PASSWORD@HOST/NAME``.
     ``certificate`` and ``certificate_key`` are files; ``authority`` is the directory's own CA, empty where the
     certificate is of one that the systems know. ``manifest_days`` is how long a manifest is good.
+    ``events_days`` is how long logins are kept that hosts have told of; the audit trail is kept for ever.
     ``self_enroll``: whether a password alone lets somebody set up a first authenticator in the portal; else it takes an
     invitation. ``mail`` is a table of its own.
     """
@@ -75,6 +76,7 @@ class Config:
     authority: str = f"{CONFIGURATION}/ca.crt"
     workers: int = 2
     manifest_days: int = 7
+    events_days: int = 400
     self_enroll: bool = True
     mail: Mail = Mail()
 
@@ -130,6 +132,8 @@ def of(content: dict[str, object], path: str = FILE) -> Config:
         raise ConfigError(f'{path}: name is missing: add name = "dir.example.org"')
     if not 1 <= config.manifest_days <= 365 or not 1 <= config.workers <= 64:
         raise ConfigError(f"{path}: manifest_days must be 1 to 365, and workers 1 to 64: correct it")
+    if not 1 <= config.events_days <= 36_500:
+        raise ConfigError(f"{path}: events_days must be 1 to 36500: correct it")
     if not config.listen.rpartition(":")[2].isdigit():
         raise ConfigError(f'{path}: listen must be ADDRESS:PORT, such as "[::]:443": correct it')
     config.databases()

@@ -38,7 +38,7 @@ EVERYONE = "everyone"
 MOST_AUTHENTICATORS = 5
 INVITATION_DAYS = 7
 LONGEST_LABEL = 32
-Word = Literal["accepted", "refused", "wait", "locked", "malformed"]
+Word = Literal["accepted", "refused", "spent", "wait", "locked", "malformed"]
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def _checked(person: Person, authenticators: list[Authenticator], code: str, sou
         return Verdict("accepted", recovery=True) if claimed else Verdict("refused")
     if not claim(answer["authenticator"], answer["step"], None, ident()):
         # Right, and used on a host before.
-        return Verdict("refused")
+        return Verdict("spent")
     return Verdict("accepted", authenticator=answer["authenticator"])
 
 

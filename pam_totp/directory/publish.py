@@ -31,6 +31,7 @@ from pam_totp.directory.models import (
     Event,
     Host,
     HostGroup,
+    Letter,
     Person,
     Policy,
     Published,
@@ -51,6 +52,11 @@ BUNDLE = "bundle"
 BUNDLED = 16  # so many new records are also in one file, for a host that has to fetch them all
 UNNEEDED_FOR = 86_400  # seconds that a file stays after the manifest has ceased to name it
 CLAIMS_FOR = timedelta(days=2)  # longer than any host takes a code
+# Longer than before any deadline somebody is reminded of it: each reminder is sent once.
+LETTERS_FOR = timedelta(days=400)
+# The kinds of events that do something (pam_totp.directory.api).
+CHANGES = ("enrolled", "uploaded", "removed", "recovery-spent")
+_PARTS = 20
 _BATCH = 1000  # hosts of one pass
 _RECORDS = 50_000  # of hosts that are written together
 _MOST_NAMED = 10_000  # rows in one statement, which databases limit
@@ -58,8 +64,6 @@ _PUBLISHER = 0x70616D746F7470  # of PostgreSQL's advisory locks
 _NUMBER = re.compile(rb'"sequence":([0-9]+)}\Z')
 _FEW = 8  # files that are brought to the disk one by one
 _LATER = timedelta(minutes=5)  # a clock may be set back by so much without a word
-EVENTS_FOR = timedelta(days=365)
-EVENTS_KEPT = 1_000_000  # of any age: a clock that is wrong for a day must not cost what is known of logins
 
 
 @dataclass(frozen=True)
@@ -451,11 +455,24 @@ def _sweep(folder: str, unneeded: set[str], now: float) -> None:
                 os.unlink(path)
 
 
-def tidy(now: datetime) -> None:
-    """Forget claims that no host can ask about any more, but for those of recovery codes; and old events."""
+def tidy(now: datetime, events_days: int) -> None:
+    """Forget claims that no host can ask about any more, but those of recovery codes; and logins of long ago.
+
+    What a host told that has changed something is kept: it may tell it again, and by its id that changes nothing more.
+    """
     Claim.objects.filter(time__lt=now - CLAIMS_FOR, step__gt=0).delete()
-    latest = Event.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
-    Event.objects.filter(pk__lte=latest - EVENTS_KEPT, time__lt=now - EVENTS_FOR).delete()
+    Letter.objects.exclude(sent=None, given_up=None).filter(created__lt=now - LETTERS_FOR).delete()
+    # A clock that is wrong for a day must not cost what is known of logins: those of the hosts count as well.
+    told = Event.objects.exclude(host=None).order_by("-time").first() or Event.objects.order_by("-time").first()
+    last = now if told is None else min(now, told.time)
+    old = Event.objects.filter(time__lt=last - timedelta(days=events_days))
+    old = old.filter(Q(host=None) | ~Q(kind__in=CHANGES)).order_by("pk")
+    # A part at a time, so that nobody who writes waits for long; what is left has its turn in an hour.
+    for _ in range(_PARTS):
+        found = list(old.values_list("pk", flat=True)[:_MOST_NAMED])
+        if not found:
+            break
+        Event.objects.filter(pk__in=found).delete()
 
 
 def checkpoint() -> None:

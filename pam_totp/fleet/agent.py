@@ -28,6 +28,7 @@ LONGEST_PAUSE = 300.0
 # What was removed or spent here is told by reading every account: at the start, after a merge, and this often.
 SWEEP_SECONDS = 3600.0
 LINE_SECONDS = 300.0
+LINE_AGAIN_SECONDS = 60.0
 CLAIM_SECONDS = 0.18
 _CLAIMERS = 4
 _MOST_LINES = 50  # of users who were merged, in one pass
@@ -190,13 +191,14 @@ class Agent:
 
     def _cloned(self, identity: Identity, now: Moment) -> str | None:
         """The id of this host where another one has it, too; empty where none has; None where that is not known now."""
-        if self._handed is not None and 0 <= now.uptime - self._handed < LINE_SECONDS:
+        pause = LINE_SECONDS if self._line.answered else LINE_AGAIN_SECONDS
+        if self._handed is not None and 0 <= now.uptime - self._handed < pause:
             return None
         assert self._server is not None  # made by _use
+        self._handed = now.uptime
         alone = self._line.hand_over(self._server, identity.host)
         if alone is None:
             return None
-        self._handed = now.uptime
         if alone:
             return ""
         if cloned(self._paths) != identity.host:

@@ -96,12 +96,17 @@ def of_login(line: str, name: str, now: int) -> Event | None:
     except (ValueError, KeyError):
         return None
     kind = "login" if verdict in ("accepted", "skipped") else "refused"
-    return _event(tree.new_identifier(), kind, now, name) | {"service": service[:64], "reason": reason[:64]}
+    return new(kind, now, name) | {"service": service[:64], "reason": reason[:64]}
 
 
 def _identified(identity: Identity, kind: str, what: str, now: int, name: str) -> Event:
     digest = hashlib.blake2b(f"{identity.host}\0{kind}\0{what}".encode("ascii"), digest_size=16)
     return _event(digest.hexdigest(), kind, now, name)
+
+
+def new(kind: str, now: int, name: str) -> Event:
+    """An event with an id of its own."""
+    return _event(tree.new_identifier(), kind, now, name)
 
 
 def _event(identifier: str, kind: str, now: int, name: str) -> Event:

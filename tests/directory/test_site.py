@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from tests.directory.site import Host, Site
     from tests.lab.machine import Machine
 
-UNITS = ("pam-totp-keeper.socket", "pam-totp-directory.service", "pam-totp-publisher.service", "pam-totp-mail.timer")
+UNITS = (
+    *("pam-totp-keeper.socket", "pam-totp-directory.service", "pam-totp-publisher.service"),
+    *("pam-totp-mail.timer", "pam-totp-renew.timer"),
+)
 # Runs as the web process's user.
 AS_WEB = ("setpriv", "--reuid=pam-totp-directory", "--regid=pam-totp-directory", "--init-groups")
 
@@ -110,7 +113,7 @@ def test_an_invitation_by_mail_enrols_and_the_timer_s_run_tells_of_it(site: Site
     site.command("user", "add", "--email", "mia@example.org", "mia")
     # Nobody is there yet: it waits, and doctor says so.
     assert site.command("user", "invite", "--mail", "mia", check=False).returncode == 3
-    assert "1 mails wait" in site.command("doctor", check=False).stdout
+    assert "mails that wait: 1" in site.command("doctor", check=False).stdout
     with site.machine.popen(["/usr/bin/python3", "-I", "-c", MAIL]) as server:
         assert server.stdin is not None
         assert server.stdout is not None
@@ -340,6 +343,65 @@ def test_a_restored_database_is_noticed_and_an_epoch_mends_it(site: Site, host: 
     assert (after.epoch, after.previous_epoch_closed) == (2, before.sequence)
 
 
+# Puts a certificate into the place of the web process's: how many days ago it was made, and by which CA.
+AGED = """
+import datetime, sys
+sys.path.insert(0, "/usr/lib/pam-totp-directory")
+from pam_totp.directory import certificates
+now, where = datetime.datetime.now(datetime.UTC), "/etc/pam-totp-directory/"
+ca, ca_key = (open(where + name, "rb").read() for name in ("ca.crt", "ca.key"))
+if sys.argv[2] == "other":
+    ca, ca_key = certificates.authority("another", now)
+made, _ = certificates.server(
+    sys.argv[3], ca, ca_key, now - datetime.timedelta(days=int(sys.argv[1])), open(where + "tls.key", "rb").read()
+)
+open(where + "tls.crt", "wb").write(made)
+"""
+
+
+def test_the_certificate_is_renewed_in_time_and_nobody_is_signed_out(site: Site, host: Host) -> None:
+    def age(days: int, authority: str = "own") -> None:
+        site.machine.run(["/usr/bin/python3", "-I", "-c", AGED, str(days), authority, NAME])
+
+    path = "/etc/pam-totp-directory/tls.crt"
+    before = site.machine.read(path)
+    site.machine.run(["systemctl", "start", "pam-totp-renew.service"])
+    assert site.machine.read(path) == before
+    age(780)
+    assert "tls.crt ends at" in site.command("doctor", check=False).stdout
+    site.machine.run(["systemctl", "reload", "pam-totp-directory"])
+    pid = site.machine.run(["systemctl", "show", "--value", "-p", "MainPID", "pam-totp-directory"]).stdout
+    old = _served(site)
+    site.command("user", "add", "nora")
+    link = site.command("user", "invite", "nora").stdout.split()[-1]
+    # She signs in, the certificate is renewed and served, and she is signed in still.
+    script = (
+        f'old=$({SERVED}) && systemctl start pam-totp-renew && until test "$({SERVED})" != "$old"; do sleep 0.3; done'
+    )
+    assert visitor.enrol(site, link, "/recovery/", between=script)["pages"]["/recovery/"][0] == 200
+    assert _served(site) != old
+    assert site.machine.run(["systemctl", "show", "--value", "-p", "MainPID", "pam-totp-directory"]).stdout == pid
+    assert site.machine.sh("stat -c %a:%U /etc/pam-totp-directory/tls.*").stdout.split() == ["644:root", "640:root"]
+    assert "tls.crt ends at" not in site.command("doctor", check=False).stdout
+    host.wait(lambda _: True)
+    # One of another CA is left alone, and doctor says when it ends.
+    age(780, "other")
+    theirs = site.machine.read(path)
+    assert "left alone" in site.command("renew").stdout
+    assert site.machine.read(path) == theirs
+    assert "renew it, and systemctl reload" in site.command("doctor", check=False).stdout
+    age(0)
+    site.machine.run(["systemctl", "reload", "pam-totp-directory"])
+
+
+def _served(site: Site) -> str:
+    return site.machine.sh(SERVED).stdout
+
+
+# The certificate that the web process shows.
+SERVED = f"""/usr/bin/python3 -I -c 'import ssl; print(ssl.get_server_certificate(("{NAME}", 443)))'"""
+
+
 def test_the_doctor_finds_nothing_wrong_and_names_what_is(site: Site) -> None:
     said = site.command("doctor", check=False)
     # Hosts here ask once, for a test.
@@ -525,16 +587,24 @@ print("answered" if b"200" in busy.recv(1 << 16) else "")
 
 @pytest.fixture(scope="module")
 def fleet(site: Site, debs: tuple[Path, ...]) -> Machine:
-    """The machine, joined as the host `laptop`, with users dora and gina; its PAM service `try` asks for codes."""
+    """The machine, joined as the host `laptop`, with users dora and gina; its PAM service `try` asks for codes.
+
+    Before it joined, hugo and ivan were enrolled on it; the directory knows hugo.
+    """
     for package in debs:
         site.machine.write(f"/root/{package.name}", package.read_bytes())
     files = " ".join(f"/root/{package.name}" for package in debs)
     env = {"DEBIAN_FRONTEND": "noninteractive"}
     site.machine.sh(f"apt-get install -q -y --no-install-recommends {files} 2>&1", env=env, timeout=200)
     site.machine.sh("useradd dora; useradd gina; printf 'auth required pam_totp.so\n' >/etc/pam.d/try")
-    site.command("user", "add", "dora", "gina")
+    site.command("user", "add", "dora", "gina", "hugo")
+    for name in ("hugo", "ivan"):
+        site.machine.run(["useradd", name])
+        made = json.loads(site.machine.run(["pam-totp", "enroll", name, "--no-confirm", "--json"]).stdout)
+        site.machine.run(["pam-totp", "confirm", name], input=f"{code(made['secret'])}\n")
     token = site.command("token", "new", "--host", "laptop").stdout
-    site.machine.run(["pam-totp", "join", f"https://{NAME}", "--name", "laptop"], input=token)
+    said = site.machine.run(["pam-totp", "join", f"https://{NAME}", "--name", "laptop"], input=token).stdout
+    assert "enrolled on this host and not in the directory: 1; pam-totp upload hands them up" in said
     return site.machine
 
 
@@ -586,6 +656,53 @@ def test_who_is_locked_in_the_directory_is_locked_on_a_real_host_and_who_enrols_
     until(fleet, "pam-totp-directory user list fred | grep -q ' enrolled '")
 
 
+def test_a_real_host_hands_up_who_was_enrolled_there_before_it_joined(site: Site, host: Host, fleet: Machine) -> None:
+    assert "not enrolled" in site.command("user", "list", "hugo").stdout
+    done = fleet.run(["pam-totp", "upload", "--yes"], check=False)
+    assert done.returncode == 1
+    assert "hugo is handed up" in done.stdout
+    assert "ivan stays this host's own" in done.stdout
+    assert " enrolled " in site.command("user", "list", "hugo").stdout
+    # The other host has it, and on this one it is the directory's.
+    host.wait(lambda records: "hugo" in records and records["hugo"].authenticators)
+    until(fleet, 'pam-totp status hugo --json | grep -q \'"source": *"directory"\'')
+    until(fleet, "pam-totp upload --yes | grep -q 'there is nobody to hand up'")
+    site.command("user", "lock", "hugo")
+    until(fleet, "pamtester try hugo authenticate </dev/null 2>&1 | grep -q 'account is locked'")
+
+
+def test_two_agents_with_one_identity_are_noticed(site: Site, fleet: Machine) -> None:
+    # What a copy of this host would hand over, with the real identity, and the real agent beside it.
+    line = json.loads(fleet.read("/var/lib/pam-totp/fleet/line"))
+    said = json.loads(fleet.run(["/usr/bin/python3", "-I", "-c", COPY, line["latest"]]).stdout)
+    assert said["alone"]
+    fleet.run(["systemctl", "restart", "pam-totp-agent"])
+    end = time.monotonic() + 60
+    while said["alone"]:
+        assert time.monotonic() < end
+        said = json.loads(fleet.run(["/usr/bin/python3", "-I", "-c", COPY, said["latest"]]).stdout)
+        time.sleep(0.3)
+    assert "two hosts have the identity of laptop" in site.command("doctor", check=False).stdout
+    assert "host-cloned laptop" in site.command("audit").stdout
+    # The host hears of it as well.
+    fleet.run(["systemctl", "restart", "pam-totp-agent"])
+    until(fleet, "pam-totp fleet | grep -q '^cloned: *another host has this one'")
+    assert fleet.run(["pam-totp", "fleet"], check=False).returncode == 1
+
+
+COPY = """
+import json, sys
+from pam_totp.cache.accounts import Accounts
+from pam_totp.fleet import identity, tree, web
+from pam_totp.host.paths import Paths
+with Accounts(Paths()) as accounts:
+    own = identity.require(accounts)
+latest = tree.new_identifier()
+said = web.Web(own.url, own.ca, own.token).post("/api/v1/line", {"before": sys.argv[1], "latest": latest}, 10).fields()
+print(json.dumps({"latest": latest, **said}))
+"""
+
+
 def test_a_real_host_leaves(site: Site, fleet: Machine) -> None:
     fleet.run(["pam-totp", "leave", "--yes"])
     assert "laptop" not in site.command("host", "list").stdout
@@ -612,7 +729,7 @@ def test_removal_keeps_everything_and_a_purge_leaves_nothing(site: Site) -> None
     site.machine.sh("test -e /var/lib/pam-totp-keeper/keys && test -e /var/lib/pam-totp-directory/directory.db")
     site.machine.sh("apt-get purge -q -y pam-totp-directory 2>&1", env=env)
     pruned = "-path /proc -o -path /sys -o -path /root -o -path /run/lab -o -path /var/lib/apt -o -path /var/cache/apt"
-    names = " -o ".join(f"-name '*pam-totp-{name}*'" for name in ("directory", "keeper", "publisher", "mail"))
+    names = " -o ".join(f"-name '*pam-totp-{name}*'" for name in ("directory", "keeper", "publisher", "mail", "renew"))
     left = site.machine.sh(f"find / -xdev \\( {pruned} \\) -prune -o \\( {names} \\) -print").stdout.split()
     assert left == []
     assert site.machine.sh("getent passwd pam-totp-directory pam-totp-keeper", check=False).stdout == ""

@@ -10,7 +10,8 @@ from tests.directory.site import CA
 if TYPE_CHECKING:
     from tests.directory.site import Site
 
-# Reads {"ca", "link", "then"}: follows the invitation, enrols with oathtool's code, and then opens the pages "then".
+# Reads {"ca", "link", "then", "between"}: follows the invitation, enrols with oathtool's code, runs the script
+# "between" where there is one, and then opens the pages "then".
 PROGRAM = r"""
 import http.cookiejar, json, re, ssl, subprocess, sys, urllib.error, urllib.parse, urllib.request
 asked = json.load(sys.stdin)
@@ -39,14 +40,16 @@ key, token = field(page, "key"), field(page, "csrfmiddlewaretoken")
 code = subprocess.run(["oathtool", "--totp", "--base32", "-"], input=key, text=True, capture_output=True).stdout.strip()
 status, page = visit(place, csrfmiddlewaretoken=token, key=key, label="phone", code=code)
 codes = re.findall(r"<li>([a-z2-9]{5}-[a-z2-9]{5})</li>", page)
+if asked["between"]:
+    subprocess.run(["sh", "-c", asked["between"]], check=True, stdout=subprocess.DEVNULL)
 pages = {each: visit(each) for each in asked["then"]}
 json.dump({"key": key, "status": status, "codes": codes, "pages": pages}, sys.stdout)
 """
 
 
-def enrol(site: Site, link: str, *then: str) -> dict[str, Any]:
+def enrol(site: Site, link: str, *then: str, between: str = "") -> dict[str, Any]:
     """Follow an invitation to its end. Returns the key, the codes, and status and text of the pages ``then``."""
-    asked = json.dumps({"ca": CA, "link": link, "then": then})
+    asked = json.dumps({"ca": CA, "link": link, "then": then, "between": between})
     command = ["/usr/bin/python3", "-I", "-c", PROGRAM]
     found: dict[str, Any] = json.loads(site.machine.run(command, input=asked).stdout)
     return found

@@ -308,7 +308,11 @@ def handler(directory: Directory) -> type[BaseHTTPRequestHandler]:
                     for event in body["events"]:
                         if event["id"] not in known:
                             file.write(json.dumps(event | {"host": host}) + "\n")
-                self.fields(200, {"taken": [event["id"] for event in body["events"]]})
+                taken = [event["id"] for event in body["events"]]
+                path = folder / "refuse"  # for a test: the reason
+                reason = path.read_text() if path.exists() else ""
+                refused = {each["id"]: reason for each in body["events"] if reason and each["kind"] == "uploaded"}
+                self.fields(200, {"taken": taken, "refused": refused})
             elif self.path == "/api/v1/line":
                 with (folder / "lines.jsonl").open("a") as file:
                     file.write(json.dumps(body) + "\n")

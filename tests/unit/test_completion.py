@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-COMPLETION = CHECKOUT / "debian/completions/pam-totp"
+COMPLETIONS = CHECKOUT / "debian/completions"
 FUNCTIONS = "/usr/share/bash-completion/bash_completion"
 SCRIPT = """
 source "$1" && source "$2" && shift 2
 COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMP_LINE=$*
 COMP_POINT=${#COMP_LINE}
-_pam_totp
+"_${1//-/_}"
 printf '%s\\n' "${COMPREPLY[@]}"
 """
 
 
-def completed(*words: str, directory: Path = CHECKOUT) -> list[str]:
+def completed(*words: str, directory: Path = CHECKOUT, program: str = "pam-totp") -> list[str]:
     """What is offered for the last word."""
-    command = ["bash", "--norc", "-c", SCRIPT, "bash", FUNCTIONS, str(COMPLETION), "pam-totp", *words]
+    command = ["bash", "--norc", "-c", SCRIPT, "bash", FUNCTIONS, str(COMPLETIONS / program), program, *words]
     done = subprocess.run(command, cwd=directory, capture_output=True, check=True, encoding="utf-8")
     assert done.stderr == ""
     return done.stdout.split()

@@ -208,7 +208,7 @@ def test_it_runs_daily_also_where_the_host_was_off_and_may_do_what_its_trial_nee
 # What the directory does by timers
 
 
-@pytest.mark.parametrize("name", ["pam-totp-mail"])
+@pytest.mark.parametrize("name", ["pam-totp-mail", "pam-totp-renew"])
 def test_systemd_understands_the_timers_of_the_directory_and_what_they_start_is_sandboxed(
     name: str, tmp_path: Path
 ) -> None:

@@ -29,6 +29,7 @@ VERBS = {
     "backup": "write database, keys and configuration into one file",
     "restore": "put back what backup has written, also into another database",
     "doctor": "say what is wrong with the directory, and what mends it",
+    "renew": "renew the TLS certificate by the directory's own CA where it ends soon; a timer does it every day",
     "migrate": "bring the database to the form of this version; the package does it when it is upgraded",
     "publish": "publish what has changed now, or, as a service, whenever something changes",
     "serve": "the web process; systemd starts it",

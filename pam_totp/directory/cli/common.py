@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 UNITS = (
     *("pam-totp-keeper.socket", "pam-totp-directory.service", "pam-totp-publisher.service"),
-    "pam-totp-mail.timer",
+    *("pam-totp-mail.timer", "pam-totp-renew.timer"),
 )
 ACTOR = "root"
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
 
-SOON = timedelta(days=30)
+LATE = timedelta(days=7)
 QUIET = timedelta(hours=1)
 GIVEN_UP_FOR = timedelta(days=7)
 MOST_NAMED = 10
@@ -105,17 +105,27 @@ def _certificate() -> Iterator[str]:
 
     from pam_totp.directory import certificates
 
-    found = config.load()
+    found, now = config.load(), timezone.now()
     for path in filter(None, (found.certificate, found.authority)):
         with common.back_to_root():
             try:
                 end = certificates.ends(common.read(path))
+                own = found.authority and certificates.issued(common.read(path), common.read(found.authority))
             except FileNotFoundError:
                 yield f"{path} is missing: restore a backup"
                 continue
-        if end < timezone.now() + SOON:
-            how = f"remove {path} and {found.certificate_key}, and run pam-totp-directory init --name {found.name}"
-            yield f"the certificate {path} ends at {common.shown(end)}: " + (how if found.authority else "renew it")
+        if path == found.authority:
+            soon, mend = (
+                certificates.SOON * 12,
+                "hosts trust no other one: have them join a directory that was set up anew",
+            )
+        elif own:
+            # It should have been renewed by now.
+            soon, mend = certificates.SOON - LATE, "run pam-totp-directory renew, and look at pam-totp-renew.timer"
+        else:
+            soon, mend = certificates.SOON, "renew it, and systemctl reload pam-totp-directory"
+        if end < now + soon:
+            yield f"the certificate {path} ends at {common.shown(end)}: {mend}"
 
 
 def _hosts() -> Iterator[str]:
@@ -158,7 +168,7 @@ def _mail() -> Iterator[str]:
         with mail.connected(found):
             pass
     except mail.MailError as error:
-        yield f"{error}; {mail.waiting()} mails wait: then try pam-totp-directory mail test ADDRESS"
+        yield f"{error}; mails that wait: {mail.waiting()}; when it is mended: pam-totp-directory mail test ADDRESS"
     lately = timezone.now() - GIVEN_UP_FOR
     for letter in Letter.objects.filter(given_up__gt=lately).select_related("person")[:MOST_NAMED]:
         yield f"{letter} was given up ({letter.problem}): correct the address {letter.address}, or tell them yourself"

@@ -49,15 +49,15 @@ def _watch() -> None:
 
     from pam_totp.directory import publish
 
-    days, tidied = config.load().manifest_days, 0.0
+    found, tidied = config.load(), 0.0
     while True:
         now = timezone.now()
         try:
             # What is left over of a large change has its turn at once.
-            pause = 0.0 if publish.once(now, days=days) else EVERY
+            pause = 0.0 if publish.once(now, days=found.manifest_days) else EVERY
             publish.checkpoint()
             if now.timestamp() - tidied > TIDY_EVERY:
-                publish.tidy(now)
+                publish.tidy(now, found.events_days)
                 tidied = now.timestamp()
         except (PamTotpError, Error, OSError) as error:
             print(f"nothing published: {error}", file=sys.stderr, flush=True)

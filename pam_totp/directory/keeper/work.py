@@ -160,7 +160,7 @@ class Keeper:
     def _check(self, fields: Fields, _: bool) -> Fields:
         """Whether a code or a recovery code is right and unspent; the ledger has the charge, whichever it is.
 
-        The verdicts: accepted, refused, wait (with the seconds), locked, malformed.
+        The verdicts: accepted, refused, spent (right, and used before), wait (with the seconds), locked, malformed.
         """
         person, now = _person(fields["person"]), self._clock()
         ledger = Ledger.decode(_bytes(fields["ledger"])) if fields["ledger"] else Ledger()
@@ -183,7 +183,7 @@ class Keeper:
             # Charged before it is looked at. A right one takes its own charge back, and no other: it may be of an
             # authenticator that the web process has made for itself.
             self._limits.take("check", person, CHECKS, now.uptime)
-        found = self._spend(ledger, authenticators, code, spare, fields["recovery"], now)
+        found, used = self._spend(ledger, authenticators, code, spare, fields["recovery"], now)
         if found is None and code is not None:
             ledger.fail(source, source, now, LOCK_AFTER)
         elif found is None:
@@ -194,7 +194,9 @@ class Keeper:
                 self._limits.give_back("check", person)
         ledger.seq += 1
         ledger.forget_marks({ident for ident, _ in authenticators})
-        verdict: Fields = {"verdict": "refused"} if found is None else {"verdict": "accepted", **found}
+        verdict: Fields = {"verdict": "spent" if used else "refused"}
+        if found is not None:
+            verdict = {"verdict": "accepted", **found}
         return verdict | {"ledger": _base64(ledger.encode())}
 
     def _spend(
@@ -205,18 +207,19 @@ class Keeper:
         spare: str | None,
         kept: Fields | None,
         now: Moment,
-    ) -> Fields | None:
-        """What the answer is good for, spent in the ledger; None: for nothing."""
+    ) -> tuple[Fields | None, bool]:
+        """What the answer is good for, spent in the ledger; None: for nothing. And whether the code was used before."""
         if code is None:
             if kept is None or spare is None:
-                return None
+                return None, False
             ledger.recovery = {"salt": _text(kept["salt"]), "hashes": list(kept["hashes"]), "shown": True}
             right = recovery.spend(ledger, spare, self._sealer)
             left = ledger.recovery["hashes"]
             (spent,) = set(kept["hashes"]) - set(left) or {""}
             ledger.recovery = None
-            return {"recovery": spent, "hashes": left} if right else None
-        now_step, found = otp.step_at(now.wall), None
+            return {"recovery": spent, "hashes": left} if right else None, False
+        now_step, used = otp.step_at(now.wall), False
+        found: Fields | None = None
         for ident, secret in authenticators:
             mark = ledger.mark(ident)
             middle = now_step + mark.drift
@@ -225,7 +228,9 @@ class Keeper:
             if step is not None and step > mark.step and found is None:
                 mark.spend(step, now_step, MAX_DRIFT)
                 found = {"authenticator": ident, "step": step}
-        return found
+            elif step is not None:
+                used = True
+        return found, used
 
     # Hosts
 

@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 WRONG = "That code was not accepted. Each code works once: wait for the next one."
 LOCKED = "This account is locked. Ask your administrator to unlock it."
 UNAVAILABLE = "Codes cannot be checked here now. Try again later, or tell your administrator."
-_REASONS = {"refused": "wrong-code", "malformed": "malformed-code", "wait": "throttled", "locked": "locked"}
+# For the log, where the person sees it once signed in. At the sign-in a spent code gets the answer of a wrong one: that
+# it was right is nobody's to know who has not shown one that is.
+_REASONS = {
+    "refused": "wrong-code",
+    "spent": "spent-code",
+    "malformed": "malformed-code",
+    "wait": "throttled",
+    "locked": "locked",
+}
 _FEW = 3
 _JUST_NOW = timedelta(minutes=5)
 _MOST_TOLD = 3

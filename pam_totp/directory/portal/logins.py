@@ -16,6 +16,7 @@ _KINDS = {
     "login": "Logged in",
     "refused": "Refused",
     "enrolled": "Authenticator set up",
+    "uploaded": "Authenticator handed up by the host",
     "removed": "Authenticator removed",
     "recovery-spent": "Recovery code used",
     "locked": "Locked",
@@ -69,7 +70,7 @@ def latest(person: Person, most: int) -> list[Login]:
         Login(
             event.time,
             _KINDS.get(event.kind, event.kind),
-            event.kind in ("login", "enrolled", "unlocked"),
+            event.kind in ("login", "enrolled", "uploaded", "unlocked"),
             event.host.name if event.host else "this portal",
             event.service,
             _REASONS.get(event.reason, event.reason),

@@ -16,7 +16,7 @@ from pam_totp.directory import config, hosts, http, people, publish, throttle
 from pam_totp.directory.cli import doctor
 from pam_totp.directory.keeper import client as keeper_client
 from pam_totp.directory.keeper import keys
-from pam_totp.directory.models import Audit, Claim, Event, Host, HostGroup, RecoveryCodes
+from pam_totp.directory.models import Audit, Authenticator, Claim, Event, Host, HostGroup, Person, RecoveryCodes
 from pam_totp.factors import otp
 from pam_totp.fleet import tree
 from tests.directory.inside.conftest import JoinedHost, Keeper, enrolled, joined, publish_all
@@ -384,8 +384,9 @@ def test_an_event_is_taken_once(keeper: Keeper) -> None:
     host = joined("web1")
     publish_all()
     found = [event("login"), event("refused", "nobody", reason="wrong-code")]
-    assert post("/api/v1/events", {"events": found}, host) == (200, {"taken": [each["id"] for each in found]})
-    assert post("/api/v1/events", {"events": found}, host) == (200, {"taken": [each["id"] for each in found]})
+    taken = {"taken": [each["id"] for each in found], "refused": {}}
+    assert post("/api/v1/events", {"events": found}, host) == (200, taken)
+    assert post("/api/v1/events", {"events": found}, host) == (200, taken)
     assert Event.objects.count() == 2
     assert {str(each.person) for each in Event.objects.all()} == {"alice", "None"}
 
@@ -425,9 +426,66 @@ def test_an_enrolment_for_somebody_else_or_of_another_host_enrols_nobody(keeper:
         (one, "alice", ident, "AAAA"),
     ):
         sent = event("enrolled", name, authenticator=identifier, sealed=seal)
-        assert post("/api/v1/events", {"events": [sent]}, host) == (200, {"taken": [sent["id"]]})
+        assert post("/api/v1/events", {"events": [sent]}, host)[1]["taken"] == [sent["id"]]
     assert not people.find("alice").enrolled
     assert not people.find("bob").enrolled
+
+
+def upload(keeper: Keeper, host: JoinedHost, name: str, label: str = "phone") -> tuple[dict[str, object], bytes]:
+    """What a host hands up of an enrolment from before it joined; and its secret."""
+    ident, secret = os.urandom(16).hex(), os.urandom(20)
+    sealed = tree.seal_enrolment(
+        tree.Enrolment(host.ident, name, ident, label, secret), keys.identity_of(keeper.keys).box
+    )
+    return event("uploaded", name, authenticator=ident, sealed=keeper_client.text(sealed)), secret
+
+
+def hand_up(host: JoinedHost, *sent: dict[str, object]) -> list[str]:
+    """Why each was not taken, empty where it was."""
+    status, said = post("/api/v1/events", {"events": sent}, host)
+    assert (status, said["taken"]) == (200, [each["id"] for each in sent])
+    return [said["refused"].get(each["id"], "") for each in sent]
+
+
+def test_what_was_enrolled_on_a_host_before_it_joined_is_handed_up_and_on_every_host(keeper: Keeper) -> None:
+    people.add("root", "alice")
+    one, other = joined("web1"), joined("web2")
+    publish_all()
+    (first, secret), (second, _) = upload(keeper, one, "alice"), upload(keeper, one, "alice", "tablet")
+    assert hand_up(one, first, second) == ["", ""]
+    publish_all()
+    found = other.records(keeper)["alice"].authenticators
+    assert {(each.label, each.identifier) for each in found} == {
+        *(("phone", first["authenticator"]), ("tablet", second["authenticator"])),
+    }
+    assert secret in [each.secret for each in found]
+    # The answer was lost: the same event, or another one about the same.
+    assert hand_up(one, first) == [""]
+    assert hand_up(one, {**first, "id": os.urandom(16).hex()}) == ["known-already"]
+    assert len(other.records(keeper)["alice"].authenticators) == 2
+
+
+def test_nothing_is_handed_up_beside_or_in_the_place_of_what_somebody_has(keeper: Keeper) -> None:
+    person, secret = enrolled(keeper, "alice")
+    people.add("root", "boss", role=Person.Role.ADMINISTRATOR)
+    people.add("root", "carol", [])
+    one, other = joined("web1"), joined("web2")
+    publish_all()
+    sent = [upload(keeper, one, name)[0] for name in ("alice", "boss", "carol", "nobody")]
+    assert hand_up(one, *sent) == ["enrolled-already", "has-a-role", "unknown-person", "unknown-person"]
+    assert hand_up(one, *sent) == ["enrolled-already", "has-a-role", "unknown-person", "unknown-person"]
+    assert [each.person for each in Authenticator.objects.all()] == [person]
+    assert people.check(person, otp.hotp(secret, keeper.time.step), "192.0.2.1").accepted
+    # Of two hosts that hand up somebody the first one has it.
+    people.add("root", "dora")
+    publish_all()
+    assert hand_up(one, upload(keeper, one, "dora")[0]) == [""]
+    assert hand_up(other, upload(keeper, other, "dora")[0]) == ["enrolled-already"]
+    # Sealed by another host: nothing of it is taken.
+    people.add("root", "erin")
+    publish_all()
+    assert hand_up(other, upload(keeper, one, "erin")[0]) == ["not-opened"]
+    assert not people.find("erin").enrolled
 
 
 def test_what_is_removed_on_a_host_is_removed_everywhere(keeper: Keeper) -> None:

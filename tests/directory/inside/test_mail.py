@@ -453,7 +453,7 @@ def test_a_server_that_says_nothing_holds_nobody_up_and_the_next_run_sends(
         monkeypatch.setattr(config, "load", lambda: settings.CONFIG)
         [told] = doctor._mail()
         assert "does not answer in time" in told
-        assert "1 mails wait" in told
+        assert "mails that wait: 1" in told
         use(monkeypatch, found)
         monkeypatch.setattr(mail, "SECONDS", 15.0)
         assert run() == ""

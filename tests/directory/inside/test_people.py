@@ -24,7 +24,7 @@ def test_an_enrolment_is_ended_by_its_first_code_which_is_spent(keeper: Keeper) 
     assert people.confirm("alice", person, code, SOURCE).accepted
     person.refresh_from_db()
     assert (person.enrolled, person.deadline) == (True, None)
-    assert people.check(person, code, SOURCE).word == "refused"
+    assert people.check(person, code, SOURCE).word == "spent"
     assert Claim.objects.filter(authenticator=authenticator.ident).count() == 1
 
 
@@ -41,13 +41,13 @@ def test_a_code_is_accepted_once(keeper: Keeper) -> None:
     person, secret = enrolled(keeper, "alice")
     code = otp.hotp(secret, keeper.time.step)
     assert people.check(person, code, SOURCE).accepted
-    assert people.check(person, code, SOURCE).word == "refused"
+    assert people.check(person, code, SOURCE).word == "spent"
 
 
 def test_a_code_that_a_host_has_claimed_is_refused_in_the_portal(keeper: Keeper) -> None:
     person, secret = enrolled(keeper, "alice")
     assert people.claim(person.authenticators.get().ident, keeper.time.step, None, "a" * 32)
-    assert people.check(person, otp.hotp(secret, keeper.time.step), SOURCE).word == "refused"
+    assert people.check(person, otp.hotp(secret, keeper.time.step), SOURCE).word == "spent"
 
 
 def test_wrong_codes_make_their_source_wait_and_a_right_one_then_waits_too(keeper: Keeper) -> None:

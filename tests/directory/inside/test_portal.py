@@ -55,8 +55,24 @@ def test_a_code_that_a_host_has_claimed_is_refused(alice: Somebody) -> None:
     Claim.objects.create(authenticator=alice.person.authenticators.get().ident, step=step, login="0" * 32)
     alice.password()
     assert "not accepted" in alice.post("/login/code/", {"code": code}).content.decode()
-    assert Event.objects.get().kind == "refused"
+    assert (Event.objects.get().kind, Event.objects.get().reason) == ("refused", "spent-code")
     assert "_auth_user_id" not in alice.browser.session
+
+
+def test_a_spent_code_is_one_in_ones_own_log_and_gets_the_answer_of_a_wrong_one(alice: Somebody) -> None:
+    alice.sign_in()
+    spent = alice.code_now()
+    other = Somebody(alice.person, alice.keeper)
+    other.password()
+    said = []
+    for code in (spent, "000000" if spent != "000000" else "111111"):
+        page = other.post("/login/code/", {"code": code}).content.decode()
+        said.append(re.sub(r'value="[^"]*"', "", page))
+    assert said[0] == said[1]
+    assert "not accepted" in said[0]
+    reasons = Event.objects.filter(kind="refused").order_by("pk").values_list("reason", flat=True)
+    assert list(reasons) == ["spent-code", "wrong-code"]
+    assert "the code was used already" in alice.get("/logins/").content.decode()
 
 
 def test_a_recovery_code_signs_in_once(alice: Somebody) -> None:

@@ -9,9 +9,20 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from pam_totp.directory import config, hosts, people, publish
+from pam_totp.directory import audit, config, hosts, people, publish
 from pam_totp.directory.keeper import client
-from pam_totp.directory.models import Access, Authenticator, Event, Group, Host, HostGroup, Policy, Published, State
+from pam_totp.directory.models import (
+    Access,
+    Audit,
+    Authenticator,
+    Event,
+    Group,
+    Host,
+    HostGroup,
+    Policy,
+    Published,
+    State,
+)
 from pam_totp.errors import KeeperError
 from pam_totp.factors import otp
 from pam_totp.fleet import tree
@@ -395,15 +406,36 @@ def test_what_was_signed_while_the_clock_was_ahead_is_signed_anew_when_it_is_rig
     assert publish.once(now, root=config.TREE) == 0
 
 
-def test_a_clock_that_is_a_year_ahead_for_a_while_costs_no_login_that_is_known(
+def test_a_clock_that_is_years_ahead_for_a_while_costs_no_login_that_is_known(keeper: Keeper) -> None:
+    now = timezone.now()
+    host = Host.objects.get(ident=joined("web1").ident)
+    for number, age in enumerate((399, 30, 0)):
+        time = now - timedelta(days=age)
+        Event.objects.create(ident=f"{number:032x}", host=host, name="alice", time=time, kind="login")
+    # Of the portal, which has the same clock.
+    ahead = now + timedelta(days=1000)
+    Event.objects.create(ident=f"{3:032x}", name="alice", time=ahead, kind="login")
+    publish.tidy(ahead, 400)
+    assert Event.objects.count() == 4
+    publish.tidy(now, 300)
+    assert [each.ident[-1] for each in Event.objects.order_by("pk")] == ["1", "2", "3"]
+
+
+def test_logins_of_long_ago_go_and_what_has_changed_something_and_the_trail_stay(
     keeper: Keeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(publish, "_MOST_NAMED", 2)
     now = timezone.now()
-    for number in range(5):
-        time = now - timedelta(days=366 if number < 3 else 0)
-        Event.objects.create(ident=f"{number:032x}", name="alice", time=time, kind="login")
-    publish.tidy(now + timedelta(days=1000))
-    assert Event.objects.count() == 5
-    monkeypatch.setattr(publish, "EVENTS_KEPT", 3)
-    publish.tidy(now)
-    assert [each.ident[-1] for each in Event.objects.order_by("pk")] == ["2", "3", "4"]
+    host = Host.objects.get(ident=joined("web1").ident)
+    for age in (0, 399, 401, 900):
+        for kind in ("login", "refused", "enrolled", "recovery-spent"):
+            for place in (host, None):
+                time = now - timedelta(days=age)
+                Event.objects.create(ident=os.urandom(16).hex(), host=place, name="alice", kind=kind, time=time)
+    entries = Audit.objects.count()
+    publish.tidy(now, 400)
+    old = Event.objects.filter(time__lt=now - timedelta(days=400))
+    assert {(each.kind, each.host) for each in old} == {("enrolled", host), ("recovery-spent", host)}
+    assert Event.objects.count() == 16 + 4
+    assert Audit.objects.count() == entries
+    assert audit.broken() is None

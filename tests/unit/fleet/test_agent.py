@@ -162,6 +162,7 @@ def test_the_line_goes_on_also_over_a_restart_and_what_was_not_answered_is_hande
     host.later(agent.LINE_SECONDS + 1)
     again.step()
     member.directory.misbehave()
+    host.later(agent.LINE_AGAIN_SECONDS + 1)
     again.step()
     assert lines(member)[5]["before"] == lines(member)[4]["latest"]
 
