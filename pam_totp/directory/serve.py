@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pam_totp.directory.config import Config
 
 # For each process: more are told to come again.
-MOST_CONNECTIONS = 4096
+MOST_CONNECTIONS = 8192
 # Bytes of a request's first line and headers.
 LONGEST_HEAD = 64 << 10
 
