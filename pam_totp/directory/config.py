@@ -32,7 +32,7 @@ class Config:
     ``certificate`` and ``certificate_key`` are files; ``authority`` is the directory's own CA, empty where the
     certificate is of one that the systems know. ``manifest_days`` is how long a manifest is good.
     ``self_enroll``: whether a password alone lets somebody set up a first authenticator in the portal; else it takes an
-    invitation.
+    invitation. ``tree``: where hosts that join fetch what is published, if that is not here.
     """
 
     name: str = ""
@@ -45,6 +45,7 @@ class Config:
     workers: int = 2
     manifest_days: int = 7
     self_enroll: bool = True
+    tree: str = ""
 
     @property
     def url(self) -> str:
@@ -101,6 +102,8 @@ def of(content: dict[str, object], path: str = FILE) -> Config:
         raise ConfigError(f"{path}: manifest_days must be 1 to 365, and workers 1 to 64: correct it")
     if not config.listen.rpartition(":")[2].isdigit():
         raise ConfigError(f'{path}: listen must be ADDRESS:PORT, such as "[::]:443": correct it')
+    if config.tree and not config.tree.startswith("https://"):
+        raise ConfigError(f"{path}: tree must be https://HOST/PATH, where a copy of the tree is: correct it")
     config.databases()
     return config
 
