@@ -100,7 +100,7 @@ def join(request: HttpRequest) -> HttpResponse:
             "directory": identity.directory,
             "epoch": State.objects.get().epoch,
             "box": client.text(identity.box),
-            "tree": f"{settings.CONFIG.url}/tree",
+            "tree": settings.CONFIG.tree or f"{settings.CONFIG.url}/tree",
         }
     )
 

@@ -64,7 +64,8 @@ class Config:
     certificate is of one that the systems know. ``manifest_days`` is how long a manifest is good.
     ``events_days`` is how long logins are kept that hosts have told of; the audit trail is kept for ever.
     ``self_enroll``: whether a password alone lets somebody set up a first authenticator in the portal; else it takes an
-    invitation. ``mail`` is a table of its own.
+    invitation. ``tree``: where hosts that join fetch what is published, if that is not here. ``mail`` is a table of its
+    own.
     """
 
     name: str = ""
@@ -78,6 +79,7 @@ class Config:
     manifest_days: int = 7
     events_days: int = 400
     self_enroll: bool = True
+    tree: str = ""
     mail: Mail = Mail()
 
     @property
@@ -136,6 +138,8 @@ def of(content: dict[str, object], path: str = FILE) -> Config:
         raise ConfigError(f"{path}: events_days must be 1 to 36500: correct it")
     if not config.listen.rpartition(":")[2].isdigit():
         raise ConfigError(f'{path}: listen must be ADDRESS:PORT, such as "[::]:443": correct it')
+    if config.tree and not config.tree.startswith("https://"):
+        raise ConfigError(f"{path}: tree must be https://HOST/PATH, where a copy of the tree is: correct it")
     config.databases()
     return config
 

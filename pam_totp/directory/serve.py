@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pam_totp.directory.config import Config
 
 # For each process: more are told to come again.
-MOST_CONNECTIONS = 4096
+MOST_CONNECTIONS = 8192
 # Bytes of a request's first line and headers, and seconds until they are there.
 LONGEST_HEAD = 64 << 10
 HEAD_SECONDS = 30.0

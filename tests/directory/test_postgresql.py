@@ -173,8 +173,7 @@ def test_a_second_machine_answers_too_and_goes_on_alone(moved: Site) -> None:
         other.command("restore", "--yes", "--no-database", "/root/backup")
         there = dataclasses.replace(host, site=other)
         # Both answer, and of all claims at both one wins.
-        races.one_wins(moved, host, "dora", sites=[other])
-        spent = races.one_wins(other, host, "dora")
+        spent = races.one_wins(moved, host, "dora", sites=[other])
         # One publishes: the second one has nothing in its tree, though it watches.
         moved.command("user", "lock", "dora")
         host.wait(lambda records: records["dora"].locked)

@@ -137,17 +137,7 @@ def used(machine: Booted) -> dict[str, float]:
     return found
 
 
-def schedule(machine: Booted, *how: str) -> None:
-    """Have what answers claims, and what makes them, come before or among the others on this machine."""
-    script = """
-        for pid in $(pgrep -f '/root/lab/fleet_hosts.py|pam-totp-directory serve'; pgrep -u postgres); do
-            chrt --all-tasks "$1" --pid "$2" "$pid"
-        done
-    """
-    machine.sh(script, *how)
-
-
-def measure(made: Site, hosts: int, people: int, idle: float, ahead: bool) -> dict[str, Any]:
+def measure(made: Site, hosts: int, people: int, idle: float) -> dict[str, Any]:
     """Everything, of one size."""
     machine = made.machine
     cache.say(f"{hosts:,} hosts, {people:,} people")
@@ -185,14 +175,10 @@ def measure(made: Site, hosts: int, people: int, idle: float, ahead: bool) -> di
                 }
             )
             cache.say(f"  a change: published after {changed['seconds']:.1f} s, everywhere after {times[-1]:.1f} s")
-        if ahead:
-            schedule(machine, "--rr", "1")
         before = used(machine)
         found["claims"] = living.ask("claims", str(RATE), str(RATE * 5))
         found["claims"]["cpu"] = _more(before, used(machine))
         found["cold"] = living.ask("cold", "50")
-        if ahead:
-            schedule(machine, "--other", "0")
         token = made.command("token", "new", "--group", group["group"]).stdout.strip()
         found["new"] = living.ask("new", token)
     finally:
@@ -353,11 +339,6 @@ def main() -> int:
     parser.add_argument("--growth", action="store_true", help=f"the sizes of docs/{GROWTH.name}, and draw it")
     parser.add_argument("--postgresql", action="store_true", help="with PostgreSQL in place of SQLite")
     parser.add_argument("--idle", type=float, default=60.0, metavar="SECONDS", help="how long to idle (default: 60)")
-    parser.add_argument(
-        "--ahead",
-        action="store_true",
-        help="have claims come before everything else on this machine while they are measured, where others use it",
-    )
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="web processes (default: 2)")
     arguments = parser.parse_args()
     # Whoever ends it, gets what was measured until then; a shell's background jobs would not hear of an interrupt.
@@ -382,7 +363,7 @@ def main() -> int:
             machine.sh("systemctl restart pam-totp-directory", timeout=120)
             for hosts, people in wanted:
                 filled(machine, "people", str(hosts), str(people))
-                measured.append(measure(made, hosts, people, arguments.idle, arguments.ahead))
+                measured.append(measure(made, hosts, people, arguments.idle))
     except (BenchError, BuildError, MachineError, NoSourcesError, RootError, subprocess.SubprocessError) as error:
         stopped = str(error)
     except KeyboardInterrupt:

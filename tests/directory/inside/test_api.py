@@ -74,6 +74,13 @@ def test_a_host_joins_with_its_token_and_finds_its_manifest(keeper: Keeper) -> N
     assert get(f"/tree/{host.ident}/manifest", host).status_code == 401
 
 
+def test_a_host_that_joins_is_told_where_a_copy_of_the_tree_is(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied = config.of({"name": "dir.example.org", "tree": "https://cdn.example.org/tree"})
+    monkeypatch.setattr(settings, "CONFIG", copied)
+    asked = {"token": token(), "name": "web1", "key": keeper_client.text(tree.new_box_key()[1])}
+    assert post("/api/v1/join", asked)[1]["tree"] == "https://cdn.example.org/tree"
+
+
 @pytest.mark.parametrize(
     ("change", "status"),
     [

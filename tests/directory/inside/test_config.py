@@ -18,6 +18,7 @@ from pam_totp.errors import ConfigError
         {"name": "dir", "workers": True},
         {"name": "dir", "workers": 0},
         {"name": "dir", "manifest_days": 366},
+        {"name": "dir", "tree": "http://cdn.example.org"},
         {"name": "dir", "listen": "nowhere"},
         {"name": "dir", "database": "mysql://h/d"},
         {"name": "dir", "database": "postgresql://user:pass@host"},
