@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pam_totp.errors import ConfigError
@@ -22,6 +23,35 @@ USER = "pam-totp-directory"
 KEEPER = "pam-totp-keeper"
 
 _SCHEMES = ("postgresql", "postgres")
+
+
+@dataclass(frozen=True)
+class Oidc:
+    """The table [oidc]: the OpenID Connect provider at which people may sign in to the portals; without it, none.
+
+    ``issuer`` is the provider's address, as its tokens have it. ``claim`` is what holds the login name in them.
+    ``acr`` and ``amr`` are the values of these claims of which each says that a second factor was used there; where
+    neither is given, the directory asks for a code of its own.
+    """
+
+    issuer: str = ""
+    client_id: str = ""
+    client_secret_file: str = f"{CONFIGURATION}/oidc.secret"
+    claim: str = "sub"
+    acr: tuple[str, ...] = ()
+    amr: tuple[str, ...] = ()
+
+    def check(self, path: str) -> None:
+        """Raises ConfigError."""
+        parts = urlsplit(self.issuer)
+        if parts.scheme != "https" or not parts.hostname or parts.query or parts.fragment or parts.username:
+            raise ConfigError(
+                f'{path}: oidc.issuer is the address of the provider, such as "https://auth.example.org/"'
+            )
+        if not self.client_id or not self.claim:
+            raise ConfigError(f"{path}: oidc.client_id and oidc.claim cannot be empty: correct it")
+        if not self.client_secret_file.startswith("/"):
+            raise ConfigError(f"{path}: oidc.client_secret_file is a path that begins with /: correct it")
 
 
 @dataclass(frozen=True)
@@ -45,6 +75,7 @@ class Config:
     workers: int = 2
     manifest_days: int = 7
     self_enroll: bool = True
+    oidc: Oidc = Oidc()
 
     @property
     def url(self) -> str:
@@ -88,13 +119,12 @@ def load(path: str = FILE) -> Config:
 
 def of(content: dict[str, object], path: str = FILE) -> Config:
     """The configuration with these settings. Raises ConfigError."""
-    kinds = {field.name: type(field.default) for field in fields(Config)}
-    for name, value in content.items():
-        if name not in kinds:
-            raise ConfigError(f"{path}: there is no setting {name}; there are {', '.join(kinds)}")
-        if type(value) is not kinds[name]:
-            raise ConfigError(f"{path}: {name} must be of the type {kinds[name].__name__}: correct it")
+    content = dict(content)
+    table = content.pop("oidc", None)
+    _check(content, Config, path, "")
     config = Config(**content)  # type: ignore[arg-type]  # checked above
+    if table is not None:
+        config = replace(config, oidc=_oidc(table, path))
     if not config.name:
         raise ConfigError(f'{path}: name is missing: add name = "dir.example.org"')
     if not 1 <= config.manifest_days <= 365 or not 1 <= config.workers <= 64:
@@ -105,18 +135,51 @@ def of(content: dict[str, object], path: str = FILE) -> Config:
     return config
 
 
+def _check(content: dict[str, object], kind: type[Config | Oidc], path: str, table: str) -> None:
+    kinds = {field.name: type(field.default) for field in fields(kind) if field.name != "oidc"}
+    for name, value in content.items():
+        if name not in kinds:
+            raise ConfigError(f"{path}: there is no setting {table}{name}; there are {', '.join(kinds)}")
+        if type(value) is not kinds[name]:
+            raise ConfigError(f"{path}: {table}{name} must be of the type {kinds[name].__name__}: correct it")
+
+
+def _oidc(table: object, path: str) -> Oidc:
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path}: oidc is a table: write [oidc]")
+    values: dict[str, Any] = dict(table)
+    for name in ("acr", "amr"):
+        found = values.get(name, [])
+        # An empty list, or an empty word, would be taken for a demand that is none.
+        if not isinstance(found, list) or (name in values and not found) or not all(_is_word(each) for each in found):
+            raise ConfigError(f'{path}: oidc.{name} is a list of words, such as ["otp"]: correct it')
+        values[name] = tuple(found)
+    _check(values, Oidc, path, "oidc.")
+    made = Oidc(**values)
+    made.check(path)
+    return made
+
+
+def _is_word(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
 def text(config: Config) -> str:
     """The file for a configuration: what differs from the defaults."""
-    default = Config()
-    lines = ["# Settings of the directory; pam-totp-directory(8) explains them.\n"]
-    for field in fields(Config):
-        value = getattr(config, field.name)
-        if value != getattr(default, field.name):
-            lines.append(f"{field.name} = {_written(value)}\n")
+    lines = ["# Settings of the directory; pam-totp-directory(8) explains them.\n", *_lines(config, Config())]
+    if config.oidc.issuer:
+        lines += ["\n[oidc]\n", *_lines(config.oidc, Oidc())]
     return "".join(lines)
 
 
+def _lines(found: Config | Oidc, default: Config | Oidc) -> list[str]:
+    values = [(field.name, getattr(found, field.name), getattr(default, field.name)) for field in fields(found)]
+    return [f"{name} = {_written(value)}\n" for name, value, usual in values if value != usual and name != "oidc"]
+
+
 def _written(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_written, value))}]"
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, int) else _quoted(str(value))

@@ -15,6 +15,8 @@ SUITE = "trixie"
 PACKAGES = (
     *("gunicorn", "python3-argon2", "python3-cryptography", "python3-django"),
     *("libjs-jquery", "python3-psycopg", "python3-pytest-django", "python3-uvicorn", "python3-whitenoise"),
+    # Recommended: for signing in at a provider.
+    "python3-jwt",
 )
 SOURCES = (
     "pam_totp",

@@ -137,4 +137,13 @@ def _hosts() -> Iterator[str]:
             yield what.format(", ".join(found[:MOST_NAMED]) + more)
 
 
-CHECKS: tuple[Callable[[], Iterator[str]], ...] = (_schema, _keeper, _trail, _certificate, _hosts)
+def _provider() -> Iterator[str]:
+    """Looked at as the web process, which reads the secret."""
+    from pam_totp.directory import oidc
+
+    found = config.load().oidc
+    if found.issuer:
+        yield from oidc.provider(found).problems()
+
+
+CHECKS: tuple[Callable[[], Iterator[str]], ...] = (_schema, _keeper, _trail, _certificate, _provider, _hosts)
