@@ -40,8 +40,8 @@ COOKIE = "__Host-provider"
 # Seconds for the way to the provider and back.
 AWAY_FOR = 600
 _SALT = "pam_totp.directory.portal.single"
-# Of one network: each one asks the provider.
-_coming_back = Throttle(60, 60.0)
+# Of one network: each may ask the provider, and wait for it.
+_steps = Throttle(120, 60.0)
 _log = logging.getLogger(__name__)
 
 
@@ -57,6 +57,8 @@ def begin(request: HttpRequest) -> HttpResponse:
     provider = _provider()
     if request.user.is_authenticated:
         return redirect(after(request))
+    if _steps.count(passwords.network(address(request))):
+        return _too_many(request)
     mark = {each: secrets.token_urlsafe(32) for each in ("state", "nonce", "verifier")}
     try:
         place = provider.authorization(_back(), mark["state"], mark["nonce"], mark["verifier"])
@@ -79,8 +81,8 @@ def begin(request: HttpRequest) -> HttpResponse:
 def back(request: HttpRequest) -> HttpResponse:
     """The way back. What went wrong stands in the log; the person is told what the person can do about it."""
     provider = _provider()
-    if _coming_back.count(passwords.network(address(request))):
-        return problem(request, "Too many tries", "Try again in a minute.", 429)
+    if _steps.count(passwords.network(address(request))):
+        return _too_many(request)
     try:
         mark = _mark(request)
         response = _arrived(request, provider, mark, _claims(request, provider, mark))
@@ -174,6 +176,10 @@ def _arrived(
         visit.begin(request, person, mark["next"])
         place = reverse("portal:code" if person.enrolled else "portal:enrol")
     return render(request, "portal/onward.html", {"place": place})
+
+
+def _too_many(request: HttpRequest) -> HttpResponse:
+    return problem(request, "Too many tries", "Try again in a minute.", 429)
 
 
 def _refused(request: HttpRequest, why: str) -> HttpResponse:

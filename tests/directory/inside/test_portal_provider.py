@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from django.test import Client
 
-from pam_totp.directory import config, oidc, people
+from pam_totp.directory import config, oidc, people, throttle
 from pam_totp.directory.models import Event, Person
 from pam_totp.directory.portal import single
 from tests.directory.inside.portal import PASSWORD, Somebody, somebody
@@ -472,6 +472,17 @@ def test_a_provider_that_is_not_there_holds_nobody_up(
         assert refused(alice.get("/login/provider/"), alice.browser)
     assert len(calls) == 1
     assert alice.sign_in().headers["Location"] == "/"
+
+
+def test_a_network_that_asks_too_often_is_held_up(
+    alice: Somebody, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = provider.go(alice.browser)
+    asked = len(provider.asked)
+    monkeypatch.setattr(throttle.Throttle, "count", lambda *_: 7)
+    assert alice.get("/login/provider/").status_code == 429
+    assert provider.come_back(alice.browser, query).status_code == 429
+    assert len(provider.asked) == asked
 
 
 def test_an_answer_without_an_end_is_refused(alice: Somebody, provider: Provider) -> None:
