@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pam_totp.errors import ConfigError
@@ -56,6 +58,35 @@ class Mail:
 
 
 @dataclass(frozen=True)
+class Oidc:
+    """The table [oidc]: the OpenID Connect provider at which people may sign in to the portals; without it, none.
+
+    ``issuer`` is the provider's address, as its tokens have it. ``claim`` is what holds the login name in them.
+    ``acr`` and ``amr`` are the values of these claims of which each says that a second factor was used there; where
+    neither is given, the directory asks for a code of its own.
+    """
+
+    issuer: str = ""
+    client_id: str = ""
+    client_secret_file: str = f"{CONFIGURATION}/oidc.secret"
+    claim: str = "sub"
+    acr: tuple[str, ...] = ()
+    amr: tuple[str, ...] = ()
+
+    def check(self, path: str) -> None:
+        """Raises ConfigError."""
+        parts = urlsplit(self.issuer)
+        if parts.scheme != "https" or not parts.hostname or parts.query or parts.fragment or parts.username:
+            raise ConfigError(
+                f'{path}: oidc.issuer is the address of the provider, such as "https://auth.example.org/"'
+            )
+        if not self.client_id or not self.claim:
+            raise ConfigError(f"{path}: oidc.client_id and oidc.claim cannot be empty: correct it")
+        if not self.client_secret_file.startswith("/"):
+            raise ConfigError(f"{path}: oidc.client_secret_file is a path that begins with /: correct it")
+
+
+@dataclass(frozen=True)
 class Config:
     """What the file says. All of it has a default but ``name``, the DNS name that hosts and browsers use.
 
@@ -81,6 +112,7 @@ class Config:
     self_enroll: bool = True
     tree: str = ""
     mail: Mail = Mail()
+    oidc: Oidc = Oidc()
 
     @property
     def url(self) -> str:
@@ -125,11 +157,13 @@ def load(path: str = FILE) -> Config:
 def of(content: dict[str, object], path: str = FILE) -> Config:
     """The configuration with these settings. Raises ConfigError."""
     content = dict(content)
-    table = content.pop("mail", {})
-    if not isinstance(table, dict):
-        raise ConfigError(f"{path}: mail is a table: write [mail], and its settings below it")
-    _check(content, {field.name: type(field.default) for field in fields(Config) if field.name != "mail"}, path, "")
-    config = Config(**content, mail=_mail(table, path))  # type: ignore[arg-type]  # checked above
+    tables = {name: content.pop(name) for name in _TABLES if name in content}
+    _check(content, {name: kind for name, kind in _kinds(Config).items() if name not in _TABLES}, path, "")
+    config = Config(**content)  # type: ignore[arg-type]  # checked above
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise ConfigError(f"{path}: {name} is a table: write [{name}], and its settings below it")
+        config = replace(config, **{name: _TABLES[name](table, path)})
     if not config.name:
         raise ConfigError(f'{path}: name is missing: add name = "dir.example.org"')
     if not 1 <= config.manifest_days <= 365 or not 1 <= config.workers <= 64:
@@ -144,6 +178,10 @@ def of(content: dict[str, object], path: str = FILE) -> Config:
     return config
 
 
+def _kinds(kind: type[Config | Mail | Oidc]) -> dict[str, type]:
+    return {field.name: type(field.default) for field in fields(kind)}
+
+
 def _check(content: dict[str, object], kinds: dict[str, type], path: str, table: str) -> None:
     for name, value in content.items():
         if name not in kinds:
@@ -154,7 +192,7 @@ def _check(content: dict[str, object], kinds: dict[str, type], path: str, table:
 
 def _mail(table: dict[str, object], path: str) -> Mail:
     """The table of mail. Raises ConfigError; what it says has no value in it that may be secret."""
-    kinds = {_name(field.name): type(field.default) for field in fields(Mail)} | {"reminders": list}
+    kinds = {_name(name): kind for name, kind in _kinds(Mail).items()} | {"reminders": list}
     _check(table, kinds, path, "mail.")
     mail = Mail(**{_name(name): value for name, value in table.items()})  # type: ignore[arg-type]  # checked above
     days = table.get("reminders", list(mail.reminders))
@@ -182,27 +220,52 @@ def _name(name: str) -> str:
     return {"from": "sender", "sender": "from"}.get(name, name)
 
 
+def _oidc(table: dict[str, object], path: str) -> Oidc:
+    """The table of the provider. Raises ConfigError."""
+    values: dict[str, Any] = dict(table)
+    for name in ("acr", "amr"):
+        found = values.get(name, [])
+        # An empty list, or an empty word, would be taken for a demand that is none.
+        if not isinstance(found, list) or (name in values and not found) or not all(_is_word(each) for each in found):
+            raise ConfigError(f'{path}: oidc.{name} is a list of words, such as ["otp"]: correct it')
+        values[name] = tuple(found)
+    _check(values, _kinds(Oidc), path, "oidc.")
+    made = Oidc(**values)
+    made.check(path)
+    return made
+
+
+def _is_word(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+_TABLES: dict[str, Callable[[dict[str, object], str], Mail | Oidc]] = {"mail": _mail, "oidc": _oidc}
+
+
 def text(config: Config) -> str:
     """The file for a configuration: what differs from the defaults."""
     lines = ["# Settings of the directory; pam-totp-directory(8) explains them.\n", *_lines(config, Config())]
-    mail = _lines(config.mail, Mail())
-    return "".join([*lines, *(["\n[mail]\n", *mail] if mail else [])])
+    for name in _TABLES:
+        table = getattr(config, name)
+        if settings := _lines(table, type(table)()):
+            lines += [f"\n[{name}]\n", *settings]
+    return "".join(lines)
 
 
-def _lines(of: Config | Mail, default: Config | Mail) -> list[str]:
-    found = {field.name: getattr(of, field.name) for field in fields(of)}
+def _lines(found: Config | Mail | Oidc, default: Config | Mail | Oidc) -> list[str]:
+    values = [(field.name, getattr(found, field.name), getattr(default, field.name)) for field in fields(found)]
     return [
         f"{_name(name)} = {_written(value)}\n"
-        for name, value in found.items()
-        if value != getattr(default, name) and not isinstance(value, Mail)
+        for name, value, usual in values
+        if value != usual and name not in _TABLES
     ]
 
 
 def _written(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_written, value))}]"
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, tuple):
-        return str(list(value))
     return str(value) if isinstance(value, int) else _quoted(str(value))
 
 

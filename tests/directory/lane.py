@@ -16,6 +16,8 @@ PACKAGES = (
     *("gunicorn", "python3-aiosmtpd", "python3-argon2", "python3-cryptography", "python3-django", "python3-httptools"),
     *("python3-uvloop",),
     *("libjs-jquery", "python3-psycopg", "python3-pytest-django", "python3-uvicorn", "python3-whitenoise"),
+    # Recommended: for signing in at a provider.
+    "python3-jwt",
 )
 SOURCES = (
     "pam_totp",

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.directory.site import NAME
-from tests.lab.code import code
+from tests.lab.code import STEP, code
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.directory.site import Site
+    from tests.directory.site import Host, Site
 
 pytestmark = pytest.mark.full
 
 AGENT = "pam-totp-agent.service"
+SILENCE = 5.5  # for which a directory that did not answer is not asked
 # A login, and what is told of it, as the engine does.
 LOGIN = """
 import json, sys
@@ -41,11 +42,40 @@ print(json.dumps([outcome.verdict, outcome.reason, outcome.detail]))
 """
 
 
+# The same at another door: a VPN that asks the verify service.
+DOOR = """
+import http.client, json, socket, sys
+token, user, code = json.load(sys.stdin)
+connection = http.client.HTTPConnection("localhost", timeout=40)
+connection.sock = socket.socket(socket.AF_UNIX)
+connection.sock.connect("/run/pam-totp-verify.sock")
+fields = json.dumps({"user": user, "source": "192.0.2.8", "code": code})
+headers = {"Authorization": "Bearer " + token, "Content-Type": "application/json"}
+connection.request("POST", "/v1/verify", fields, headers)
+print(connection.getresponse().read().decode())
+"""
+
+
 def login(site: Site, user: str, answer: str) -> list[str]:
     done = site.machine.run(["/usr/bin/python3", "-I", "-c", LOGIN], input=json.dumps([user, answer]))
     found = json.loads(done.stdout)
     assert isinstance(found, list)
     return found
+
+
+def door(site: Site, token: str, user: str, answer: str) -> str:
+    command = ["/usr/bin/python3", "-I", "-c", DOOR]
+    told = json.loads(site.machine.run(command, input=json.dumps([token, user, answer])).stdout)
+    assert told["result"] == (told["outcome"] == "accepted")
+    return str(told["reason"])
+
+
+def claim(host: Host, user: str, step: int) -> None:
+    """Have another host use a code up."""
+    identifier = host.wait(lambda records: user in records)[user].authenticators[0].identifier
+    fields = {"authenticator": identifier, "step": step, "login": "e" * 32}
+    status, content = host.site.ask("/api/v1/claim", host, fields)
+    assert (status, json.loads(content)) == (200, {"claimed": True})
 
 
 def fleet(site: Site) -> Any:
@@ -93,7 +123,22 @@ def test_enrolled_there_asked_here_enrolled_here_known_there_alone_and_revoked(
     wait(lambda: fleet(site)["state"] == "fresh")
     machine.write("/etc/pam-totp/config.toml", "window = 8\n")  # several codes in a row need not be waited for
     assert login(site, "alice", "000000")[0] == "refused"
-    assert login(site, "alice", code(secret, time.time() + 90)) == ["accepted", "code", ""]
+    used = code(secret, time.time() + 30)
+    assert login(site, "alice", used) == ["accepted", "code", ""]
+    # At another door of this host: used here, used on another host, and good.
+    machine.run(["pam-totp", "verify", "enable"])
+    vpn = json.loads(machine.run(["pam-totp", "verify", "add", "vpn", "--may-know", "--json"]).stdout)["token"]
+    assert door(site, vpn, "alice", used) == "spent-code"
+    assert door(site, vpn, "alice", code(secret, time.time() + 60)) == "code"
+    other = site.join("other")
+    for seconds in (90, 120):
+        ahead = time.time() + seconds
+        claim(other, "alice", int(ahead // STEP))
+        reason = door(site, vpn, "alice", code(secret, ahead))
+        if reason == "spent-elsewhere":
+            break
+        time.sleep(SILENCE)  # the directory was too slow to say so, on a busy machine
+    assert reason == "spent-elsewhere"
     # Enrolled on the host, and the directory's after a while.
     document = json.loads(machine.run(["pam-totp", "enroll", "bob", "--no-confirm", "--json"]).stdout)
     machine.run(["pam-totp", "confirm", "bob"], input=code(document["secret"]) + "\n")
@@ -103,9 +148,11 @@ def test_enrolled_there_asked_here_enrolled_here_known_there_alone_and_revoked(
     verdict, _, detail = login(site, "alice", code(secret, time.time() + 150))
     assert verdict == "accepted"
     assert "decided by this host alone" in detail
+    assert door(site, vpn, "alice", code(secret, time.time() + 180)) == "code"
     machine.run(["systemctl", "start", "pam-totp-directory.service"])
     site.command("user", "remove", "alice", "--yes")
     wait(lambda: login(site, "alice", "")[1] == "fleet-revoked")
+    assert door(site, vpn, "alice", code(secret)) == "fleet-revoked"
     machine.run(["pam-totp", "leave", "--yes"])
     assert login(site, "alice", "")[1] == "fleet-revoked"
     assert fleet(site) == {"joined": False}

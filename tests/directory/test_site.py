@@ -419,6 +419,10 @@ def test_the_doctor_finds_nothing_wrong_and_names_what_is(site: Site) -> None:
 
 def test_a_backup_brings_back_everything_and_hosts_take_it(site: Site, host: Host) -> None:
     before = host.records()
+    secret = "/etc/pam-totp-directory/oidc.secret"
+    site.machine.sh('echo x >"$1" && chmod 640 "$1" && chgrp pam-totp-directory "$1"', secret)
+    settings = site.machine.sh("stat -c '%n %a %U %G' /etc/pam-totp-directory/*").stdout
+    assert secret in settings
     site.command("backup", "/root/backup.tar.gz")
     assert site.machine.sh("stat -c %a /root/backup.tar.gz").stdout.strip() == "600"
     assert site.command("backup", "/root/backup.tar.gz", check=False).returncode == 3
@@ -437,6 +441,7 @@ def test_a_backup_brings_back_everything_and_hosts_take_it(site: Site, host: Hos
     )
     said = site.command("restore", "--yes", "/root/backup.tar.gz").stdout
     assert "has begun" in said
+    assert site.machine.sh("stat -c '%n %a %U %G' /etc/pam-totp-directory/*").stdout == settings
     found = host.wait(lambda records: "alice" in records)
     assert found == before
     after = host.manifest()

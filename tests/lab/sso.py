@@ -57,9 +57,10 @@ set -e
 mkdir -p "$1"
 cd "$1"
 new() { openssl req -newkey rsa:2048 -nodes "$@" 2>/dev/null; }
-new -x509 -keyout ca.key -out ca.pem -days 30 -subj '/CN=Lab CA'
+new -x509 -keyout ca.key -out ca.pem -days 30 -subj '/CN=Lab CA' -addext keyUsage=critical,keyCertSign,cRLSign
 new -keyout site.key -out site.csr -subj /CN=auth.example.com
 printf 'subjectAltName=DNS:auth.example.com,DNS:saml.example.com,DNS:oidc.example.com\n' >names
+printf 'authorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n' >>names
 openssl x509 -req -in site.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -extfile names \
     -out site.pem 2>/dev/null
 for name in saml oidc application; do new -x509 -keyout $name.key -out $name.pem -days 30 -subj /CN=$name; done

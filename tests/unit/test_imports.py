@@ -225,11 +225,12 @@ def test_only_the_clock_reads_clocks() -> None:
         ("pam_totp.host.clock", "time.time"),
         ("pam_totp.host.clock", "time.clock_gettime"),
     }
-    # How long a lock, another program or a server is waited for, and how often something is done; nothing else
+    # How long a lock, another program or a server is waited for, how long an answer is kept, and how often something is
+    # done; nothing else
     limits = {module for module, call in readers if call == "time.monotonic"}
     assert limits <= {
         *("pam_totp.cache.volatile", "pam_totp.selfservice.wire", "pam_totp.fleet.sources"),
-        *("pam_totp.directory.throttle", "pam_totp.directory.hosts"),
+        *("pam_totp.directory.throttle", "pam_totp.directory.hosts", "pam_totp.directory.oidc"),
     }
     assert {module for module in MODULES if "time" in imports(module)} == {"pam_totp.host.clock", *limits}
 

@@ -174,4 +174,16 @@ def _mail() -> Iterator[str]:
         yield f"{letter} was given up ({letter.problem}): correct the address {letter.address}, or tell them yourself"
 
 
-CHECKS: tuple[Callable[[], Iterator[str]], ...] = (_schema, _keeper, _trail, _certificate, _hosts, _mail)
+def _provider() -> Iterator[str]:
+    """Looked at as the web process, which reads the secret."""
+    from pam_totp.directory import oidc
+
+    found = config.load().oidc
+    if found.issuer:
+        yield from oidc.provider(found).problems()
+
+
+CHECKS: tuple[Callable[[], Iterator[str]], ...] = (
+    *(_schema, _keeper, _trail, _certificate),
+    *(_provider, _hosts, _mail),
+)

@@ -89,12 +89,13 @@ def _content(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
 
 def _settings(parts: dict[str, bytes]) -> None:
     gid = common.account(config.USER)[1]
-    private = {"ca.key": (0o600, 0), "tls.key": (0o640, gid), "directory.toml": (0o640, gid)}
+    # What is not known to be for everybody is for the web process alone: a secret may be among it.
+    known = {"ca.key": (0o600, 0), **dict.fromkeys(("ca.crt", "tls.crt", "identity"), (0o644, 0))}
     os.makedirs(config.CONFIGURATION, mode=0o755, exist_ok=True)
     for name, content in parts.items():
         if name.startswith(f"{SETTINGS}/"):
             plain = name.removeprefix(f"{SETTINGS}/")
-            mode, group = private.get(plain, (0o644, 0))
+            mode, group = known.get(plain, (0o640, gid))
             common.write(os.path.join(config.CONFIGURATION, plain), content, mode, 0, group)
 
 

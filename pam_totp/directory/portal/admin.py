@@ -27,7 +27,7 @@ from pam_totp.directory import audit, config, figures, hosts, letters, models, p
 from pam_totp.directory.models import Person
 from pam_totp.directory.portal import factors, visit
 from pam_totp.directory.portal.forms import AccessibleForm, CodeForm
-from pam_totp.directory.portal.views import address
+from pam_totp.directory.portal.pages import address
 from pam_totp.errors import PamTotpError
 
 if TYPE_CHECKING:

@@ -48,6 +48,8 @@ _REASONS = {
     "changed-meanwhile": "the account was changed meanwhile",
     "recovery-code": "with a recovery code",
     "code": "with a code",
+    "provider": "by single sign-on",
+    "no-second-factor": "single sign-on without a second factor",
 }
 
 

@@ -1,6 +1,6 @@
 """Who may open a page: each view carries its rule, and a view without one is opened to nobody.
 
-A session of Django's is made only after a right code (`visit.sign_in`), so to be signed in is to have typed one.
+A session of Django's is made only after a second factor (`visit.sign_in`), so to be signed in is to have shown one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Rule(Enum):
     """Whom a page is for."""
 
     ANYBODY = "anybody"
-    HALFWAY = "halfway"  # who has shown a password or an invitation, and no code yet
+    HALFWAY = "halfway"  # who has shown a password, an invitation or a provider's word, and no code yet
     SIGNED_IN = "signed-in"
 
 

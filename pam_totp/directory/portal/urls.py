@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from django.urls import path
 
-from pam_totp.directory.portal import views
+from pam_totp.directory.portal import single, views
 
 app_name = "portal"
 urlpatterns = [
     path("", views.home, name="home"),
     path("login/", views.login, name="login"),
     path("login/code/", views.code, name="code"),
+    path("login/provider/", single.begin, name="provider"),
+    path("login/provider/back/", single.back, name="provider_back"),
+    path("login/provider/end/", single.end, name="provider_end"),
     path("logout/", views.logout, name="logout"),
     path("invitation/<str:token>/", views.invitation, name="invitation"),
     path("enrol/", views.enrol, name="enrol"),

@@ -10,13 +10,13 @@ from django.http import Http404
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from pam_totp.directory import people
-from pam_totp.directory.portal import enrolment, factors, logins, passwords, visit
+from pam_totp.directory.portal import enrolment, factors, logins, passwords, single, visit
 from pam_totp.directory.portal.forms import AccessibleForm, CodeForm, LoginForm, NewAuthenticatorForm, PasswordForm
+from pam_totp.directory.portal.pages import address, after, problem
 from pam_totp.directory.portal.rules import Rule, open_to
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ def login(request: HttpRequest) -> HttpResponse:
             visit.begin(request, person, destination)
             return redirect("portal:code" if person.enrolled else "portal:enrol")
         form.add_error(None, refusal)
-    return render(request, "portal/login.html", {"form": form})
+    destination = request.GET.get("next", "")
+    return render(request, "portal/login.html", {"form": form, "provider": single.name(), "next": destination})
 
 
 @open_to(Rule.HALFWAY)
@@ -81,7 +82,8 @@ def code(request: HttpRequest) -> HttpResponse:
 def logout(request: HttpRequest) -> HttpResponse:
     """The end of the session, or of what was halfway."""
     visit.end(request)
-    return redirect("portal:login")
+    # The session there goes on, and whoever sits down next would sign in with it.
+    return redirect("portal:provider_end" if single.name() else "portal:login")
 
 
 @open_to(Rule.ANYBODY)
@@ -326,22 +328,3 @@ def ask(
 def to_confirm(request: HttpRequest) -> HttpResponse:
     """Ask for a code, and come back."""
     return redirect(f"{reverse('portal:confirm')}?next={request.path}")
-
-
-def problem(request: HttpRequest, heading: str, text: str, status: int) -> HttpResponse:
-    """A page that says what is wrong, and what to do."""
-    return render(request, "portal/problem.html", {"heading": heading, "text": text}, status=status)
-
-
-def after(request: HttpRequest) -> str:
-    """Where to go next: a page of this very host, or the overview."""
-    wanted = request.GET.get("next", "")
-    here = {request.get_host()}
-    if wanted.startswith("/") and url_has_allowed_host_and_scheme(wanted, here, require_https=True):
-        return wanted
-    return reverse("portal:home")
-
-
-def address(request: HttpRequest) -> str:
-    """Where the browser is. What a header says of that anybody can write, so none is believed."""
-    return str(request.META.get("REMOTE_ADDR", ""))

@@ -1,8 +1,8 @@
 """A visit of the portal: from a password or an invitation, over a code, to a session. And the key that it shows.
 
-Django's own session of a person begins with a right code. Before that the session says only who is halfway, and for a
-few minutes. Each step gives the browser a new session identifier, so one that was known to somebody else before the
-sign-in is worth nothing after it.
+Django's own session of a person begins with a right code, or with a provider's word that a second factor was used there
+(`single`). Before that the session says only who is halfway, and for a few minutes. Each step gives the browser a new
+session identifier, so one that was known to somebody else before the sign-in is worth nothing after it.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ BEGAN = "began"
 @dataclass(frozen=True)
 class Halfway:
     """Who has shown the first factor. ``invitation`` is the one that it was, or None for a password.
+
+    A provider's word counts as a password.
 
     ``destination`` is where the sign-in leads to, a path of this host.
     """
@@ -99,13 +101,17 @@ def person(request: HttpRequest) -> Person:
     return request.user
 
 
-def sign_in(request: HttpRequest, person: Person) -> None:
-    """Begin a session, after a right code and never else. The identifier is a new one."""
+def sign_in(request: HttpRequest, person: Person, *, typed: bool = True) -> None:
+    """Begin a session, after a second factor and never else. The identifier is a new one.
+
+    ``typed``: it was a code of ours. After another one, what matters asks for a code of ours all the same.
+    """
     request.session.flush()
     auth.login(request, person, backend=BACKEND)
     request.session[BEGAN] = clock.now().wall
     request.session.clear_expired()  # nobody else does
-    confirm(request)
+    if typed:
+        confirm(request)
 
 
 def holds(request: HttpRequest) -> bool:

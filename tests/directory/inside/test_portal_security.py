@@ -80,6 +80,10 @@ PORTAL = {
     "portal:home": SIGNED_IN,
     "portal:login": FOR_ALL,
     "portal:code": HALFWAY,
+    # Off without a provider; with one, see test_portal_provider.py.
+    "portal:provider": ("404",) * 5,
+    "portal:provider_back": ("404",) * 5,
+    "portal:provider_end": ("404",) * 5,
     "portal:logout": POST_ONLY,
     "portal:invitation": ("404",) * 5,
     "portal:enrol": HALFWAY,
