@@ -17,7 +17,7 @@ from pam_totp.errors import PamTotpError, UsageError
 VERBS = {
     "init": "set the directory up: database, keys, certificate, services, and the first administrator",
     "status": "how many people are how far, how old the hosts' latest word is, and why logins were refused",
-    "user": "people: add, list, enrol, invite, reset, lock, unlock, exempt, change, remove",
+    "user": "people: add, list, import, export, enrol, invite, reset, lock, unlock, exempt, change, remove",
     "group": "groups of people and of hosts, and which may use which",
     "host": "hosts that have joined: list, move, revoke",
     "token": "let a host join, or a program use the API: print a token",
