@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from urllib.parse import unquote, urlsplit
 
 from pam_totp.errors import ConfigError
@@ -13,6 +13,7 @@ CONFIGURATION = "/etc/pam-totp-directory"
 STATE = "/var/lib/pam-totp-directory"
 KEYS = "/var/lib/pam-totp-keeper"
 SOCKET = "/run/pam-totp-directory/keeper.sock"
+PASSWORDS_SOCKET = "/run/pam-totp-directory/passwords.sock"
 FILE = f"{CONFIGURATION}/directory.toml"
 IDENTITY = f"{CONFIGURATION}/identity"
 DATABASE = f"{STATE}/directory.db"
@@ -55,6 +56,34 @@ class Mail:
         return self.server, self.port or _PORTS[self.tls]
 
 
+# Who says whether a password is right: the directory itself, an LDAP server, or PAM of this machine.
+BACK_ENDS = ("local", "ldap", "pam")
+
+
+@dataclass(frozen=True)
+class Ldap:
+    """The table [ldap]: the server whose people are synchronised, and whose passwords sign in with passwords = "ldap".
+
+    ``url`` is ldaps://HOST, or ldap://HOST, which StartTLS protects: nothing is said to a server that does not show a
+    certificate of ``ca`` for this name. ``bind_dn`` and ``bind_password`` are of the account that searches. People are
+    below ``people``, match ``people_filter``, and have their login name in ``name``. With ``dn``, such as
+    ``uid={name},ou=people,dc=example,dc=org``, a password is checked without a search. Who matches ``disabled`` is
+    locked. Groups are below ``groups``; where it is empty, they are left alone.
+    """
+
+    url: str = ""
+    ca: str = ""
+    bind_dn: str = ""
+    bind_password: str = field(default="", repr=False)
+    people: str = ""
+    people_filter: str = "(objectClass=person)"
+    name: str = "uid"
+    dn: str = ""
+    disabled: str = ""
+    groups: str = ""
+    groups_filter: str = "(|(objectClass=posixGroup)(objectClass=groupOfNames)(objectClass=group))"
+
+
 @dataclass(frozen=True)
 class Config:
     """What the file says. All of it has a default but ``name``, the DNS name that hosts and browsers use.
@@ -63,7 +92,8 @@ class Config:
     ``certificate`` and ``certificate_key`` are files; ``authority`` is the directory's own CA, empty where the
     certificate is of one that the systems know. ``manifest_days`` is how long a manifest is good.
     ``self_enroll``: whether a password alone lets somebody set up a first authenticator in the portal; else it takes an
-    invitation. ``mail`` is a table of its own.
+    invitation. ``passwords`` is who knows the passwords of the portal: "local", "ldap" or "pam". ``mail`` and ``ldap``
+    are tables of their own.
     """
 
     name: str = ""
@@ -77,6 +107,8 @@ class Config:
     manifest_days: int = 7
     self_enroll: bool = True
     mail: Mail = Mail()
+    passwords: str = "local"
+    ldap: Ldap = Ldap()
 
     @property
     def url(self) -> str:
@@ -121,11 +153,15 @@ def load(path: str = FILE) -> Config:
 def of(content: dict[str, object], path: str = FILE) -> Config:
     """The configuration with these settings. Raises ConfigError."""
     content = dict(content)
-    table = content.pop("mail", {})
-    if not isinstance(table, dict):
-        raise ConfigError(f"{path}: mail is a table: write [mail], and its settings below it")
-    _check(content, {field.name: type(field.default) for field in fields(Config) if field.name != "mail"}, path, "")
-    config = Config(**content, mail=_mail(table, path))  # type: ignore[arg-type]  # checked above
+    tables: dict[str, dict[str, object]] = {}
+    for name in ("mail", "ldap"):
+        table = content.pop(name, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"{path}: {name} is a table: write [{name}], and its settings below it")
+        tables[name] = table
+    _check(content, {each.name: type(each.default) for each in fields(Config) if each.name not in tables}, path, "")
+    mail, ldap = _mail(tables["mail"], path), _ldap(tables["ldap"], path)
+    config = Config(**content, mail=mail, ldap=ldap)  # type: ignore[arg-type]  # checked above
     if not config.name:
         raise ConfigError(f'{path}: name is missing: add name = "dir.example.org"')
     if not 1 <= config.manifest_days <= 365 or not 1 <= config.workers <= 64:
@@ -133,6 +169,10 @@ def of(content: dict[str, object], path: str = FILE) -> Config:
     if not config.listen.rpartition(":")[2].isdigit():
         raise ConfigError(f'{path}: listen must be ADDRESS:PORT, such as "[::]:443": correct it')
     config.databases()
+    if config.passwords not in BACK_ENDS:
+        raise ConfigError(f"{path}: passwords must be one of {', '.join(BACK_ENDS)}: correct it")
+    if config.passwords == "ldap" and config.ldap == Ldap():
+        raise ConfigError(f'{path}: passwords = "ldap" needs a table [ldap] with url, ca and people: add it')
     return config
 
 
@@ -146,7 +186,7 @@ def _check(content: dict[str, object], kinds: dict[str, type], path: str, table:
 
 def _mail(table: dict[str, object], path: str) -> Mail:
     """The table of mail. Raises ConfigError; what it says has no value in it that may be secret."""
-    kinds = {_name(field.name): type(field.default) for field in fields(Mail)} | {"reminders": list}
+    kinds = {_name(each.name): type(each.default) for each in fields(Mail)} | {"reminders": list}
     _check(table, kinds, path, "mail.")
     mail = Mail(**{_name(name): value for name, value in table.items()})  # type: ignore[arg-type]  # checked above
     days = table.get("reminders", list(mail.reminders))
@@ -174,6 +214,29 @@ def _name(name: str) -> str:
     return {"from": "sender", "sender": "from"}.get(name, name)
 
 
+def _ldap(table: dict[str, object], path: str) -> Ldap:
+    """The table of LDAP. Raises ConfigError."""
+    _check(table, {each.name: type(each.default) for each in fields(Ldap)}, path, "ldap.")
+    found = Ldap(**table)  # type: ignore[arg-type]  # checked above
+    filters = [each for each in (found.people_filter, found.disabled, found.groups_filter) if each]
+    wrong = ""
+    if not table:
+        return found
+    if urlsplit(found.url).scheme not in ("ldap", "ldaps") or not urlsplit(found.url).hostname:
+        wrong = "url must be ldaps://HOST, or ldap://HOST, which begins with StartTLS"
+    elif not (found.ca and found.people):
+        wrong = "it needs ca, a file, and people, where they are"
+    elif not all(each.startswith("(") and each.endswith(")") for each in filters):
+        wrong = "people_filter, disabled and groups_filter are filters in parentheses"
+    elif found.dn and found.dn.count("{name}") != 1:
+        wrong = "dn must have {name} once, in the place of the login name"
+    elif bool(found.bind_dn) != bool(found.bind_password):
+        wrong = "bind_dn and bind_password belong together"
+    if wrong:
+        raise ConfigError(f"{path}: [ldap]: {wrong}: correct it")
+    return found
+
+
 def text(config: Config) -> str:
     """The file for a configuration: what differs from the defaults."""
     lines = ["# Settings of the directory; pam-totp-directory(8) explains them.\n", *_lines(config, Config())]
@@ -182,11 +245,11 @@ def text(config: Config) -> str:
 
 
 def _lines(of: Config | Mail, default: Config | Mail) -> list[str]:
-    found = {field.name: getattr(of, field.name) for field in fields(of)}
+    found = {each.name: getattr(of, each.name) for each in fields(of)}
     return [
         f"{_name(name)} = {_written(value)}\n"
         for name, value in found.items()
-        if value != getattr(default, name) and not isinstance(value, Mail)
+        if value != getattr(default, name) and not isinstance(value, Mail | Ldap)
     ]
 
 

@@ -164,4 +164,25 @@ def _mail() -> Iterator[str]:
         yield f"{letter} was given up ({letter.problem}): correct the address {letter.address}, or tell them yourself"
 
 
-CHECKS: tuple[Callable[[], Iterator[str]], ...] = (_schema, _keeper, _trail, _certificate, _hosts, _mail)
+def _passwords() -> Iterator[str]:
+    """Where the portal's passwords and the people come from."""
+    from pam_totp.directory import ldap, pam
+
+    found = config.load()
+    if found.ldap.url:
+        try:
+            ldap.probe(found.ldap)
+        except ldap.LdapError as error:
+            yield f"LDAP cannot be asked: {error}"
+    if found.passwords == "pam":
+        try:
+            # Nobody's password.
+            pam.right(None, "-")
+        except pam.PamError as error:
+            yield str(error)
+
+
+CHECKS: tuple[Callable[[], Iterator[str]], ...] = (
+    *(_schema, _keeper, _trail, _certificate),
+    *(_passwords, _hosts, _mail),
+)
