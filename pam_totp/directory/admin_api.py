@@ -297,8 +297,8 @@ def revoke(request: HttpRequest, actor: Actor, ident: str) -> HttpResponse:
 
 
 def _anew(actor: str, person: Person, *, mail: bool) -> dict[str, str]:
-    secret = people.enrol_anew(actor, person, mail=mail)
-    told = {"mail": person.email} if secret is None else {"link": people.link(secret, settings.CONFIG.url)}
+    link = people.enrol_anew(actor, person, mail=mail)
+    told = {"mail": person.email} if link is None else {"link": link}
     return {"name": person.name, **told}
 
 
@@ -500,6 +500,8 @@ def _person(found: Person) -> dict[str, object]:
         "email": found.email,
         "role": found.role,
         "active": found.is_active,
+        "source": found.source,
+        "uid_number": found.uid_number,
         "state": found.state_at(timezone.now()).value,
         "locked": found.locked,
         "must_enroll": found.must_enroll,

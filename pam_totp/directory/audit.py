@@ -12,29 +12,39 @@ from pam_totp.directory.models import Audit, State
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    Deed = tuple[str, str, dict[str, Any]]
+
 START = "0" * 64
 COMMAND = "root"  # who acts where the command does
 
 
 def note(actor: str, action: str, target: str = "", **detail: Any) -> Audit:
     """Add an entry, in the transaction of what it tells about: both are there, or neither. ``detail``: no secrets."""
+    return notes(actor, [(action, target, detail)])[0]
+
+
+def notes(actor: str, deeds: list[Deed]) -> list[Audit]:
+    """Add several entries at once: of each what was done, to what, and the detail."""
+    entries: list[Audit] = []
     with transaction.atomic():
         # One row that everybody locks: the chain has no forks.
         State.objects.select_for_update().get()
         last = Audit.objects.order_by("-id").first()
         now = timezone.now()
-        entry = Audit(
-            # Of a time, JSON keeps milliseconds, and with it a backup.
-            time=now.replace(microsecond=now.microsecond // 1000 * 1000),
-            actor=actor[:64],
-            action=action,
-            target=target[:256],
-            detail=detail,
-            previous=START if last is None else last.hash,
-        )
-        entry.hash = entry.computed()
-        entry.save(force_insert=True)
-    return entry
+        for action, target, detail in deeds:
+            last = Audit(
+                # Of a time, JSON keeps milliseconds, and with it a backup.
+                time=now.replace(microsecond=now.microsecond // 1000 * 1000),
+                actor=actor[:64],
+                action=action,
+                target=target[:256],
+                detail=detail,
+                previous=START if last is None else last.hash,
+            )
+            last.hash = last.computed()
+            entries.append(last)
+        Audit.objects.bulk_create(entries)
+    return entries
 
 
 def broken() -> Audit | None:

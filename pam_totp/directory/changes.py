@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 # Fields of a person that no host gets: a login to the portal concerns none.
-_OWN = frozenset({"password", "last_login", "ledger", "email", "display", "role", "source"})
+_OWN = frozenset(
+    {"password", "last_login", "ledger", "email", "display", "role", "source", "entry", "uid_number", "locked_by"}
+)
 
 
 def touch(*groups: HostGroup) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from pam_totp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CONFIGURATION = "/etc/pam-totp-directory"
 STATE = "/var/lib/pam-totp-directory"
 KEYS = "/var/lib/pam-totp-keeper"
 SOCKET = "/run/pam-totp-directory/keeper.sock"
+PASSWORDS_SOCKET = "/run/pam-totp-directory/passwords.sock"
 FILE = f"{CONFIGURATION}/directory.toml"
 IDENTITY = f"{CONFIGURATION}/identity"
 DATABASE = f"{STATE}/directory.db"
@@ -57,6 +60,34 @@ class Mail:
         return self.server, self.port or _PORTS[self.tls]
 
 
+# Who says whether a password is right: the directory itself, an LDAP server, or PAM of this machine.
+BACK_ENDS = ("local", "ldap", "pam")
+
+
+@dataclass(frozen=True)
+class Ldap:
+    """The table [ldap]: the server whose people are synchronised, and whose passwords sign in with passwords = "ldap".
+
+    ``url`` is ldaps://HOST, or ldap://HOST, which StartTLS protects: nothing is said to a server that does not show a
+    certificate of ``ca`` for this name. ``bind_dn`` and ``bind_password`` are of the account that searches. People are
+    below ``people``, match ``people_filter``, and have their login name in ``name``. With ``dn``, such as
+    ``uid={name},ou=people,dc=example,dc=org``, a password is checked without a search. Who matches ``disabled`` is
+    locked. Groups are below ``groups``; where it is empty, they are left alone.
+    """
+
+    url: str = ""
+    ca: str = ""
+    bind_dn: str = ""
+    bind_password: str = field(default="", repr=False)
+    people: str = ""
+    people_filter: str = "(objectClass=person)"
+    name: str = "uid"
+    dn: str = ""
+    disabled: str = ""
+    groups: str = ""
+    groups_filter: str = "(|(objectClass=posixGroup)(objectClass=groupOfNames)(objectClass=group))"
+
+
 @dataclass(frozen=True)
 class Oidc:
     """The table [oidc]: the OpenID Connect provider at which people may sign in to the portals; without it, none.
@@ -95,8 +126,8 @@ class Config:
     certificate is of one that the systems know. ``manifest_days`` is how long a manifest is good.
     ``events_days`` is how long logins are kept that hosts have told of; the audit trail is kept for ever.
     ``self_enroll``: whether a password alone lets somebody set up a first authenticator in the portal; else it takes an
-    invitation. ``tree``: where hosts that join fetch what is published, if that is not here. ``mail`` is a table of its
-    own.
+    invitation. ``tree``: where hosts that join fetch what is published, if that is not here. ``passwords`` is who knows
+    the passwords of the portal: "local", "ldap" or "pam". ``mail``, ``ldap`` and ``oidc`` are tables of their own.
     """
 
     name: str = ""
@@ -112,6 +143,8 @@ class Config:
     self_enroll: bool = True
     tree: str = ""
     mail: Mail = Mail()
+    passwords: str = "local"
+    ldap: Ldap = Ldap()
     oidc: Oidc = Oidc()
 
     @property
@@ -163,7 +196,8 @@ def of(content: dict[str, object], path: str = FILE) -> Config:
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise ConfigError(f"{path}: {name} is a table: write [{name}], and its settings below it")
-        config = replace(config, **{name: _TABLES[name](table, path)})
+        made: Any = _TABLES[name](table, path)
+        config = replace(config, **{name: made})
     if not config.name:
         raise ConfigError(f'{path}: name is missing: add name = "dir.example.org"')
     if not 1 <= config.manifest_days <= 365 or not 1 <= config.workers <= 64:
@@ -175,11 +209,15 @@ def of(content: dict[str, object], path: str = FILE) -> Config:
     if config.tree and not config.tree.startswith("https://"):
         raise ConfigError(f"{path}: tree must be https://HOST/PATH, where a copy of the tree is: correct it")
     config.databases()
+    if config.passwords not in BACK_ENDS:
+        raise ConfigError(f"{path}: passwords must be one of {', '.join(BACK_ENDS)}: correct it")
+    if config.passwords == "ldap" and config.ldap == Ldap():
+        raise ConfigError(f'{path}: passwords = "ldap" needs a table [ldap] with url, ca and people: add it')
     return config
 
 
-def _kinds(kind: type[Config | Mail | Oidc]) -> dict[str, type]:
-    return {field.name: type(field.default) for field in fields(kind)}
+def _kinds(kind: type[Config | Mail | Ldap | Oidc]) -> dict[str, type]:
+    return {each.name: type(each.default) for each in fields(kind)}
 
 
 def _check(content: dict[str, object], kinds: dict[str, type], path: str, table: str) -> None:
@@ -239,7 +277,34 @@ def _is_word(value: object) -> bool:
     return isinstance(value, str) and bool(value)
 
 
-_TABLES: dict[str, Callable[[dict[str, object], str], Mail | Oidc]] = {"mail": _mail, "oidc": _oidc}
+def _ldap(table: dict[str, object], path: str) -> Ldap:
+    """The table of LDAP. Raises ConfigError."""
+    _check(table, _kinds(Ldap), path, "ldap.")
+    found = Ldap(**table)  # type: ignore[arg-type]  # checked above
+    filters = [each for each in (found.people_filter, found.disabled, found.groups_filter) if each]
+    wrong = ""
+    if not table:
+        return found
+    if urlsplit(found.url).scheme not in ("ldap", "ldaps") or not urlsplit(found.url).hostname:
+        wrong = "url must be ldaps://HOST, or ldap://HOST, which begins with StartTLS"
+    elif not (found.ca and found.people):
+        wrong = "it needs ca, a file, and people, where they are"
+    elif not all(each.startswith("(") and each.endswith(")") for each in filters):
+        wrong = "people_filter, disabled and groups_filter are filters in parentheses"
+    elif found.dn and found.dn.count("{name}") != 1:
+        wrong = "dn must have {name} once, in the place of the login name"
+    elif bool(found.bind_dn) != bool(found.bind_password):
+        wrong = "bind_dn and bind_password belong together"
+    if wrong:
+        raise ConfigError(f"{path}: [ldap]: {wrong}: correct it")
+    return found
+
+
+_TABLES: dict[str, Callable[[dict[str, object], str], Mail | Ldap | Oidc]] = {
+    "mail": _mail,
+    "ldap": _ldap,
+    "oidc": _oidc,
+}
 
 
 def text(config: Config) -> str:
@@ -252,8 +317,8 @@ def text(config: Config) -> str:
     return "".join(lines)
 
 
-def _lines(found: Config | Mail | Oidc, default: Config | Mail | Oidc) -> list[str]:
-    values = [(field.name, getattr(found, field.name), getattr(default, field.name)) for field in fields(found)]
+def _lines(found: Config | Mail | Ldap | Oidc, default: Config | Mail | Ldap | Oidc) -> list[str]:
+    values = [(each.name, getattr(found, each.name), getattr(default, each.name)) for each in fields(found)]
     return [
         f"{_name(name)} = {_written(value)}\n"
         for name, value, usual in values

@@ -92,9 +92,14 @@ class Person(AbstractBaseUser):
     display = models.CharField("display name", max_length=150, blank=True)
     email = models.EmailField("e-mail address", blank=True)
     role = models.CharField(max_length=16, choices=Role.choices, default=Role.USER)
+    # Who keeps this person up to date: nobody but administrators, or the synchronisation, by the id of the entry there.
     source = models.CharField(max_length=16, default="local", editable=False)
+    entry = models.CharField(max_length=64, blank=True, default="", editable=False)
+    uid_number = models.PositiveBigIntegerField("uid number", null=True, blank=True, editable=False)
     is_active = models.BooleanField("active", default=True, help_text="who is not is on no host and in no portal")
     locked = models.BooleanField(default=False, help_text="refused on every host and in the portal")
+    # The synchronisation ends its own locks, and no others.
+    locked_by = models.CharField(max_length=16, blank=True, default="", editable=False)
     exempt_until = models.DateTimeField(null=True, blank=True, help_text="not asked for codes until then")
     must_enroll = models.BooleanField(default=False, help_text="refused or enrolled, whatever a host's policy is")
     deadline = models.DateTimeField(null=True, blank=True, help_text="when the time to enrol ends")
@@ -154,6 +159,7 @@ class Group(models.Model):
     """People who reach the same hosts."""
 
     name = models.CharField(max_length=64, unique=True, validators=[_name])
+    source = models.CharField(max_length=16, default="local", editable=False)
     persons = models.ManyToManyField(Person, related_name="memberships", blank=True, verbose_name="people")
 
     class Meta:

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlencode
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 from django.db.models import F
@@ -262,11 +263,14 @@ def remove_one(actor: str, person: Person, identifier: str) -> None:
 
 @transaction.atomic
 def lock(actor: str, person: Person, *, locked: bool) -> None:
-    """Refuse a person everywhere, or end that. Unlocking ends waits for wrong codes in the portal as well."""
-    person.locked = locked
+    """Refuse a person everywhere, or end that. Unlocking ends waits for wrong codes in the portal as well.
+
+    The synchronisation does not end what was done here.
+    """
+    person.locked, person.locked_by = locked, ""
     if not locked:
         person.ledger = _unlocked(person)
-    person.save(update_fields=["locked", "ledger"])
+    person.save(update_fields=["locked", "locked_by", "ledger"])
     audit.note(actor, "locked" if locked else "unlocked", person.name)
 
 
@@ -312,9 +316,28 @@ def delete(actor: str, person: Person) -> None:
     person.delete()
 
 
+def enrols_by_password(person: Person) -> bool:
+    """Whether a password that is elsewhere, in LDAP or PAM, is how a person enrols.
+
+    A link that needs none would be a second way, on which nobody asks whether the person is still there.
+    """
+    return (
+        settings.CONFIG.passwords != "local" and bool(settings.CONFIG.self_enroll) and person.role == Person.Role.USER
+    )
+
+
+def _check_needs_invitation(person: Person) -> None:
+    if enrols_by_password(person):
+        raise UsageError(f"{person} enrols at {settings.CONFIG.url} with the password: an invitation is not for that")
+
+
 @transaction.atomic
 def invite(actor: str, person: Person, days: int = INVITATION_DAYS) -> str:
-    """The secret of a new one-time invitation, in the place of earlier ones. It is in the link that the person gets."""
+    """The secret of a new one-time invitation, in the place of earlier ones. It is in the link that the person gets.
+
+    Raises UsageError where none is needed.
+    """
+    _check_needs_invitation(person)
     letters.forget_invitations(person)
     audit.note(actor, "invited", person.name, days=days)
     return new_invitation(actor, person, days).secret
@@ -323,6 +346,7 @@ def invite(actor: str, person: Person, days: int = INVITATION_DAYS) -> str:
 @transaction.atomic
 def invite_by_mail(actor: str, person: Person, days: int = INVITATION_DAYS) -> None:
     """Have an invitation sent; nobody else sees its link. Raises UsageError where that is not possible."""
+    _check_needs_invitation(person)
     letters.invitation(person, actor, days)
     audit.note(actor, "invited", person.name, days=days, mail=person.email)
 
@@ -352,15 +376,17 @@ def new_invitation(actor: str, person: Person, days: int) -> Made:
 
 @transaction.atomic
 def enrol_anew(actor: str, person: Person, *, mail: bool) -> str | None:
-    """Take out everything that a person is enrolled with, and invite: the secret of the invitation; None: it is sent.
+    """Take out everything that a person is enrolled with: the link with which they enrol then; None: it is sent.
 
     ``mail``: send it to those who have an address, where mail is sent at all.
     """
     remove(actor, person)
+    if enrols_by_password(person):
+        return str(settings.CONFIG.url)
     if mail and letters.enabled() and person.email:
         invite_by_mail(actor, person)
         return None
-    return invite(actor, person)
+    return link(invite(actor, person), settings.CONFIG.url)
 
 
 def link(secret: str, url: str) -> str:

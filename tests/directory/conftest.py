@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.directory.site import Site
     from tests.lab.machine import Machine
 
-collect_ignore = ["inside", "browser"]
+collect_ignore = ["inside", "browser", "ldap"]
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,8 @@ PACKAGES = (
     *("gunicorn", "python3-aiosmtpd", "python3-argon2", "python3-cryptography", "python3-django", "python3-httptools"),
     *("python3-uvloop",),
     *("libjs-jquery", "python3-psycopg", "python3-pytest-django", "python3-uvicorn", "python3-whitenoise"),
-    # Recommended: for signing in at a provider.
-    "python3-jwt",
+    # Recommended: for signing in at a provider, and with passwords of LDAP or PAM.
+    *("python3-jwt", "python3-ldap", "python3-pampy"),
 )
 SOURCES = (
     "pam_totp",
@@ -26,6 +26,7 @@ SOURCES = (
     "tests/directory/inside",
     "tests/directory/browser",
     "docs/directory-api.yaml",
+    "tests/directory/ldap",
 )
 WHERE = "/usr/local/src/pam-totp"
 _ENV = {"PYTHONPATH": WHERE, "PYTHONDONTWRITEBYTECODE": "1", "DJANGO_SETTINGS_MODULE": "pam_totp.directory.settings"}

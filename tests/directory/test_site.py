@@ -14,6 +14,7 @@ from pam_totp.factors import otp
 from pam_totp.fleet import tree
 from tests.directory import races, visitor
 from tests.directory.site import NAME
+from tests.directory.visitor import sign_in
 from tests.lab.code import code
 
 if TYPE_CHECKING:
@@ -711,6 +712,66 @@ print(json.dumps({"latest": latest, **said}))
 def test_a_real_host_leaves(site: Site, fleet: Machine) -> None:
     fleet.run(["pam-totp", "leave", "--yes"])
     assert "laptop" not in site.command("host", "list").stdout
+
+
+def test_people_are_imported_and_exported_by_the_command(site: Site) -> None:
+    site.machine.write("/root/people.csv", "name,display\nmike,Mike\ndave\n")
+    refused = site.command("user", "import", "/root/people.csv", check=False)
+    assert (refused.returncode, "line 3: there are 1 fields" in refused.stderr) == (2, True)
+    site.machine.write("/root/people.csv", "name,display\nmike,Mike\n")
+    assert "would do: mike: added" in site.command("user", "import", "--dry-run", "/root/people.csv").stdout
+    assert "mike: added\n1 change" in site.command("user", "import", "/root/people.csv").stdout
+    site.command("user", "export", "/root/export.csv")
+    assert "mike,Mike,,everyone,\n" in site.machine.read("/root/export.csv")
+    assert "0 changes" in site.command("user", "import", "/root/export.csv").stdout
+
+
+def test_accounts_of_the_machine_sign_in_by_pam_and_nobody_but_the_web_process_asks(site: Site) -> None:
+    machine = site.machine
+    machine.sh(f'cp -p {SETTINGS} /root/settings && sed -i "1i passwords = \\"pam\\"" {SETTINGS}')
+    machine.run(["systemctl", "restart", "pam-totp-directory"])
+    assert "systemctl enable --now pam-totp-passwords.socket" in site.command("doctor", check=False).stdout
+    machine.run(["systemctl", "enable", "--now", "pam-totp-passwords.socket"])
+    machine.user("ivan", password=MACHINES_PASSWORD, key=False)
+    machine.user("judy", password=MACHINES_PASSWORD, key=False)
+    machine.sh(
+        'passwd -d judy >/dev/null; useradd --system daemonlike; echo "$1" | chpasswd', f"root:{MACHINES_PASSWORD}"
+    )
+    machine.sh('echo "$1" | chpasswd', f"daemonlike:{MACHINES_PASSWORD}")
+    site.command("user", "add", "ivan", "judy", "daemonlike")
+    assert sign_in(site, "ivan", "wrong")["path"] == "/login/"
+    assert sign_in(site, "ivan", MACHINES_PASSWORD)["path"] == "/enrol/"
+    # No password is no way in, and accounts of the system are nobody's.
+    for name in ("judy", "root", "daemonlike"):
+        assert sign_in(site, name, MACHINES_PASSWORD)["path"] == "/login/", name
+    # The right password of an account whose time is over.
+    machine.run(["usermod", "--expiredate", "1", "ivan"])
+    assert sign_in(site, "ivan", MACHINES_PASSWORD)["path"] == "/login/"
+    assert "PAM" not in site.command("doctor", check=False).stdout
+    asked = json.dumps({"name": "judy", "password": MACHINES_PASSWORD})
+    ask = ["/usr/bin/python3", "-I", "-c", ASK_PAM]
+    nobody = ["setpriv", "--reuid=nobody", "--clear-groups", *ask]
+    assert "PermissionError" in machine.run(nobody, input=asked, check=False).stderr
+    web = ["setpriv", "--reuid=pam-totp-directory", "--regid=pam-totp-directory", "--init-groups", *ask]
+    assert machine.run(web, input=asked).stdout.strip() == '{"right": false}'
+    assert MACHINES_PASSWORD not in "\n".join(machine.journal())
+    [pid] = machine.run(["systemctl", "show", "--value", "-p", "MainPID", "pam-totp-passwords"]).stdout.split()
+    status = machine.read(f"/proc/{pid}/status")
+    assert "Uid:\t0" in status
+    assert {line.split()[1] for line in status.splitlines() if line.startswith("Cap")} == {"0" * 16}
+    machine.sh(f"cp -p /root/settings {SETTINGS}; systemctl disable --now pam-totp-passwords.socket pam-totp-passwords")
+    machine.run(["systemctl", "restart", "pam-totp-directory"])
+
+
+SETTINGS = "/etc/pam-totp-directory/directory.toml"
+MACHINES_PASSWORD = "the password of this machine"
+ASK_PAM = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as asking:
+    asking.connect("/run/pam-totp-directory/passwords.sock")
+    asking.sendall(sys.stdin.read().encode() + b"\\n")
+    print(asking.makefile().readline())
+"""
 
 
 # The last two change what the others need.

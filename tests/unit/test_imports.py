@@ -207,6 +207,8 @@ def test_a_parser_of_a_foreign_format_neither_reads_nor_writes(module: str) -> N
         ({"cryptography"}, {"pam_totp.moving.pskc", "pam_totp.directory.certificates"}),
         ({"xml"}, {"pam_totp.moving.pskc"}),
         ({"smtplib"}, {"pam_totp.directory.mail"}),
+        ({"ldap"}, {"pam_totp.directory.ldap"}),
+        ({"pam"}, {"pam_totp.directory.pam"}),
     ],
     ids=lambda value: "+".join(sorted(value)) or "nobody",
 )

@@ -17,8 +17,9 @@ from pam_totp.errors import PamTotpError, UsageError
 VERBS = {
     "init": "set the directory up: database, keys, certificate, services, and the first administrator",
     "status": "how many people are how far, how old the hosts' latest word is, and why logins were refused",
-    "user": "people: add, list, enrol, invite, reset, lock, unlock, exempt, change, remove",
+    "user": "people: add, list, import, export, enrol, invite, reset, lock, unlock, exempt, change, remove",
     "group": "groups of people and of hosts, and which may use which",
+    "sync": "take people and groups from LDAP or Active Directory; a timer does it",
     "host": "hosts that have joined: list, move, revoke",
     "token": "let a host join, or a program use the API: print a token",
     "policy": "show or change what holds on the hosts of a group",
@@ -34,6 +35,7 @@ VERBS = {
     "publish": "publish what has changed now, or, as a service, whenever something changes",
     "serve": "the web process; systemd starts it",
     "keep": "the keeper; systemd starts it",
+    "passwords": "ask PAM about passwords of this machine, for the portal; systemd starts it",
 }
 PROGRAM = "pam-totp-directory"
 

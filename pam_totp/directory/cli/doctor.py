@@ -183,7 +183,25 @@ def _provider() -> Iterator[str]:
         yield from oidc.provider(found).problems()
 
 
+def _passwords() -> Iterator[str]:
+    """Where the portal's passwords and the people come from."""
+    from pam_totp.directory import ldap, pam
+
+    found = config.load()
+    if found.ldap.url:
+        try:
+            ldap.probe(found.ldap)
+        except ldap.LdapError as error:
+            yield f"LDAP cannot be asked: {error}"
+    if found.passwords == "pam":
+        try:
+            # Nobody's password.
+            pam.right(None, "-")
+        except pam.PamError as error:
+            yield str(error)
+
+
 CHECKS: tuple[Callable[[], Iterator[str]], ...] = (
     *(_schema, _keeper, _trail, _certificate),
-    *(_provider, _hosts, _mail),
+    *(_provider, _passwords, _hosts, _mail),
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pam_totp.directory import config
 from pam_totp.directory.cli import common
 from pam_totp.errors import UsageError
 
@@ -94,8 +93,8 @@ def _revoke(arguments: argparse.Namespace) -> int:
     for person in concerned:
         if not arguments.reset:
             print(person)
-        elif secret := people.enrol_anew(common.ACTOR, person, mail=arguments.mail):
-            print(f"{person}  {people.link(secret, config.load().url)}")
+        elif link := people.enrol_anew(common.ACTOR, person, mail=arguments.mail):
+            print(f"{person}  {link}")
         elif mail.sent(person.name):
             print(f"{person}  sent to {person.email}")
     if not arguments.reset:

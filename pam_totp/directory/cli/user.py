@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     each = what.add_parser("list", help="list people and how far their enrolment is", allow_abbrev=False)
     each.add_argument("name", nargs="*")
     each.set_defaults(what=_list)
+    _files(what)
     each = what.add_parser("enroll", help="enrol a person here, with key and QR code on this terminal")
     each.add_argument("name")
     each.add_argument("--label", default="phone")
@@ -82,6 +84,16 @@ def _change_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(what=_change)
 
 
+def _files(what: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    each = what.add_parser("import", help="add and change people from a CSV file: all or nothing", allow_abbrev=False)
+    each.add_argument("file", metavar="FILE", help="- is standard input")
+    each.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    each.set_defaults(what=_import)
+    each = what.add_parser("export", help="write everybody as CSV, as import takes it", allow_abbrev=False)
+    each.add_argument("file", metavar="FILE", help="a file that is not there yet, or - for standard output")
+    each.set_defaults(what=_export)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Do it."""
     common.django()
@@ -129,6 +141,32 @@ def _list(arguments: argparse.Namespace) -> int:
         groups = [group.name for group in person.memberships.all()]
         rows.append((person.name, state, ", ".join(labels) or "-", ", ".join(groups) or "-", person.role))
     common.table(rows)
+    return 0
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from pam_totp.directory import lists
+
+    with common.back_to_root():
+        content = sys.stdin.buffer.read(lists.LONGEST + 1) if arguments.file == "-" else common.read(arguments.file)
+    done = lists.read(content, common.ACTOR, dry_run=arguments.dry_run)
+    for line in done:
+        print(f"would do: {line}" if arguments.dry_run else line)
+    print(f"{len(done)} change{'' if len(done) == 1 else 's'}")
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from pam_totp.directory import lists
+
+    text = "".join(lists.written())
+    if arguments.file == "-":
+        sys.stdout.write(text)
+        return 0
+    with common.back_to_root():
+        descriptor = os.open(arguments.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
     return 0
 
 

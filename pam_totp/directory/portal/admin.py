@@ -350,7 +350,8 @@ class PersonAdmin(Looked):
     list_filter = (StateFilter, "locked", "role", "is_active")
     search_fields = ("name", "display", "email")
     # Set by actions, which say in the audit trail what was done.
-    readonly = ("enrolment", "authenticators", "groups", "locked", "exempt_until", "last_login", "created")
+    shown = ("enrolment", "authenticators", "groups", "locked", "exempt_until", "source", "uid_number")
+    readonly = (*shown, "last_login", "created")
     form = PersonForm
     readonly_fields = readonly
     actions = ("invite", "reset", "unlock", "lock", "exempt", "end_exemption")
@@ -489,12 +490,10 @@ def _revoke(host: models.Host, actor: str, fields: dict[str, Any]) -> str | list
 
 def _anew(person: Person, actor: str) -> str:
     try:
-        secret = people.enrol_anew(actor, person, mail=True)
+        link = people.enrol_anew(actor, person, mail=True)
     except PamTotpError as error:
         return f"not reset: {error}"
-    if secret is None:
-        return f"the invitation is sent to {person.email}"
-    return settings.CONFIG.url + resolve_url("portal:invitation", secret)
+    return f"the invitation is sent to {person.email}" if link is None else link
 
 
 def _concerned(host: models.Host) -> str:

@@ -47,6 +47,9 @@ class Guard:
             raise ImproperlyConfigured(f"{match.view_name} has no rule: open it with open_to")
 
 
-def names(_: HttpRequest) -> dict[str, str]:
-    """What every page calls this directory."""
-    return {"directory_name": settings.CONFIG.issuer or settings.CONFIG.name}
+def names(_: HttpRequest) -> dict[str, object]:
+    """What every page calls this directory, and whether it keeps passwords itself."""
+    return {
+        "directory_name": settings.CONFIG.issuer or settings.CONFIG.name,
+        "passwords_here": settings.CONFIG.passwords == "local",
+    }

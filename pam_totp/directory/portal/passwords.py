@@ -1,4 +1,7 @@
-"""The first factor: is this the password of that person? Nothing tells a name that there is from one that there is not.
+"""The first factor: is this the password of that person? Nothing tells a name that is here from one that is not.
+
+Who knows it is in directory.toml: the directory itself, an LDAP server, or PAM of this machine. They say yes or no of
+people whom the directory has, and nothing else: none makes a person, and a code is asked after each.
 
 A try is charged before it is looked at, to a ledger of the name and to one of the network that it comes from, like a
 code at a login: many tries at once are as many as one after the other. A right one takes its charge back.
@@ -7,18 +10,22 @@ code at a login: many tries at once are as many as one after the other. A right 
 from __future__ import annotations
 
 import ipaddress
+import logging
+import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.contrib.auth import hashers
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
 from pam_totp.cache.ledger import DAY, Ledger
-from pam_totp.directory import audit
+from pam_totp.directory import audit, ldap, pam
 from pam_totp.directory.models import Person
 from pam_totp.directory.portal.models import Tries
+from pam_totp.errors import PamTotpError
 from pam_totp.host import clock
 
 if TYPE_CHECKING:
@@ -29,27 +36,72 @@ WRONG = "Name and password do not belong together, or are not known here."
 FROM_A_NETWORK = 240
 # The table cannot grow without an end: the oldest go first.
 MOST_TRIES = 100_000
+# Where passwords are elsewhere, a refusal is told at the end of so many seconds: how long it took tells nothing.
+EVERY = 3.0
+BUSY = "Too many people sign in just now. Try again in a minute."
+MOST_AT_ONCE = 100
+_room = threading.BoundedSemaphore(MOST_AT_ONCE)
 # No number of wrong passwords locks anybody: codes are what locks.
 _NEVER = 1 << 62
 
 
 def check(name: str, password: str, address: str) -> tuple[Person | None, str]:
     """Whose password it is; or nobody, and what to say."""
+    if settings.CONFIG.passwords == "local":
+        return _check(name, password, address)
+    # Each of these waits for seconds, in a thread of its own: a flood of them must leave some for everybody else.
+    if not _room.acquire(blocking=False):
+        return None, BUSY
+    try:
+        return _check(name, password, address)
+    finally:
+        _room.release()
+
+
+def _check(name: str, password: str, address: str) -> tuple[Person | None, str]:
     source, now = network(address), clock.now()
     wait = _charge(name, source, now)
     if wait:
         return None, f"Too many tries. Try again in {in_words(wait)}."
     person = Person.objects.filter(name=name, is_active=True).first()
-    if person is not None and person.has_usable_password():
+    here = person is not None and person.has_usable_password() and kept_here(person)
+    if here and person is not None:
         right = hashers.check_password(password, person.password)
     else:
         # As long as it takes for somebody.
         hashers.make_password(password)
         right = False
+    if not right and settings.CONFIG.passwords != "local":
+        if not connection.in_atomic_block:
+            # Somebody else may have it meanwhile: a database has a hundred.
+            connection.close()
+        # An administrator with a password here has that one alone, and nobody knows by the time who that is.
+        right = _right_elsewhere(None if person is None or here else person.name, password)
+        if not right:
+            clock.pause(EVERY - (clock.now().uptime - now.uptime) % EVERY)
     if not right or person is None:
         return None, WRONG
     _take_back(name, source, now)
     return person, ""
+
+
+def kept_here(person: Person) -> bool:
+    """Whether a person may have a password that the directory itself keeps.
+
+    Where passwords are elsewhere, an administrator may: else nobody could put right what is wrong with that place.
+    """
+    return settings.CONFIG.passwords == "local" or person.role == Person.Role.ADMINISTRATOR
+
+
+def _right_elsewhere(name: str | None, password: str) -> bool:
+    """What LDAP or PAM says; without a name no, after the same work. One that cannot be asked lets nobody in."""
+    try:
+        if settings.CONFIG.passwords == "ldap":
+            return ldap.right(settings.CONFIG.ldap, name, password)
+        return pam.right(name, password)
+    except PamTotpError as error:
+        logging.getLogger(__name__).warning("a password could not be checked, and was refused: %s", error)
+        return False
 
 
 def change(person: Person, password: str) -> None:

@@ -132,6 +132,7 @@ def home(request: HttpRequest) -> HttpResponse:
         "room": len(authenticators) < enrolment.MOST,
         "recovery_left": factors.recovery_left(person),
         "logins": logins.latest(person, ON_OVERVIEW),
+        "password_here": passwords.kept_here(person),
     }
     return render(request, "portal/home.html", shown)
 
@@ -219,6 +220,8 @@ def recovery(request: HttpRequest) -> HttpResponse:
 def password(request: HttpRequest) -> HttpResponse:
     """Another password, or a first one; every other session of the person ends."""
     person = visit.person(request)
+    if not passwords.kept_here(person):
+        raise Http404
     if not visit.confirmed(request):
         return to_confirm(request)
     form = PasswordForm(request.POST or None, person=person)
