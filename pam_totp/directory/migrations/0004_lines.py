@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Migration(migrations.Migration):
     """The ends of a host's line."""
 
-    dependencies: ClassVar[list[tuple[str, str]]] = [("directory", "0030_letters")]
+    dependencies: ClassVar[list[tuple[str, str]]] = [("directory", "0003_letters")]
 
     operations: ClassVar[list[Operation]] = [
         migrations.AddField(

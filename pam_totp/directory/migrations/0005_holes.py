@@ -24,7 +24,7 @@ def roles(apps: StateApps, _: BaseDatabaseSchemaEditor) -> None:
 class Migration(migrations.Migration):
     """Three fields."""
 
-    dependencies: ClassVar[list[tuple[str, str]]] = [("directory", "0030_lines")]
+    dependencies: ClassVar[list[tuple[str, str]]] = [("directory", "0004_lines")]
 
     operations: ClassVar[list[Operation]] = [
         migrations.AlterField("event", "ident", models.CharField(max_length=32)),

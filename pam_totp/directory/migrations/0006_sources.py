@@ -10,7 +10,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     """Columns with a default: what there is, is local."""
 
-    dependencies: ClassVar[list[tuple[str, str]]] = [("directory", "0050_review")]
+    dependencies: ClassVar[list[tuple[str, str]]] = [("directory", "0005_holes")]
     operations: ClassVar[list[migrations.operations.base.Operation]] = [
         migrations.AddField("person", "entry", models.CharField(blank=True, editable=False, max_length=64, default="")),
         migrations.AddField(
