@@ -360,7 +360,7 @@ def test_each_try_takes_one_slow_hash_whether_there_is_such_a_name_or_not(
 def test_passwords_are_throttled_by_name_whether_there_is_such_a_name_or_not(keeper: Keeper, name: str) -> None:
     somebody(keeper, "alice")
     pages = [Somebody(Person(name=name), keeper).password("wrong").content.decode() for _ in range(4)]
-    assert ["Try again in 30 seconds" in page for page in pages] == [False, False, False, True]
+    assert ["Try again in " in page for page in pages] == [False, False, False, True]
     # The right password has to wait as well; from elsewhere it has not.
     assert "Try again" in Somebody(Person(name=name), keeper).password().content.decode()
     elsewhere = Somebody(Person(name=name), keeper)
