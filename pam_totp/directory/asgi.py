@@ -128,7 +128,8 @@ def _short(scope: Any, content: bytes) -> api.File | None:
 
 def _said(claimed: bool) -> api.File:
     content = json.dumps({"claimed": claimed}).encode()
-    return api.File(200, (("Content-Type", "application/json"), ("Content-Length", str(len(content)))), content)
+    about = (("Content-Type", "application/json"), ("Content-Length", str(len(content))), ("Cache-Control", "no-store"))
+    return api.File(200, about, content)
 
 
 _CLAIMED = {claimed: _said(claimed) for claimed in (True, False)}

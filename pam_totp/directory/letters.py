@@ -57,7 +57,8 @@ def invitation(person: Person, actor: str, days: int) -> None:
     if not person.email:
         raise UsageError(f"{person} has no e-mail address: add one, or hand the link over")
     forget_invitations(person)
-    _put(person, Kind.INVITATION, {"days": days, "by": actor})
+    # Like the invitation itself it is for the role that the person has now.
+    _put(person, Kind.INVITATION, {"days": days, "by": actor, "role": person.role})
 
 
 def forget_invitations(person: Person) -> None:

@@ -245,6 +245,8 @@ def _text(letter: Letter, config: Config, now: datetime) -> Text | None:
         return None
     if letter.kind == Letter.Kind.REMINDER:
         return letters.reminder_text(person, now)
+    if letter.detail["role"] != person.role:
+        return None
     made = people.new_invitation(str(letter.detail["by"]), person, int(letter.detail["days"]))
     return letters.invitation_text(person, people.link(made.secret, config.url), made.expires)
 

@@ -175,6 +175,17 @@ def test_a_later_link_is_not_voided_by_a_mail_that_waited(server: Post) -> None:
     assert [text for text in server.texts() if "invitation" in text] == []
 
 
+def test_an_invitation_that_waited_is_not_sent_to_who_has_another_role_by_then(server: Post) -> None:
+    """Who may invite people without a role, and set their address, would have the link of an administrator."""
+    person = alice(email="helper@example.org")
+    people.invite_by_mail("api helpdesk", person)
+    people.set_fields("root", person, role=Person.Role.ADMINISTRATOR, email="alice@example.org")
+    assert run() == ""
+    assert not [each for each in server.texts() if "/invitation/" in each]
+    assert not Invitation.objects.exists()
+    assert not Letter.objects.filter(kind=Letter.Kind.INVITATION).exists()
+
+
 def test_nobody_without_an_address_is_invited_by_mail_and_nobody_where_no_server_is_named(
     server: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
