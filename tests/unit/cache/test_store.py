@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import sqlite3
-import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -45,49 +44,6 @@ def reason(path: Path, owner: int = ME) -> str:
 def content(cache: Store) -> list[object]:
     tables = ("account", "authenticator", "roster", "event", "fact")
     return [cache.execute(f"SELECT * FROM {table} ORDER BY 1") for table in tables]
-
-
-# A new cache
-
-
-def test_a_new_cache_is_private_whole_and_empty(path: Path, cache: Store) -> None:
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert [file.name for file in path.parent.iterdir()] == ["cache.db"]
-    assert cache.names() == []
-    assert [cache.bucket(number) for number in range(BUCKETS)] == ROSTER
-    assert cache.damage() == []
-
-
-def test_what_is_there_is_never_replaced(path: Path) -> None:
-    before = path.read_bytes()
-    with pytest.raises(FileExistsError):
-        schema.create(str(path), ROSTER, FACTS)
-    assert path.read_bytes() == before
-
-
-def test_what_an_interrupted_creation_left_behind_is_in_nobodys_way(tmp_path: Path) -> None:
-    for name in ("cache.db.new", "cache.db.new-journal"):
-        (tmp_path / name).write_bytes(b"half")
-    schema.create(str(tmp_path / "cache.db"), ROSTER, FACTS)
-    assert [file.name for file in tmp_path.iterdir()] == ["cache.db"]
-
-
-def test_the_name_of_a_new_cache_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[str] = []
-
-    def sync(path: str) -> None:
-        synced.append(f"{path}: {sorted(file.name for file in tmp_path.iterdir())}")
-
-    monkeypatch.setattr("pam_totp.host.files.sync_directory", sync)
-    schema.create(str(tmp_path / "cache.db"), ROSTER, FACTS)
-    assert synced[-1] == f"{tmp_path}: ['cache.db']"
-
-
-def test_a_cache_that_cannot_be_written_gets_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schema, "_SCHEMA", "CREATE TABLE broken (")
-    with pytest.raises(CacheError):
-        schema.create(str(tmp_path / "cache.db"), ROSTER, FACTS)
-    assert not (tmp_path / "cache.db").exists()
 
 
 # Opening
