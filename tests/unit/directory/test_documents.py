@@ -68,11 +68,15 @@ def test_the_page_has_every_word_and_option_of_a_verb_and_no_other(verb: str) ->
 
 def test_the_page_has_every_setting() -> None:
     found = PAGE.partition("/etc/pam-totp-directory/directory.toml\n")[2].partition(".It Pa")[0]
-    own, _, table = found.partition("The table\n")
-    for text, settings in ((own, config.Config), (f".Cm mail\n{table}", config.Mail)):
-        names = set(re.findall(r"^\.(?:Po )?Cm (\w+)", text, re.MULTILINE)) - {"sqlite"}
-        named = {"from" if name == "sender" else name for name in settings.__dataclass_fields__}
-        assert names | ({"database"} if settings is config.Config else set()) | {"mail"} == named | {"mail"}
+    own, mail, oidc = found.split("The table\n")
+    for text, settings, elsewhere in (
+        (own, config.Config, {"mail", "oidc"}),
+        (mail.removeprefix(".Cm mail\n"), config.Mail, set()),
+        (oidc, config.Oidc, set()),
+    ):
+        names = set(re.findall(r"^\.(?:Po )?Cm (\w+)", text, re.MULTILINE)) - {"sqlite", "sub"}
+        known = {"from" if name == "sender" else name for name in settings.__dataclass_fields__}
+        assert names | elsewhere == known
 
 
 def methods(module: str) -> dict[str, set[str]]:
