@@ -1,4 +1,7 @@
-"""A host whose services ask for a code: Debian's own PAM files, and the profile that puts our line into all of them."""
+"""A host whose services ask for a code: Debian's own PAM files, and the profile that puts our line into all of them.
+
+A module with PACKAGES has a door of its own: a host with these, where sshd alone asks at first.
+"""
 
 from __future__ import annotations
 
@@ -21,20 +24,27 @@ if TYPE_CHECKING:
 SERVICES = ("at", "cron", "openssl", "openvpn", "python3-pampy", "python3-six", "vsftpd")
 
 
-@pytest.fixture(scope="session")
-def services_root(suite: str, debs: tuple[Path, ...], pytestconfig: pytest.Config) -> Root:
+@pytest.fixture(scope="module")
+def own(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """The packages that a module names; none where it tries the services."""
+    return tuple(getattr(request.module, "PACKAGES", ()))
+
+
+@pytest.fixture(scope="module")
+def services_root(suite: str, debs: tuple[Path, ...], own: tuple[str, ...], pytestconfig: pytest.Config) -> Root:
     """A Debian root of the suite with the services, and with the packages installed by apt."""
     from tests.lab.package import installed
 
     with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        return installed(suite, debs, SERVICES)
+        return installed(suite, debs, own or SERVICES)
 
 
 @pytest.fixture(scope="module")
-def machine(services_root: Root) -> Iterator[Machine]:
+def machine(services_root: Root, own: tuple[str, ...]) -> Iterator[Machine]:
     """A machine with our engine, behind the password wherever Debian's services ask for one."""
     with Machine(services_root) as running:
-        running.run(["pam-auth-update", "--enable", "pam-totp"])
+        if not own:
+            running.run(["pam-auth-update", "--enable", "pam-totp"])
         # What waits after a refusal, whoever refused; here that would only cost time.
         running.sh("sed -i 's/pam_unix.so nullok$/& nodelay/' /etc/pam.d/common-auth")
         running.sh("sed -i '/pam_faildelay/d' /etc/pam.d/login")
@@ -42,9 +52,11 @@ def machine(services_root: Root) -> Iterator[Machine]:
 
 
 @pytest.fixture(scope="module")
-def host(machine: Machine) -> Iterator[Host]:
+def host(machine: Machine, own: tuple[str, ...]) -> Iterator[Host]:
     """One machine for a module's tests; each test has its own users. At the end its log is searched for secrets."""
     host = Host(machine)
+    if own:
+        host.use("password-and-code")
     yield host
     host.close()
     assert host.leaks() == []

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab.machine import Machine
 from tests.lab.verify import ADDRESS, Verify
 from tests.login.host import Host, steady
 from tests.services import radius
@@ -16,15 +15,15 @@ from tests.services.radius import PLACE, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-    from tests.lab.roots import Root
+    from tests.lab.machine import Machine
     from tests.login.host import Person
     from tests.services.radius import Radius
 
 # The root with FreeRADIUS takes a minute to build.
 pytestmark = pytest.mark.full
 
+PACKAGES = radius.PACKAGES
 SETUP = ("pam-totp", "verify", "setup", "freeradius")
 WISHES = (
     *("vpn=required", "door=enrolled", "firewall=required,one-field", "printer=enrolled,one-field"),
@@ -38,25 +37,10 @@ GTC = "sed -i '/^\tpeap {/,/^\t}/s/default_eap_type = mschapv2/default_eap_type 
 
 
 @pytest.fixture(scope="module")
-def machine(suite: str, debs: tuple[Path, ...], pytestconfig: pytest.Config) -> Iterator[Machine]:
+def machine(machine: Machine) -> Machine:
     """A machine with FreeRADIUS and the package, and a client for each NAS."""
-    from tests.lab.package import installed
-
-    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        root: Root = installed(suite, debs, radius.PACKAGES)
-    with Machine(root) as machine:
-        radius.clients(machine)
-        yield machine
-
-
-@pytest.fixture(scope="module")
-def host(machine: Machine) -> Iterator[Host]:
-    """Who logs in; at the end its log is searched for secrets."""
-    host = Host(machine)
-    host.use("password-and-code")
-    yield host
-    host.close()
-    assert host.leaks() == []
+    radius.clients(machine)
+    return machine
 
 
 @pytest.fixture(scope="module")

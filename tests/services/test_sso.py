@@ -7,43 +7,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.lab import sso as lab
 from tests.lab.browser import Browser
-from tests.lab.machine import Machine
-from tests.lab.sso import BACKENDS, CONFIGURATION, OIDC, PACKAGES, SAML, Sso
+from tests.lab.sso import BACKENDS, CONFIGURATION, OIDC, SAML, Sso
 from tests.lab.verify import Verify
 from tests.login.host import Host, Person, steady
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.lab.roots import Root
+    from tests.lab.machine import Machine
+
 
 # The root with Chromium and LemonLDAP::NG takes minutes to build.
 pytestmark = pytest.mark.full
 
+PACKAGES = lab.PACKAGES
 NOT_ACCEPTED = "Invalid verification code"
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-
-
-@pytest.fixture(scope="module")
-def machine(suite: str, debs: tuple[Path, ...], pytestconfig: pytest.Config) -> Iterator[Machine]:
-    """A machine with a portal, two applications, Chromium and the package."""
-    from tests.lab.package import installed
-
-    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        root: Root = installed(suite, debs, PACKAGES)
-    with Machine(root) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def host(machine: Machine) -> Iterator[Host]:
-    """Who logs in; at the end its log is searched for secrets."""
-    host = Host(machine)
-    host.use("password-and-code")
-    yield host
-    host.close()
-    assert host.leaks() == []
 
 
 @pytest.fixture(scope="module")

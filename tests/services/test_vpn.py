@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.lab import vpn
-from tests.lab.machine import Machine
 from tests.lab.user import User
 from tests.lab.verify import ADDRESS, Verify
 from tests.lab.vpn import Network
@@ -18,9 +17,8 @@ from tests.services.radius import PLACE, SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-    from tests.lab.roots import Root
+    from tests.lab.machine import Machine
 
 # The root takes a minute to build, and renegotiations take their time.
 pytestmark = pytest.mark.full
@@ -29,28 +27,6 @@ PACKAGES = tuple(sorted({*vpn.OPENVPN, *vpn.OCSERV, "freeradius", "freeradius-re
 RADIUS_LOG = "/root/radius.log"
 # Renegotiations that a test can wait for; the token is renewed with each.
 QUICK = ("reneg-sec 8", "hand-window 4", "auth-gen-token 43200 100")
-
-
-@pytest.fixture(scope="module")
-def machine(suite: str, debs: tuple[Path, ...], pytestconfig: pytest.Config) -> Iterator[Machine]:
-    """A machine with the VPNs, FreeRADIUS and the package."""
-    from tests.lab.package import installed
-
-    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        root: Root = installed(suite, debs, PACKAGES)
-    with Machine(root) as running:
-        running.sh("sed -i 's/pam_unix.so nullok$/& nodelay/' /etc/pam.d/common-auth")
-        yield running
-
-
-@pytest.fixture(scope="module")
-def host(machine: Machine) -> Iterator[Host]:
-    """Who connects; at the end its log is searched for secrets."""
-    host = Host(machine)
-    host.use("password-and-code")
-    yield host
-    host.close()
-    assert host.leaks() == []
 
 
 @pytest.fixture(scope="module")

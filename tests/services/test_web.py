@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab.machine import Machine
 from tests.lab.setup import EXAMPLES
 from tests.lab.verify import Verify
 from tests.login.host import Host, steady
@@ -18,6 +17,7 @@ from tests.login.host import Host, steady
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.lab.machine import Machine
     from tests.login.host import Person
 
 # The root with the web servers takes a minute to build.
@@ -76,27 +76,6 @@ for _ in $(seq 200); do
 done
 exit 1
 """
-
-
-@pytest.fixture(scope="module")
-def machine(suite: str, debs: tuple[Path, ...], pytestconfig: pytest.Config) -> Iterator[Machine]:
-    """A machine with both servers and the package."""
-    from tests.lab.package import installed
-
-    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        root = installed(suite, debs, PACKAGES)
-    with Machine(root) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def host(machine: Machine) -> Iterator[Host]:
-    """Who logs in; at the end its log is searched for secrets."""
-    host = Host(machine)
-    host.use("password-and-code")
-    yield host
-    host.close()
-    assert host.leaks() == []
 
 
 @contextmanager
