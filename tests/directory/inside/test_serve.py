@@ -27,7 +27,7 @@ async def _app(scope: Any, receive: Any, send: Any) -> None:
 def path(tmp_path: Path) -> Iterator[str]:
     """Where a server with these connections listens."""
     found = str(tmp_path / "socket")
-    settings: Any = {"http": serve.Protocol, "lifespan": "off", "ws": "none", "log_level": "error"}
+    settings: Any = {"http": serve.Connection, "lifespan": "off", "ws": "none", "log_level": "error"}
     server = uvicorn.Server(uvicorn.Config(_app, uds=found, **settings))
     running = threading.Thread(target=server.run, daemon=True)
     running.start()
