@@ -78,6 +78,13 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         print(f"{PROGRAM}: {error.filename or 'the system'}: {error.strerror}", file=sys.stderr)
         return 3
+    except Exception as error:
+        # Django is loaded by the verbs that need it.
+        database = getattr(sys.modules.get("django.db"), "Error", None)
+        if database is None or not isinstance(error, database):
+            raise
+        print(f"{PROGRAM}: the database: {error}: is the disk full, or the server down?", file=sys.stderr)
+        return 3
     except KeyboardInterrupt:
         print(f"\n{PROGRAM}: interrupted", file=sys.stderr)
         return 1
