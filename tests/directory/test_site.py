@@ -754,21 +754,21 @@ def test_accounts_of_the_machine_sign_in_by_pam_and_nobody_but_the_web_process_a
     machine.run(["systemctl", "restart", "pam-totp-directory"])
     assert "systemctl enable --now pam-totp-passwords.socket" in site.command("doctor", check=False).stdout
     machine.run(["systemctl", "enable", "--now", "pam-totp-passwords.socket"])
-    machine.user("ivan", password=MACHINES_PASSWORD, key=False)
+    machine.user("oscar", password=MACHINES_PASSWORD, key=False)
     machine.user("judy", password=MACHINES_PASSWORD, key=False)
     machine.sh(
         'passwd -d judy >/dev/null; useradd --system daemonlike; echo "$1" | chpasswd', f"root:{MACHINES_PASSWORD}"
     )
     machine.sh('echo "$1" | chpasswd', f"daemonlike:{MACHINES_PASSWORD}")
-    site.command("user", "add", "ivan", "judy", "daemonlike")
-    assert sign_in(site, "ivan", "wrong")["path"] == "/login/"
-    assert sign_in(site, "ivan", MACHINES_PASSWORD)["path"] == "/enrol/"
+    site.command("user", "add", "oscar", "judy", "daemonlike")
+    assert sign_in(site, "oscar", "wrong")["path"] == "/login/"
+    assert sign_in(site, "oscar", MACHINES_PASSWORD)["path"] == "/enrol/"
     # No password is no way in, and accounts of the system are nobody's.
     for name in ("judy", "root", "daemonlike"):
         assert sign_in(site, name, MACHINES_PASSWORD)["path"] == "/login/", name
     # The right password of an account whose time is over.
-    machine.run(["usermod", "--expiredate", "1", "ivan"])
-    assert sign_in(site, "ivan", MACHINES_PASSWORD)["path"] == "/login/"
+    machine.run(["usermod", "--expiredate", "1", "oscar"])
+    assert sign_in(site, "oscar", MACHINES_PASSWORD)["path"] == "/login/"
     assert "PAM" not in site.command("doctor", check=False).stdout
     asked = json.dumps({"name": "judy", "password": MACHINES_PASSWORD})
     ask = ["/usr/bin/python3", "-I", "-c", ASK_PAM]
