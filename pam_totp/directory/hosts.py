@@ -11,11 +11,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.db import connection, transaction
+from django.db.models import F, Q
 from django.utils import timezone
 
 from pam_totp.directory import audit, config
 from pam_totp.directory.keeper import client, keys
-from pam_totp.directory.models import Authenticator, Host, HostGroup, JoinToken, Person, Published, hash_of
+from pam_totp.directory.models import Authenticator, Host, HostGroup, JoinToken, Person, hash_of
 from pam_totp.errors import KeeperError, UsageError
 from pam_totp.fleet import tree
 
@@ -224,8 +225,8 @@ def people_of(group: HostGroup) -> QuerySet[Person]:
 
 
 def known_to(host: Host) -> QuerySet[Person]:
-    """The people with an active authenticator whose record the host has."""
-    published = Published.objects.filter(host=host).exclude(person=None)
-    return Person.objects.filter(
-        pk__in=published.values("person"), authenticators__state=Authenticator.State.ACTIVE
-    ).distinct()
+    """The people with an active authenticator whose record the host has, or had when there was that authenticator."""
+    active = Authenticator.objects.filter(state=Authenticator.State.ACTIVE)
+    now = active.filter(person__published__host=host)
+    before = active.filter(person__known__host=host, created__lte=F("person__known__until"))
+    return Person.objects.filter(Q(pk__in=now.values("person")) | Q(pk__in=before.values("person")))

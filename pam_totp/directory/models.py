@@ -304,6 +304,24 @@ class Published(models.Model):
         return self.file
 
 
+class Known(models.Model):
+    """Whose record a host had ``until`` then: its root may have kept the secrets of before."""
+
+    host = models.ForeignKey(Host, models.CASCADE, related_name="known")
+    person = models.ForeignKey(Person, models.CASCADE, related_name="known")
+    until = models.DateTimeField()
+
+    class Meta:
+        """One for each person and host: the latest."""
+
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["host", "person"], name="known_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.person} on {self.host}"
+
+
 class Authenticator(models.Model):
     """A person's authenticator. ``secret`` is sealed by the keeper for this id and this person."""
 

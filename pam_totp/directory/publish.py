@@ -31,6 +31,7 @@ from pam_totp.directory.models import (
     Event,
     Host,
     HostGroup,
+    Known,
     Letter,
     Person,
     Policy,
@@ -43,6 +44,8 @@ from pam_totp.fleet import tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from django.db.models import QuerySet
 
     Fields = dict[str, Any]
 
@@ -272,7 +275,9 @@ def _write(sealed: list[_Sealed], work: _Work) -> int:
         }
         gone = [row for each in sealed for row in each.rows]
         for first in range(0, len(gone), _MOST_NAMED):
-            Published.objects.filter(pk__in=gone[first : first + _MOST_NAMED]).delete()
+            rows = Published.objects.filter(pk__in=gone[first : first + _MOST_NAMED])
+            _note_known(rows, work)
+            rows.delete()
         Published.objects.bulk_create(
             (
                 Published(host=each.host, person_id=person, digest=work.content.digests[person], file=file)
@@ -292,6 +297,22 @@ def _write(sealed: list[_Sealed], work: _Work) -> int:
     for each in sealed:
         _sweep(each.folder, each.unneeded, now)
     return len(sealed)
+
+
+def _note_known(rows: QuerySet[Published], work: _Work) -> None:
+    """Note who is on these hosts no more: when one is revoked, they have to enrol anew as well."""
+    pairs = rows.exclude(person=None).values_list("host_id", "person_id")
+    Known.objects.bulk_create(
+        (
+            Known(host_id=host, person_id=person, until=work.now)
+            for host, person in pairs
+            if person not in work.content.records
+        ),
+        batch_size=_MOST_NAMED // 10,
+        update_conflicts=True,
+        unique_fields=["host", "person"],
+        update_fields=["until"],
+    )
 
 
 def _content(group: HostGroup) -> _Content:

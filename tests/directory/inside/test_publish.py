@@ -19,6 +19,7 @@ from pam_totp.directory.models import (
     Group,
     Host,
     HostGroup,
+    Known,
     Policy,
     Published,
     State,
@@ -26,7 +27,7 @@ from pam_totp.directory.models import (
 from pam_totp.errors import KeeperError
 from pam_totp.factors import otp
 from pam_totp.fleet import tree
-from tests.directory.inside.conftest import SOURCE, Keeper, enrolled, joined, publish_all
+from tests.directory.inside.conftest import SOURCE, Keeper, enrolled, joined, key_of, publish_all
 
 
 def test_a_host_gets_the_people_of_its_groups_with_what_they_are_enrolled_with(keeper: Keeper) -> None:
@@ -439,3 +440,34 @@ def test_logins_of_long_ago_go_and_what_has_changed_something_and_the_trail_stay
     assert Event.objects.count() == 16 + 4
     assert Audit.objects.count() == entries
     assert audit.broken() is None
+
+
+def test_a_host_that_is_revoked_has_known_who_was_on_it_before_and_has_not_enrolled_anew(keeper: Keeper) -> None:
+    host = joined("web1")
+    for name in ("alice", "bob", "carol", "dora"):
+        enrolled(keeper, name)
+    publish_all()
+    for name in ("bob", "carol", "dora"):
+        people.find(name).memberships.clear()
+    publish_all()
+    assert host.records(keeper).keys() == {"alice"}
+    people.remove("root", people.find("carol"))
+    people.remove("root", people.find("dora"))
+    dora = people.find("dora")
+    _, key = people.begin("root", dora, "phone")
+    assert people.confirm("root", dora, otp.hotp(key_of(key), keeper.time.step), SOURCE).accepted
+    found = Host.objects.get()
+    assert sorted(map(str, hosts.revoke("root", found))) == ["alice", "bob"]
+
+
+def test_who_has_left_a_host_twice_is_known_to_it_once(keeper: Keeper) -> None:
+    joined("web1")
+    person, _ = enrolled(keeper, "alice")
+    groups = list(person.memberships.all())
+    for _ in range(2):
+        person.memberships.set(groups)
+        publish_all()
+        person.memberships.clear()
+        publish_all()
+    assert [str(each) for each in hosts.known_to(Host.objects.get())] == ["alice"]
+    assert Known.objects.count() == 1
