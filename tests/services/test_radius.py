@@ -36,11 +36,10 @@ TREE = (
 GTC = "sed -i '/^\tpeap {/,/^\t}/s/default_eap_type = mschapv2/default_eap_type = gtc/' $1/mods-available/eap"
 
 
-@pytest.fixture(scope="module")
-def machine(machine: Machine) -> Machine:
-    """A machine with FreeRADIUS and the package, and a client for each NAS."""
+@pytest.fixture(scope="module", autouse=True)
+def _clients(machine: Machine) -> None:
+    """A client for each NAS, before anything else looks."""
     radius.clients(machine)
-    return machine
 
 
 @pytest.fixture(scope="module")
