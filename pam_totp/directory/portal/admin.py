@@ -31,7 +31,7 @@ from pam_totp.directory.portal.pages import address
 from pam_totp.errors import PamTotpError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from django.db.models import Model, QuerySet
     from django.http import HttpRequest, HttpResponse
@@ -628,12 +628,21 @@ class InvitationAdmin(ReadOnly):
     search_fields = ("person__name",)
 
 
+class WordFilter(admin.AllValuesFieldListFilter):
+    """The words that there are. Having none is a choice with a name as well: a link needs one."""
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        """What can be chosen."""
+        for choice in super().choices(changelist):
+            yield {**choice, "display": choice["display"] or "none"}
+
+
 @admin.register(models.Event)
 class EventAdmin(ReadOnly):
     """What hosts have told of logins."""
 
     list_display = ("time", "kind", "name", "host", "service", "reason")
-    list_filter = ("kind", "reason", "service")
+    list_filter = ("kind", ("reason", WordFilter), ("service", WordFilter))
     search_fields = ("name", "host__name")
     list_select_related = ("host",)
     date_hierarchy = "time"
