@@ -60,7 +60,10 @@ def call(pamh: Pamh, hook: str, words: list[str]) -> int:
     thread = threading.Thread(target=run)
     thread.start()
     with ours:
-        code = _serve(pamh, Wire(ours), text)
+        try:
+            code = _serve(pamh, Wire(ours), text)
+        except BrokenPipeError:
+            code = int(pamh.PAM_SERVICE_ERR)  # "the helper takes no answer": it has ended while the user typed
     thread.join()
     if ended:
         raise ended[0]
