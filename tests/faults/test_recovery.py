@@ -127,7 +127,7 @@ def test_a_lost_phone_is_replaced_and_bridged(scene: Scene) -> None:
 
 @pytest.mark.section("Another uid")
 def test_a_user_whose_uid_was_changed_keeps_the_enrolment(scene: Scene) -> None:
-    scene.machine.run(["usermod", "--uid", "5001", scene.alice.name])
+    scene.machine.account("usermod", "--uid", "5001", scene.alice.name)
     assert "uid-changed" in scene.refused()
     assert "for uid 5001 now" in scene.run()
     scene.works(1)
@@ -136,15 +136,15 @@ def test_a_user_whose_uid_was_changed_keeps_the_enrolment(scene: Scene) -> None:
 @pytest.mark.section("Renamed user")
 def test_a_renamed_user_keeps_the_enrolment_and_a_successor_gets_rid_of_it(scene: Scene) -> None:
     machine, alice = scene.machine, scene.alice
-    machine.run(["usermod", "--login", "alicia", "alice"])
+    machine.account("usermod", "--login", "alicia", "alice")
     machine.run(["cp", "/root/.ssh/alice", "/root/.ssh/alicia"])
     scene.alice = User("alicia", alice.uid, alice.password)
     assert "name-changed" in scene.refused()
     scene.run()
     scene.works()
-    machine.run(["usermod", "--login", "alice", "alicia"])
+    machine.account("usermod", "--login", "alice", "alicia")
     machine.run(["pam-totp", "rename", "alicia", "alice", "--yes"])
-    machine.run(["usermod", "--login", "alicia", "alice"])
+    machine.account("usermod", "--login", "alicia", "alice")
     scene.run()
     assert machine.login(scene.alice, key=True).ok
 

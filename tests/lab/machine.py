@@ -257,6 +257,14 @@ class Machine(Client):
         done = self.sh(script, name, str(key), str(uid or ""), input=f"{name}:{password}\n")
         return User(name, int(done.stdout), password)
 
+    def account(self, *command: str) -> None:
+        """usermod or userdel, whose last word is the user: they refuse one whose session is still about to end.
+
+        The client of a session is gone before what the session's user has running.
+        """
+        self.sh('while pgrep -u "$1" >/dev/null 2>&1; do sleep 0.02; done', command[-1], timeout=60)
+        self.run(command)
+
     # -- the log
 
     def mark(self) -> int:

@@ -89,13 +89,13 @@ def test_a_rule_about_an_enrolled_user_is_not_avoided_under_a_second_name(host: 
 
 def test_a_user_whose_uid_changed_is_refused_until_it_is_put_back(host: Host) -> None:
     alice = host.person()
-    host.machine.run(["usermod", "--uid", "5001", alice.name])
+    host.machine.account("usermod", "--uid", "5001", alice.name)
     mark = host.machine.mark()
     result = alice.log_in(alice.code())
     assert not result.ok
     assert kinds(result) == ["Password:"]
     assert [(line["outcome"], line["reason"]) for line in host.decisions(mark)] == [("unavailable", "uid-changed")]
-    host.machine.run(["usermod", "--uid", str(alice.user.uid), alice.name])
+    host.machine.account("usermod", "--uid", str(alice.user.uid), alice.name)
     assert alice.log_in(alice.code()).ok
 
 
@@ -103,7 +103,7 @@ def test_a_user_whose_uid_changed_gets_in_again_once_the_record_is_adopted(host:
     alice = host.person()
     spent = alice.code()
     assert alice.log_in(spent).ok
-    host.machine.run(["usermod", "--uid", "5003", alice.name])
+    host.machine.account("usermod", "--uid", "5003", alice.name)
     mark = host.machine.mark()
     assert kinds(alice.log_in()) == ["Password:"]
     (line,) = host.decisions(mark)
@@ -116,7 +116,7 @@ def test_a_user_whose_uid_changed_gets_in_again_once_the_record_is_adopted(host:
 
 def test_a_user_whose_uid_changed_gets_in_again_after_a_reset_and_a_new_enrolment(host: Host) -> None:
     alice = host.person()
-    host.machine.run(["usermod", "--uid", "5002", alice.name])
+    host.machine.account("usermod", "--uid", "5002", alice.name)
     assert not alice.log_in(alice.code()).ok
     host.machine.run(["pam-totp", "reset", "--yes", alice.name])
     again = host.enroll(alice)
@@ -128,7 +128,7 @@ def test_a_user_who_was_renamed_is_refused_until_the_record_is_renamed_too(host:
     alice = host.person()
     spent = alice.code()
     assert alice.log_in(spent).ok
-    host.machine.run(["usermod", "--login", "alicia", alice.name])
+    host.machine.account("usermod", "--login", "alicia", alice.name)
     alicia = User("alicia", alice.user.uid, alice.user.password)
     mark = host.machine.mark()
     refused = host.machine.login(alicia, password=alicia.password)
@@ -148,7 +148,7 @@ def test_what_was_spent_before_a_renaming_stays_spent_in_an_older_cache(host: Ho
     host.machine.run(["cp", "-a", "/var/lib/pam-totp/cache.db", "/root/older.db"])
     spent = alice.code()
     assert alice.log_in(spent).ok
-    host.machine.run(["usermod", "--login", "alina", alice.name])
+    host.machine.account("usermod", "--login", "alina", alice.name)
     alina = User("alina", alice.user.uid, alice.user.password)
     host.machine.run(["pam-totp", "rename", "--yes", alice.name, "alina"])
     host.machine.sh("cat /root/older.db >/var/lib/pam-totp/cache.db; rm -f /var/lib/pam-totp/cache.db-journal")
@@ -159,7 +159,7 @@ def test_what_was_spent_before_a_renaming_stays_spent_in_an_older_cache(host: Ho
 
 def test_a_new_user_with_the_uid_of_a_removed_one_is_refused_until_that_one_is_reset(host: Host) -> None:
     alice = host.person()
-    host.machine.run(["userdel", "--remove", alice.name])
+    host.machine.account("userdel", "--remove", alice.name)
     bob = host.machine.user("newcomer", uid=alice.user.uid)
     mark = host.machine.mark()
     result = host.machine.login(bob, password=bob.password)
@@ -175,7 +175,7 @@ def test_a_new_user_with_the_uid_of_a_removed_one_is_refused_until_that_one_is_r
 
 def test_a_record_that_was_never_confirmed_refuses_nobody_who_has_its_uid(host: Host) -> None:
     alice = host.person(enrolled=False, pending=True)
-    host.machine.run(["userdel", "--remove", alice.name])
+    host.machine.account("userdel", "--remove", alice.name)
     bob = host.machine.user("successor", uid=alice.user.uid)
     mark = host.machine.mark()
     assert host.machine.login(bob, password=bob.password).ok
@@ -189,7 +189,7 @@ def test_a_new_user_of_an_old_name_inherits_no_exemption(host: Host) -> None:
     with host.config('unenrolled = "deny"'):
         host.machine.run(["pam-totp", "exempt", alice.name, "--until", "2099-01-01", "--reason", "travels"])
         assert alice.log_in().ok
-        host.machine.run(["userdel", "--remove", alice.name])
+        host.machine.account("userdel", "--remove", alice.name)
         host.machine.sh('rm -f "/root/.ssh/$1" "/root/.ssh/$1.pub"', alice.name)
         other = host.machine.user(alice.name, uid=7001)
         refused = host.machine.login(other, password=other.password)
@@ -204,7 +204,7 @@ def test_a_new_user_of_an_old_name_has_a_deadline_of_its_own(host: Host) -> None
         assert alice.log_in().ok
         host.machine.run(["pam-totp", "deadline", alice.name, "--end"])
         assert not alice.log_in().ok
-        host.machine.run(["userdel", "--remove", alice.name])
+        host.machine.account("userdel", "--remove", alice.name)
         host.machine.sh('rm -f "/root/.ssh/$1" "/root/.ssh/$1.pub"', alice.name)
         other = host.machine.user(alice.name, uid=8001)
         result = host.machine.login(other, password=other.password)
