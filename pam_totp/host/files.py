@@ -11,7 +11,7 @@ import stat
 
 _GROUP_OTHER_WRITE = 0o022
 _GROUP_OTHER_ALL = 0o077
-_ATTEMPTS = 20
+_ATTEMPTS = 100
 _CHUNK = 1 << 16  # more memory than this Python would ask the kernel for, and give back at once
 
 
