@@ -187,12 +187,7 @@ def invitations(request: HttpRequest, actor: Actor) -> HttpResponse:  # noqa: AR
 @_for(GET="read", POST="groups")
 def all_groups(request: HttpRequest, actor: Actor) -> HttpResponse:
     """List groups of people, in the order of their names, or make one."""
-    if request.method == "POST":
-        found = http.fields(request)
-        _only(found, "name")
-        return JsonResponse(_group(groups.add(actor, http.text(found, "name", 64), of_hosts=False)), status=201)
-    page = Group.objects.filter(name__gt=_asked(request, "after")).order_by("name")[:PAGE]
-    return JsonResponse({"groups": [_group(each) for each in page]})
+    return _groups(request, actor, Group, "groups")
 
 
 @_for(GET="read", PATCH="groups", DELETE="groups")
@@ -218,12 +213,7 @@ def group(request: HttpRequest, actor: Actor, name: str) -> HttpResponse:
 @_for(GET="read", POST="groups")
 def all_host_groups(request: HttpRequest, actor: Actor) -> HttpResponse:
     """List host groups, in the order of their names, or make one."""
-    if request.method == "POST":
-        found = http.fields(request)
-        _only(found, "name")
-        return JsonResponse(_group(groups.add(actor, http.text(found, "name", 64), of_hosts=True)), status=201)
-    page = HostGroup.objects.filter(name__gt=_asked(request, "after")).order_by("name")[:PAGE]
-    return JsonResponse({"host_groups": [_group(each) for each in page]})
+    return _groups(request, actor, HostGroup, "host_groups")
 
 
 @_for(GET="read", PATCH="groups", DELETE="groups")
@@ -243,6 +233,16 @@ def host_group(request: HttpRequest, actor: Actor, name: str) -> HttpResponse:
         if "name" in asked:
             groups.rename(actor, found, http.text(asked, "name", 64))
     return JsonResponse(_group(found))
+
+
+def _groups(request: HttpRequest, actor: Actor, kind: type[Group | HostGroup], word: str) -> HttpResponse:
+    if request.method == "POST":
+        found = http.fields(request)
+        _only(found, "name")
+        made = groups.add(actor, http.text(found, "name", 64), of_hosts=kind is HostGroup)
+        return JsonResponse(_group(made), status=201)
+    page = kind.objects.filter(name__gt=_asked(request, "after")).order_by("name")[:PAGE]
+    return JsonResponse({word: [_group(each) for each in page]})
 
 
 # Hosts and policy

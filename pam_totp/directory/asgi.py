@@ -30,7 +30,7 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "pam_totp.directory.settings"
 django.setup(set_prefix=False)
 
 from pam_totp.directory import api, http  # noqa: E402  # they need what was set up
-from pam_totp.directory.keeper import client  # noqa: E402
+from pam_totp.directory.keeper import client  # noqa: E402  # the same
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
