@@ -306,9 +306,11 @@ def _take(host: Host, identifier: str, fields: dict[str, Any]) -> Event:
     )
     if person is None and kind in ENROLMENTS:
         event.reason = "unknown-person"
+    changed = False
     if person is not None and kind in CHANGES:
-        event.reason = _apply(host, person, kind, authenticator, fields) or event.reason
-    elif _told.count(host.ident):
+        refused = _apply(host, person, kind, authenticator, fields)
+        event.reason, changed = refused or event.reason, not refused
+    if not changed and _told.count(host.ident):
         # It is taken, so that what matters is heard after it, and not kept.
         if not _said.count(host.ident):
             print(f"host {host.name} tells of more than {MOST_LOGINS} logins a day: they are not kept", flush=True)

@@ -656,6 +656,9 @@ def test_a_host_tells_of_so_many_logins_a_day_and_what_matters_is_heard_after_th
     for _ in range(4):
         sent = [event("login") for _ in range(4)]
         assert post("/api/v1/events", {"events": sent}, host)[1]["taken"] == [each["id"] for each in sent]
+    # Nor does what is refused fill the disk.
+    bad = event("enrolled", authenticator="a" * 32, sealed="AA==")
+    assert post("/api/v1/events", {"events": [bad]}, host)[1]["refused"] == {bad["id"]: "not-opened"}
     assert Event.objects.filter(host__name="web1").count() == 10
     removed = event("removed", authenticator=person.authenticators.get().ident)
     assert post("/api/v1/events", {"events": [removed]}, host)[0] == 200
