@@ -17,8 +17,8 @@ _NAME = "configured"
 # Whether there is a file, and whether the host has joined. Of one length: a full disk then takes the change.
 _WORDS = {b"no ": (False, False), b"yes": (True, False), b"no+": (False, True), b"ye+": (True, True)}
 # Of a host that has joined: what a login needs to know (login/central.py), who it is (fleet/identity.py), and which
-# manifest was taken last (fleet/sync.py).
-POLICY, IDENTITY, MANIFEST = "fleet", "fleet-identity", "fleet-manifest"
+# manifest was taken last and what its bundle holds (fleet/sync.py).
+POLICY, IDENTITY, MANIFEST, BUNDLE = "fleet", "fleet-identity", "fleet-manifest", "fleet-bundle"
 
 
 class Configured:
@@ -85,11 +85,11 @@ class Configured:
         """Forget that this host had joined. Raises CacheError."""
         with self._changing():
             self._write(self._read()[0], False)
-            for name in (POLICY, IDENTITY, MANIFEST):
+            for name in (POLICY, IDENTITY, MANIFEST, BUNDLE):
                 self._store.forget_fact(name)
 
     def fact(self, name: str) -> bytes:
-        """What is kept under one of the three names, of a host that has joined. Raises DamageError."""
+        """What is kept under one of these names, of a host that has joined. Raises DamageError."""
         return self._sealer.open(self._store.fact(name), "fact", name)
 
     def put(self, **facts: bytes) -> None:
@@ -101,7 +101,7 @@ class Configured:
 
     def _put(self, facts: dict[str, bytes]) -> None:
         for name, content in facts.items():
-            full = {"policy": POLICY, "identity": IDENTITY, "manifest": MANIFEST}[name]
+            full = {"policy": POLICY, "identity": IDENTITY, "manifest": MANIFEST, "bundle": BUNDLE}[name]
             self._store.put_fact(full, self._sealer.seal(content, "fact", full))
 
     def _changing(self) -> _Transaction:

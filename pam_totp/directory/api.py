@@ -17,10 +17,11 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone as clock
 
 from pam_totp.directory import audit, config, hosts, http, people
+from pam_totp.directory.differences import MANIFEST, OBJECTS
 from pam_totp.directory.http import Refused, View
 from pam_totp.directory.keeper import client, keys
 from pam_totp.directory.models import Authenticator, Claim, Event, Host, Person, RecoveryCodes, State, ident
-from pam_totp.directory.publish import BUNDLE, CHANGES, MANIFEST, OBJECTS
+from pam_totp.directory.publish import CHANGES
 from pam_totp.directory.throttle import Throttle
 from pam_totp.errors import KeeperError
 from pam_totp.factors import otp
@@ -31,7 +32,7 @@ CLAIM_STEPS = 40
 KINDS = ("login", "refused", "locked", "unlocked", *CHANGES)
 # What a host is told of when it was not taken.
 ENROLMENTS = ("enrolled", "uploaded")
-_PATH = re.compile(r"/tree/([0-9a-f]{32})/(manifest|bundle|objects/[0-9a-f]{64})")
+_PATH = re.compile(r"/tree/([0-9a-f]{32})/(manifest|objects/[0-9a-f]{64})")
 # Of one host, which may have a thousand records to fetch at first.
 _hosts = Throttle(6000, 60.0)
 # A host that is not its owner's any more must not fill the disk. What is beyond that is in the host's own log.
@@ -128,13 +129,6 @@ def manifest(request: HttpRequest, host: Host, ident: str) -> HttpResponse:
 def published(request: HttpRequest, host: Host, ident: str, name: str) -> HttpResponse:
     """One of a host's own objects."""
     return _file(request, host, ident, f"{OBJECTS}/{name}")
-
-
-@http.answering("GET", "HEAD")
-@_of_host
-def bundle(request: HttpRequest, host: Host, ident: str) -> HttpResponse:
-    """Many of a host's own objects at once."""
-    return _file(request, host, ident, BUNDLE)
 
 
 def _file(request: HttpRequest, host: Host, ident: str, name: str) -> HttpResponse:

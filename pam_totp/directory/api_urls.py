@@ -45,7 +45,6 @@ urlpatterns: list[URLPattern] = [
     path("api/v1/line", api.line, name="line"),
     path("api/v1/events", api.events, name="events"),
     path("tree/<ident:ident>/manifest", api.manifest, name="manifest"),
-    path("tree/<ident:ident>/bundle", api.bundle, name="bundle"),
     path("tree/<ident:ident>/objects/<hash:name>", api.published, name="object"),
     path("api/v1/people", admin_api.persons, name="people"),
     path("api/v1/people/<str:name>", admin_api.person, name="person"),

@@ -240,6 +240,16 @@ class Policy(models.Model):
         return f"policy of {self.host_group}"
 
 
+class Edition(models.Model):
+    """What hosts were published for with: a digest for each person, by number, and under no name of the policy."""
+
+    digest = models.CharField(max_length=_HASH, unique=True)
+    digests = models.JSONField()
+
+    def __str__(self) -> str:
+        return self.digest
+
+
 class Host(models.Model):
     """A host that has joined. ``key`` is its public X25519 key, which everything for it is sealed to.
 
@@ -247,7 +257,7 @@ class Host(models.Model):
     another one came beside. One of these grows only where two hosts have one identity: ``cloned``, since when.
 
     ``changes`` counts what should reach it, ``done`` is how many of them the tree has; ``epoch`` and ``sequence`` are
-    those of its latest manifest, ``expires`` is that manifest's end.
+    those of its latest manifest, ``expires`` is that manifest's end, and ``edition`` is what it was made of.
     """
 
     ident = models.CharField(max_length=_IDENT, unique=True, default=ident, editable=False)
@@ -264,6 +274,7 @@ class Host(models.Model):
     epoch = models.PositiveIntegerField(default=0, editable=False)
     sequence = models.PositiveBigIntegerField(default=0, editable=False)
     expires = models.DateTimeField(null=True, editable=False)
+    edition = models.ForeignKey(Edition, models.PROTECT, null=True, editable=False, related_name="hosts")
     line = models.CharField(max_length=_IDENT, blank=True, editable=False)
     ends = models.JSONField(default=list, editable=False)
     line_address = models.GenericIPAddressField(null=True, editable=False)
@@ -285,19 +296,18 @@ class Host(models.Model):
 
 
 class Published(models.Model):
-    """A file that a host's tree has: for a person, or the policy (no person). ``digest`` is of what it was made of."""
+    """The record that a host's tree has for a person: its hash. Without one: of somebody who was removed since."""
 
-    host = models.ForeignKey(Host, models.CASCADE, related_name="published")
-    person = models.ForeignKey(Person, models.CASCADE, null=True, related_name="published")
-    digest = models.CharField(max_length=_HASH)
+    # The constraint's index is enough.
+    host = models.ForeignKey(Host, models.CASCADE, related_name="published", db_index=False)
+    person = models.ForeignKey(Person, models.SET_NULL, null=True, related_name="published")
     file = models.CharField(max_length=_HASH)
 
     class Meta:
         """One for each person and host."""
 
         constraints: ClassVar[list[models.BaseConstraint]] = [
-            models.UniqueConstraint(fields=["host", "person"], name="published_once"),
-            models.UniqueConstraint(fields=["host"], condition=models.Q(person=None), name="published_policy_once"),
+            models.UniqueConstraint(fields=["host", "person"], name="published_once")
         ]
 
     def __str__(self) -> str:

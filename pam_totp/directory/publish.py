@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING, Any
 from django.db import connection, transaction
 from django.db.models import F, Q
 
-from pam_totp.directory import config, hosts
+from pam_totp.directory import config, differences, hosts
+from pam_totp.directory.differences import MANIFEST, OBJECTS, Content, Lack, Sealed
 from pam_totp.directory.keeper import client
 from pam_totp.directory.keeper.work import MOST_HOSTS, MOST_RECORDS
 from pam_totp.directory.models import (
     Authenticator,
     Claim,
+    Edition,
     Event,
     Host,
     HostGroup,
@@ -39,8 +41,7 @@ from pam_totp.directory.models import (
     RecoveryCodes,
     State,
 )
-from pam_totp.errors import KeeperError
-from pam_totp.fleet import tree
+from pam_totp.errors import KeeperError, PamTotpError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,11 +50,7 @@ if TYPE_CHECKING:
 
     Fields = dict[str, Any]
 
-MANIFEST = "manifest"
-OBJECTS = "objects"
-BUNDLE = "bundle"
-BUNDLED = 16  # so many new records are also in one file, for a host that has to fetch them all
-UNNEEDED_FOR = 86_400  # seconds that a file stays after the manifest has ceased to name it
+UNNEEDED_FOR = 6 * 3600  # seconds that a file stays after the manifest has ceased to name it
 CLAIMS_FOR = timedelta(days=2)  # longer than any host takes a code
 # Longer than before any deadline somebody is reminded of it: each reminder is sent once.
 LETTERS_FOR = timedelta(days=400)
@@ -61,7 +58,7 @@ LETTERS_FOR = timedelta(days=400)
 CHANGES = ("enrolled", "uploaded", "removed", "recovery-spent")
 _PARTS = 20
 _BATCH = 1000  # hosts of one pass
-_RECORDS = 50_000  # of hosts that are written together
+_RECORDS = 50_000  # that are handled before they are written, all at once
 _MOST_NAMED = 10_000  # rows in one statement, which databases limit
 _PUBLISHER = 0x70616D746F7470  # of PostgreSQL's advisory locks
 _NUMBER = re.compile(rb'"sequence":([0-9]+)}\Z')
@@ -70,39 +67,15 @@ _LATER = timedelta(minutes=5)  # a clock may be set back by so much without a wo
 
 
 @dataclass(frozen=True)
-class _Content:
-    """What the hosts of one group are to have. ``digests`` tells it from what they had; by person, None: policy."""
-
-    records: dict[int, Fields]
-    policy: Fields
-    digests: dict[int | None, str]
-
-
-@dataclass(frozen=True)
 class _Work:
     """What is the same for all hosts that are published for together."""
 
-    content: _Content
+    content: Content
     sequence: int
     epoch: int
     now: datetime
     expires: datetime
     root: str
-
-
-@dataclass(frozen=True)
-class _Sealed:
-    """What is to be written for a host. ``rows`` of Published go, and ``made`` are the files in their place."""
-
-    host: Host
-    folder: str
-    manifest: bytes
-    objects: dict[str, bytes]
-    bundle: bytes | None
-    rows: list[int]
-    made: dict[int | None, str]
-    ceased: set[str]
-    unneeded: set[str]
 
 
 def once(now: datetime, *, root: str = config.TREE, days: int = 7) -> int:
@@ -132,10 +105,12 @@ def once(now: datetime, *, root: str = config.TREE, days: int = 7) -> int:
         # What a host is to have is the same for its whole group, and read after the hosts were: a change that comes now
         # is found by the next pass.
         for group, members in groupby(sorted(found, key=attrgetter("group_id")), key=attrgetter("group")):
-            work, left = _Work(_content(group), sequence, epoch, now, now + life, root), list(members)
-            size = max(1, _RECORDS // (len(work.content.records) or 1))
-            for first in range(0, len(left), size):
-                done += _write(_seal(left[first : first + size], work), work)
+            work = _Work(_content(group), sequence, epoch, now, now + life, root)
+            for part in _parts(_lacking(list(members), work), _RECORDS, _BATCH):
+                _look(part)
+                done += _write(
+                    [one for few in _parts(part, MOST_RECORDS, MOST_HOSTS) for one in _asked(few, work)], work
+                )
         return done
 
 
@@ -155,71 +130,46 @@ def _next() -> tuple[int, int]:
     return state.sequence, state.epoch
 
 
-def _seal(members: list[Host], work: _Work) -> list[_Sealed]:
-    """Have the keeper seal what these hosts lack, and sign, in as few requests as it takes. Raises KeeperError."""
-    rows: dict[int, list[tuple[int, int | None, str, str]]] = {host.pk: [] for host in members}
-    found = Published.objects.filter(host__in=rows).values_list("host_id", "pk", "person_id", "digest", "file")
-    for owner, pk, person, digest, file in found:
-        rows[owner].append((pk, person, digest, file))
-    sealed: list[_Sealed] = []
-    waiting: list[_Lack] = []
+def _lacking(members: list[Host], work: _Work) -> list[Lack]:
+    """What these hosts lack, as far as it can be said without the rows of Published."""
+    editions = {each.pk: each.digests for each in Edition.objects.filter(hosts__in=members).distinct()}
+    found = {pk: differences.differing(digests, work.content.digests) for pk, digests in editions.items()}
+    return [
+        Lack(host, os.path.join(work.root, host.ident), work.content, found.get(host.edition_id or 0))
+        for host in members
+    ]
+
+
+def _parts(found: list[Lack], records: int, most: int) -> Iterator[list[Lack]]:
+    """These in their order, in parts of so much weight and so many hosts."""
+    part: list[Lack] = []
     weight = 0
-    for host in members:
-        lack = _Lack(host, rows[host.pk], work)
-        if waiting and (len(waiting) >= MOST_HOSTS or weight + len(lack.people) > MOST_RECORDS):
-            sealed += _asked(waiting, work)
-            waiting, weight = [], 0
-        waiting.append(lack)
-        weight += len(lack.people)
-    return sealed + _asked(waiting, work)
+    for each in found:
+        if part and (len(part) >= most or weight + each.weight > records):
+            yield part
+            part, weight = [], 0
+        part.append(each)
+        weight += each.weight
+    if part:
+        yield part
 
 
-class _Lack:
-    """What a host has, and what it lacks."""
-
-    def __init__(self, host: Host, rows: list[tuple[int, int | None, str, str]], work: _Work) -> None:
-        self.host = host
-        self.people = work.content.records
-        self.folder = os.path.join(work.root, host.ident)
-        self.there = _objects(os.path.join(self.folder, OBJECTS))
-        # Also where the tree was lost, or is another one than when this was published.
-        self.before: dict[int | None, tuple[str, str]] = {
-            person: (digest, file) for _, person, digest, file in rows if file in self.there
-        }
-        self.kept = {
-            person: self.before[person][1]
-            for person, digest in work.content.digests.items()
-            if person in self.before and self.before[person][0] == digest
-        }
-        self.rows = [pk for pk, person, _, _ in rows if person not in self.kept]
-        self.fresh = [person for person in self.people if person not in self.kept]
-
-    def done(self, answer: Fields) -> _Sealed:
-        """What is to be written, with the keeper's answer."""
-        contents = [client.content(each) for each in answer["records"]]
-        made: dict[int | None, str] = {
-            person: tree.digest(each) for person, each in zip(self.fresh, contents, strict=True)
-        }
-        bundle = tree.bundle(contents) if len(contents) >= BUNDLED else None
-        if answer["policy"] is not None:
-            contents.append(client.content(answer["policy"]))
-            made[None] = tree.digest(contents[-1])
-        needed = {*self.kept.values(), *made.values()}
-        return _Sealed(
-            self.host,
-            self.folder,
-            client.content(answer["manifest"]),
-            {tree.digest(each): each for each in contents},
-            bundle if bundle is not None and len(bundle) <= tree.BUNDLE_LIMIT else None,
-            self.rows,
-            made,
-            {file for _, file in self.before.values()} - needed,
-            self.there - needed,
-        )
+def _look(part: list[Lack]) -> None:
+    """Read the rows of those for whom something differs."""
+    rows: dict[int, list[tuple[int, str]]] = {each.host.pk: [] for each in part}
+    some = {each.host.pk: each.differing for each in part if each.differing is not None and each.differing.before}
+    people = {person for each in some.values() for person in each.people}
+    # A row without a person is of somebody who was removed.
+    wanted = Published.objects.filter(Q(person__in=people) | Q(person=None), host__in=some)
+    for owner, person, pk, file in wanted.values_list("host_id", "person_id", "pk", "file"):
+        if person is None or person in some[owner].people:
+            rows[owner].append((pk, file))
+    for each in part:
+        each.take(rows[each.host.pk])
 
 
-def _asked(lacking: list[_Lack], work: _Work) -> list[_Sealed]:
-    """One request to the keeper."""
+def _asked(lacking: list[Lack], work: _Work) -> list[Sealed]:
+    """One request to the keeper. Raises KeeperError."""
     people = sorted({person for each in lacking for person in each.fresh})
     numbers = {person: number for number, person in enumerate(people)}
     answer = client.ask(
@@ -229,74 +179,73 @@ def _asked(lacking: list[_Lack], work: _Work) -> list[_Sealed]:
         expires=int(work.expires.timestamp()),
         records=[work.content.records[person] for person in people],
         policy=work.content.policy,
-        hosts=[
-            {
-                "host": each.host.ident,
-                "fresh": [numbers[person] for person in each.fresh],
-                "keep": sorted(file for person, file in each.kept.items() if person is not None),
-                "keep_policy": each.kept.get(None),
-            }
-            for each in lacking
-        ],
+        hosts=[each.asked(numbers) for each in lacking],
     )
     if answer["epoch"] != work.epoch:
         return []  # an epoch has begun meanwhile
     sealed = []
     for each, found in zip(lacking, answer["hosts"], strict=True):
-        if "error" in found:
-            # One host must not hold up the others: it keeps what it has. The doctor says so too.
-            print(f"not published for {each.host.name}: {found['error']}", file=sys.stderr)
-        else:
+        try:
+            if "error" in found:
+                raise KeeperError(found["error"], found["reason"])
             sealed.append(each.done(found))
+        except PamTotpError as error:
+            # One host must not hold up the others: it keeps what it has. The doctor says so too.
+            print(f"not published for {each.host.name}: {error}", file=sys.stderr)
     return sealed
 
 
-def _write(sealed: list[_Sealed], work: _Work) -> int:
+def _write(sealed: list[Sealed], work: _Work) -> int:
     """Write for several hosts, and say in the database that it is there. Returns how many."""
     if not sealed:
         return 0
     now = work.now.timestamp()
     files: dict[str, bytes] = {}
     for each in sealed:
-        # Their day begins: a host may be in the middle of fetching them.
+        # Their time begins: a host may be in the middle of fetching them.
         for name in each.ceased:
             os.utime(os.path.join(each.folder, OBJECTS, name), (now, now))
         os.makedirs(os.path.join(each.folder, OBJECTS), exist_ok=True)
-        files |= {os.path.join(each.folder, OBJECTS, name): found for name, found in each.objects.items()}
-        if each.bundle is not None:
-            files[os.path.join(each.folder, BUNDLE)] = each.bundle
+        files |= {os.path.join(each.folder, OBJECTS, name): found for name, found in each.files.items()}
     # In this order: what a manifest names is there before it.
     _replace(files | {os.path.join(each.folder, MANIFEST): each.manifest for each in sealed})
     with transaction.atomic():
-        # Some may have been removed meanwhile.
-        people: set[int | None] = {
-            None,
-            *Person.objects.filter(pk__in=work.content.records).values_list("pk", flat=True),
-        }
-        gone = [row for each in sealed for row in each.rows]
-        for first in range(0, len(gone), _MOST_NAMED):
-            rows = Published.objects.filter(pk__in=gone[first : first + _MOST_NAMED])
+        # Some may have been removed meanwhile: then their rows are nobody's, and tell the next pass what is to go.
+        people = set(Person.objects.filter(pk__in=work.content.records).values_list("pk", flat=True))
+        for rows in _rows(sealed):
             _note_known(rows, work)
             rows.delete()
         Published.objects.bulk_create(
             (
-                Published(host=each.host, person_id=person, digest=work.content.digests[person], file=file)
+                Published(host=each.host, person_id=person if person in people else None, file=file)
                 for each in sealed
                 for person, file in each.made.items()
-                if person in people
             ),
             batch_size=_MOST_NAMED // 10,
         )
+        digests = work.content.digests
+        edition, _ = Edition.objects.get_or_create(digest=_digest(digests), defaults={"digests": digests})
         changes: dict[int, list[int]] = {}
         for each in sealed:
             changes.setdefault(each.host.changes, []).append(each.host.pk)
         for done, members in changes.items():
             Host.objects.filter(pk__in=members).update(
-                done=done, epoch=work.epoch, sequence=work.sequence, expires=work.expires
+                done=done, epoch=work.epoch, sequence=work.sequence, expires=work.expires, edition=edition
             )
+        Edition.objects.filter(hosts=None).delete()
     for each in sealed:
         _sweep(each.folder, each.unneeded, now)
     return len(sealed)
+
+
+def _rows(sealed: list[Sealed]) -> Iterator[QuerySet[Published]]:
+    """The rows that go."""
+    gone = [row for each in sealed for row in each.rows or ()]
+    for first in range(0, len(gone), _MOST_NAMED):
+        yield Published.objects.filter(pk__in=gone[first : first + _MOST_NAMED])
+    for each in sealed:
+        if each.rows is None:
+            yield Published.objects.filter(host=each.host)
 
 
 def _note_known(rows: QuerySet[Published], work: _Work) -> None:
@@ -315,11 +264,10 @@ def _note_known(rows: QuerySet[Published], work: _Work) -> None:
     )
 
 
-def _content(group: HostGroup) -> _Content:
+def _content(group: HostGroup) -> Content:
     records, policy = _records(group), _policy(group)
-    digests: dict[int | None, str] = {person: _digest(each) for person, each in records.items()}
-    digests[None] = _digest(policy)
-    return _Content(records, policy, digests)
+    digests = {str(person): _digest(each) for person, each in records.items()}
+    return Content(records, policy, digests | {"": _digest(policy)})
 
 
 def _records(group: HostGroup) -> dict[int, Fields]:
@@ -427,13 +375,6 @@ def _sequence(path: str) -> int | None:
     return None if found is None else int(found[1])
 
 
-def _objects(folder: str) -> set[str]:
-    try:
-        return set(os.listdir(folder))
-    except FileNotFoundError:
-        return set()
-
-
 def _replace(files: dict[str, bytes]) -> None:
     """Each whole file is there, or the one before it; when this returns they are on the disk.
 
@@ -466,11 +407,9 @@ def _sync(folder: str) -> None:
 
 
 def _sweep(folder: str, unneeded: set[str], now: float) -> None:
-    """Remove what no manifest of the last day has named, and a bundle as old as that.
-
-    A file's age counts from when it was last needed.
-    """
-    for path in (os.path.join(folder, BUNDLE), *(os.path.join(folder, OBJECTS, name) for name in unneeded)):
+    """Remove what no manifest has named for some time. A file's age counts from when it was last needed."""
+    for name in unneeded:
+        path = os.path.join(folder, OBJECTS, name)
         with suppress(FileNotFoundError):
             if now - os.stat(path).st_mtime > UNNEEDED_FOR:
                 os.unlink(path)

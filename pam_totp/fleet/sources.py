@@ -14,7 +14,7 @@ from pam_totp.errors import FleetError
 from pam_totp.fleet import tree
 
 _SECONDS = 20.0  # of a request
-_BUNDLE_SECONDS = 60.0
+_LARGE_SECONDS = 60.0  # of one whose answer may be large
 _IN_ALL = 600.0  # from a manifest to its last object
 _MOST_MEMBERS = 1_000_000
 
@@ -32,13 +32,9 @@ class Source:
         """The content of the manifest; None where it is the one with the ETag. Raises FleetError."""
         raise NotImplementedError
 
-    def thing(self, name: str) -> bytes:
-        """The content of an object. Raises FleetError."""
+    def thing(self, name: str, limit: int = tree.OBJECT_LIMIT) -> bytes:
+        """The content of an object, or of a bundle, of at most so many bytes. Raises FleetError."""
         raise NotImplementedError
-
-    def bundle(self) -> bytes:
-        """Many new objects in one file; nothing where there is none. It holds nothing that ``thing`` does not have."""
-        return b""
 
     def close(self) -> None:
         """Close what is open."""
@@ -63,23 +59,16 @@ class WebTree(Source):
         self.etag = answer.etag
         return answer.content
 
-    def thing(self, name: str) -> bytes:
-        """The content of an object. Raises FleetError."""
-        answer = self._web.get(f"{self._path}/objects/{name}", tree.OBJECT_LIMIT, self._seconds(_SECONDS))
+    def thing(self, name: str, limit: int = tree.OBJECT_LIMIT) -> bytes:
+        """The content of an object, or of a bundle, of at most so many bytes. Raises FleetError."""
+        seconds = self._seconds(_SECONDS if limit == tree.OBJECT_LIMIT else _LARGE_SECONDS)
+        answer = self._web.get(f"{self._path}/objects/{name}", limit, seconds)
         if answer.status != 200:
             raise FleetError(
                 f"the manifest names an object that is not there ({name}): the server answers {answer.status}",
                 "fleet-incomplete",
             )
         return answer.content
-
-    def bundle(self) -> bytes:
-        """The content of the bundle; nothing where it cannot be had whole."""
-        try:
-            answer = self._web.get(f"{self._path}/bundle", tree.BUNDLE_LIMIT, self._seconds(_BUNDLE_SECONDS))
-        except FleetError:
-            return b""
-        return answer.content if answer.status == 200 else b""
 
     def _seconds(self, most: float) -> float:
         """How long the next request may take. Raises FleetError: a server that is slow each time ends, too."""
@@ -104,9 +93,9 @@ class FolderTree(Source):
         """The content of the manifest. Raises FleetError."""
         return self._read("manifest", tree.MANIFEST_LIMIT)
 
-    def thing(self, name: str) -> bytes:
-        """The content of an object. Raises FleetError."""
-        return self._read(f"objects/{name}", tree.OBJECT_LIMIT)
+    def thing(self, name: str, limit: int = tree.OBJECT_LIMIT) -> bytes:
+        """The content of an object, or of a bundle, of at most so many bytes. Raises FleetError."""
+        return self._read(f"objects/{name}", limit)
 
     def _read(self, name: str, limit: int) -> bytes:
         path = f"{self._path}/{name}"
@@ -138,7 +127,7 @@ class TarTree(Source):
                     kind = name.partition("/")[0]
                     if not member.isreg() or kind not in ("manifest", "objects") or name in self._found:
                         continue
-                    limit = tree.MANIFEST_LIMIT if kind == "manifest" else tree.OBJECT_LIMIT
+                    limit = tree.MANIFEST_LIMIT if kind == "manifest" else tree.BUNDLE_LIMIT
                     total += member.size
                     if number > _MOST_MEMBERS or member.size > limit or total > tree.TREE_LIMIT:
                         raise FleetError(f"{path} is larger than any host's tree", "fleet-size")
@@ -151,9 +140,9 @@ class TarTree(Source):
         """The content of the manifest. Raises FleetError."""
         return self._member("manifest")
 
-    def thing(self, name: str) -> bytes:
-        """The content of an object. Raises FleetError."""
-        return self._member(f"objects/{name}")
+    def thing(self, name: str, limit: int = tree.OBJECT_LIMIT) -> bytes:
+        """The content of an object, or of a bundle, of at most so many bytes. Raises FleetError."""
+        return _bounded(self._member(f"objects/{name}"), limit, name)
 
     def _member(self, name: str) -> bytes:
         if name not in self._found:

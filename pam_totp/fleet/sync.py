@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from pam_totp.cache import configured
 from pam_totp.cache.accounts import DIRECTORY, Account, Accounts
 from pam_totp.errors import CacheError, CacheReadOnlyError, DamageError, FleetError, LockTimeoutError, NameServiceError
 from pam_totp.fleet import identity as identities
@@ -21,11 +22,12 @@ from pam_totp.login import central
 LOCK = "/fleet"  # no user's name
 # Of records that wait for NSS to know their name, how many it is asked about in one pass: finding nobody takes some ms.
 _ASKED_AGAIN = 50
-_FEW = 8  # objects that are fetched one by one
+_DIGITS = 64  # of a hash
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from collections.abc import Set as AbstractSet
     from typing import Any
 
     from pam_totp.fleet.sources import Source
@@ -94,12 +96,12 @@ class _Pass:
         order = tree.order(
             manifest, digest, self._identity.directory, self._identity.host, None if last is None else last.order
         )
-        records, policy = self._look(manifest)
+        records, policy, listed = self._look(manifest)
         taken = Last(manifest.epoch, manifest.sequence, digest, manifest.issued, manifest.expires, applied=False)
         # From here on no earlier manifest is taken, also if this pass is killed.
         self._accounts.configured.put(manifest=taken.encode())
         # Taken away before anything new is merged: an authenticator may have gone from one user to another.
-        self._revoke(set(manifest.records), {record.name for record in records.values()})
+        self._revoke(listed, {record.name for record in records.values()})
         for each, record in records.items():
             self._try(record.name, partial(self._merge, each, record))
         self._bind()
@@ -112,10 +114,11 @@ class _Pass:
         self._result.last = done
         return self._result
 
-    def _look(self, manifest: Manifest) -> tuple[dict[str, Record], Policy | None]:
-        """Look at everything that the manifest names, and change nothing.
+    def _look(self, manifest: Manifest) -> tuple[dict[str, Record], Policy | None, set[str]]:
+        """Look at everything that the manifest names, and change nothing that is in force.
 
-        Returns the records that are not merged yet, by their hash, and the policy. Raises FleetError.
+        Returns the records that are not merged yet, by their hash, the policy, and the hashes of all records. Raises
+        FleetError.
         """
         for account in self._accounts.all():
             if isinstance(account, CacheError):
@@ -127,12 +130,11 @@ class _Pass:
         records: dict[str, Record] = {}
         held: list[str] = []
         names: list[str] = []
-        for digest in manifest.records:
-            if digest in merged:
-                held += merged[digest]["held"]
-                names.append(merged[digest]["name"])
-        lacking = [each for each in manifest.records if each not in merged]
-        for digest, content in self._fetched(lacking):
+        listed, bundled = self._listed(manifest, merged.keys())
+        for digest in listed & merged.keys():
+            held += merged[digest]["held"]
+            names.append(merged[digest]["name"])
+        for digest, content in self._fetched(sorted(listed - merged.keys()), bundled):
             records[digest] = tree.open_record(content, self._identity.host, self._identity.private)
         policy = None
         if manifest.policy is not None:
@@ -143,19 +145,35 @@ class _Pass:
             raise FleetError("two records have one name, or two authenticators have one id", "fleet-records")
         for record in records.values():
             self._require_no_clash(record)
-        return records, policy
+        return records, policy, listed
 
-    def _fetched(self, names: list[str]) -> Iterator[tuple[str, bytes]]:
-        """Objects of records, each the one of its name. Raises FleetError.
+    def _listed(self, manifest: Manifest, merged: AbstractSet[str]) -> tuple[set[str], dict[str, bytes]]:
+        """The hashes of all records in force, and the bundle's objects where it had to be fetched. Raises FleetError.
 
-        Many come in one file. That may be short, old or rubbish: what it does not have is fetched by itself.
+        What was in the last bundle is kept, so that the next change costs no more than itself.
         """
-        content = self._source.bundle() if len(names) > _FEW else b""
+        if manifest.bundle is None:
+            return manifest.in_force(()), {}
+        kept = self._kept(manifest.bundle)
+        if kept is not None and kept - set(manifest.dropped) <= merged:
+            return manifest.in_force(kept), {}
+        bundled = tree.unbundle(self._source.thing(manifest.bundle, tree.BUNDLE_LIMIT), manifest.bundle)
+        listed = manifest.in_force(bundled)
+        self._accounts.configured.put(bundle=bytes.fromhex("".join(bundled)))
+        return listed, bundled
+
+    def _kept(self, name: str) -> set[str] | None:
+        """The hashes of what is in the bundle of that name; None where another is kept, or none."""
         try:
-            bundled = tree.unbundle(content, set(names))
-        except FleetError:
-            bundled = {}
-        total = len(content)
+            content = self._accounts.configured.fact(configured.BUNDLE).hex()
+        except DamageError:
+            return None
+        names = {content[start : start + _DIGITS] for start in range(0, len(content), _DIGITS)}
+        return names if tree.bundle_name(names) == name else None
+
+    def _fetched(self, names: list[str], bundled: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
+        """Objects of records, each the one of its name. Raises FleetError."""
+        total = sum(map(len, bundled.values()))
         for name in names:
             found = bundled.pop(name, b"")
             if not found:

@@ -1,9 +1,10 @@
 """The formats of what a directory publishes for one host. Pure: nothing is read or written, and time is handed in.
 
-A host's folder of the tree holds ``manifest`` and ``objects/HASH``, and may hold ``bundle``, a copy of many objects.
-The manifest is signed by the directory (Ed25519) and names every object by its hash (BLAKE2b-256); an object is a
-record of one person, or the policy, sealed to the host (a sealed box of libsodium: X25519, XSalsa20-Poly1305). So a
-tree may lie anywhere: who can write there can withhold, but neither forge, mix, cut short, nor read.
+A host's folder of the tree holds ``manifest`` and ``objects/HASH``. The manifest is signed by the directory (Ed25519)
+and names every object by its hash (BLAKE2b-256); an object is a record of one person, or the policy, sealed to the host
+(a sealed box of libsodium: X25519, XSalsa20-Poly1305). Many records are in one file, a bundle, which has the hash of
+their hashes for its name: then the manifest names what has changed since, and stays small however many people there
+are. So a tree may lie anywhere: who can write there can withhold, but neither forge, mix, cut short, nor read.
 
 What is read may come from anybody. Each text has one valid spelling (sorted keys, no spaces): what does not come out
 the same when it is written again is refused, and so is what is not understood, because it could be a restriction.
@@ -17,15 +18,18 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from nacl import exceptions, public, signing, utils
 
 from pam_totp.errors import FleetError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
 MANIFEST_LIMIT = 8 << 20
 OBJECT_LIMIT = 16 << 10
-BUNDLE_LIMIT = 32 << 20
+BUNDLE_LIMIT = 64 << 20
 TREE_LIMIT = 512 << 20  # of all objects of a host together
 TOKEN_LIMIT = 4096
 MOST_AUTHENTICATORS = 16
@@ -53,6 +57,7 @@ Order = Literal["same", "next", "epoch"]
 class Manifest:
     """What is in force on one host. ``issued`` and ``expires`` in seconds since the epoch; hashes as 64 digits.
 
+    The records in force are those of the ``bundle`` but the ``dropped``, and ``records``, which are files of their own.
     ``sequence`` grows with each manifest of an ``epoch``. An epoch begins after a directory's backup was restored:
     ``previous_epoch_closed`` says at which sequence of the epoch before, None where that is not known.
     """
@@ -65,12 +70,21 @@ class Manifest:
     expires: int
     policy: str | None
     records: tuple[str, ...]
+    bundle: str | None = None
+    dropped: tuple[str, ...] = ()
     previous_epoch_closed: int | None = None
 
     @property
-    def objects(self) -> tuple[str, ...]:
-        """The hashes of all objects that it names."""
-        return self.records if self.policy is None else (self.policy, *self.records)
+    def files(self) -> tuple[str, ...]:
+        """The names of all files that it needs."""
+        return tuple(name for name in (self.policy, self.bundle, *self.records) if name is not None)
+
+    def in_force(self, bundled: Iterable[str]) -> set[str]:
+        """The hashes of the records in force, where these are in its bundle. Raises FleetError."""
+        names, dropped = set(bundled), set(self.dropped)
+        if not dropped <= names or not names.isdisjoint(self.records):
+            raise _refused("records", "the manifest contradicts its bundle")
+        return names - dropped | set(self.records)
 
 
 @dataclass(frozen=True)
@@ -183,7 +197,7 @@ def new_identifier() -> str:
 def sign_manifest(manifest: Manifest, seed: bytes) -> bytes:
     """The content of the file ``manifest``. Raises FleetError where no host would take it."""
     fields = {name: value for name, value in vars(manifest).items() if name != "previous_epoch_closed"}
-    fields["records"] = list(manifest.records)
+    fields |= {"records": list(manifest.records), "dropped": list(manifest.dropped)}
     if manifest.previous_epoch_closed is not None:
         fields["previous_epoch_closed"] = manifest.previous_epoch_closed
     payload = _encoded(fields)
@@ -207,14 +221,21 @@ def open_manifest(content: bytes, key: bytes) -> Manifest:
         signing.VerifyKey(key).verify(_SIGNED + payload, signature)
     except (exceptions.CryptoError, ValueError, TypeError):
         raise _refused("signature", "the manifest is not signed by the directory that this host joined") from None
-    fields = _decoded(payload, "manifest")
+    return read_manifest(content)
+
+
+def read_manifest(content: bytes) -> Manifest:
+    """The manifest in a file, whoever has signed it. Raises FleetError."""
+    fields = _decoded(content.partition(b"\n")[2], "manifest")
     _require(fields, "manifest", _MANIFEST, {"previous_epoch_closed": _natural})
-    records = fields["records"]
-    if any(earlier >= later for earlier, later in pairwise(records)):
+    records, dropped = fields["records"], fields["dropped"]
+    if any(earlier >= later for names in (records, dropped) for earlier, later in pairwise(names)):
         raise _refused("records", "the manifest's records are not in order, or one is named twice")
-    if fields["policy"] in records or fields["issued"] > fields["expires"]:
+    files = [name for name in (fields["policy"], fields["bundle"], *records) if name is not None]
+    without = fields["bundle"] is None and dropped
+    if without or len({*files, *dropped}) < len(files) + len(dropped) or fields["issued"] > fields["expires"]:
         raise _refused("content", "the manifest contradicts itself")
-    return Manifest(**fields | {"records": tuple(records)})
+    return Manifest(**fields | {"records": tuple(records), "dropped": tuple(dropped)})
 
 
 def order(manifest: Manifest, digest: str, directory: str, host: str, last: tuple[int, int, str] | None) -> Order:
@@ -240,17 +261,21 @@ def order(manifest: Manifest, digest: str, directory: str, host: str, last: tupl
     return "same"
 
 
-# Bundles: many objects in one file, each after its length in four bytes. It is told by nothing, and its objects by
-# their hashes.
+# Bundles: records in one file, in the order of their hashes, each after its length in four bytes.
 
 
-def bundle(objects: list[bytes]) -> bytes:
-    """These objects as one file."""
-    return b"".join(len(each).to_bytes(4, "big") + each for each in objects)
+def bundle(objects: Mapping[str, bytes]) -> bytes:
+    """These objects, by their hashes, as one file."""
+    return b"".join(len(objects[name]).to_bytes(4, "big") + objects[name] for name in sorted(objects))
 
 
-def unbundle(content: bytes, wanted: set[str]) -> dict[str, bytes]:
-    """Those of the wanted objects that are in a bundle, each of which is the one of its name. Raises FleetError."""
+def bundle_name(names: Iterable[str]) -> str:
+    """The name of a bundle of the objects with these hashes."""
+    return digest(b"bundle\n" + "".join(sorted(names)).encode("ascii"))
+
+
+def unbundle(content: bytes, name: str) -> dict[str, bytes]:
+    """The objects in the bundle of that name, by their hashes. Raises FleetError where it is another one."""
     if len(content) > BUNDLE_LIMIT:
         raise _refused("size", f"the bundle is larger than {BUNDLE_LIMIT} bytes")
     found, start = {}, 0
@@ -259,10 +284,10 @@ def unbundle(content: bytes, wanted: set[str]) -> dict[str, bytes]:
         each = content[start + 4 : start + 4 + size]
         if not 0 < size <= OBJECT_LIMIT or len(each) != size:
             raise _refused("format", "the bundle is cut short, or has something too large in it")
-        name = digest(each)
-        if name in wanted:
-            found[name] = each
+        found[digest(each)] = each
         start += 4 + size
+    if bundle_name(found) != name:
+        raise _refused("hash", f"the bundle {name} has another content than the manifest says")
     return found
 
 
@@ -580,6 +605,8 @@ _MANIFEST: dict[str, Any] = {
     "issued": _natural,
     "expires": _natural,
     "policy": _or_none(_hash),
+    "bundle": _or_none(_hash),
+    "dropped": _each(_hash, MANIFEST_LIMIT),
     "records": _each(_hash, MANIFEST_LIMIT),
 }
 _RECORD: dict[str, Any] = {

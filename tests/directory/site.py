@@ -115,13 +115,20 @@ class Host:
     def records(self) -> dict[str, tree.Record]:
         """Its records now."""
         manifest = self.manifest()
-        found = []
-        for name in manifest.records if manifest else ():
-            status, content = self.site.ask(f"/tree/{self.ident}/objects/{name}", self)
-            assert status == 200
-            tree.check_object(content, name)
-            found.append(tree.open_record(content, self.ident, self.private))
+        if manifest is None:
+            return {}
+        objects = {} if manifest.bundle is None else tree.unbundle(self._thing(manifest.bundle), manifest.bundle)
+        for name in manifest.records:
+            objects[name] = self._thing(name)
+            tree.check_object(objects[name], name)
+        listed = manifest.in_force(objects.keys() - set(manifest.records))
+        found = [tree.open_record(objects[name], self.ident, self.private) for name in listed]
         return {each.name: each for each in found}
+
+    def _thing(self, name: str) -> bytes:
+        status, content = self.site.ask(f"/tree/{self.ident}/objects/{name}", self)
+        assert status == 200
+        return content
 
     def wait(self, holds: Any, seconds: float = 90) -> dict[str, tree.Record]:
         """Wait until this holds for its records."""

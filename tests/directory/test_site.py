@@ -165,7 +165,7 @@ def test_a_host_gets_nothing_of_another_one(site: Site, host: Host) -> None:
     manifest = host.manifest()
     assert manifest is not None
     assert site.ask(f"/tree/{host.ident}/manifest", other)[0] == 404
-    for name in manifest.objects:
+    for name in manifest.files:
         assert site.ask(f"/tree/{host.ident}/objects/{name}", other)[0] == 404
         assert site.ask(f"/tree/{other.ident}/objects/{name}", other)[0] == 404
     assert site.ask(f"/tree/{host.ident}/manifest")[0] == 401

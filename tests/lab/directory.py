@@ -131,8 +131,12 @@ class Directory:
         sequence: int = 0,
         issued: int = 0,
         expires: int = 0,
+        bundled: bool = False,
     ) -> tree.Manifest:
-        """Publish for a host; what is not given follows what was published before. Returns the manifest."""
+        """Publish for a host; what is not given follows what was published before. Returns the manifest.
+
+        With ``bundled`` all records are in one file.
+        """
         host = host or self.host
         folder = self.folder / "tree" / host
         (folder / "objects").mkdir(parents=True, exist_ok=True)
@@ -140,8 +144,14 @@ class Directory:
         box = base64.b64decode(known["key"])
         sealed = [tree.seal_record(record, host, box) for record in records]
         ruled = tree.seal_policy(policy, host, box) if policy is not None else None
-        for content in (*sealed, *([ruled] if ruled else [])):
-            (folder / "objects" / tree.digest(content)).write_bytes(content)
+        objects = {tree.digest(content): content for content in sealed}
+        bundle, files = None, objects
+        if bundled:
+            bundle, files = tree.bundle_name(objects), {tree.bundle_name(objects): tree.bundle(objects)}
+        if ruled:
+            files = files | {tree.digest(ruled): ruled}
+        for name, content in files.items():
+            (folder / "objects" / name).write_bytes(content)
         issued = issued or int(time.time())
         last = known.get("last", [1, 0])
         manifest = tree.Manifest(
@@ -152,7 +162,8 @@ class Directory:
             issued,
             expires or issued + YEAR,
             tree.digest(ruled) if ruled else None,
-            tuple(sorted(map(tree.digest, sealed))),
+            () if bundled else tuple(sorted(objects)),
+            bundle,
         )
         self.state(lambda state: state["hosts"][host].update(last=[manifest.epoch, manifest.sequence]))
         self.put(tree.sign_manifest(manifest, self.seed), host)

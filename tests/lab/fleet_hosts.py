@@ -127,15 +127,19 @@ class Host:
         manifest = tree.open_manifest(content, self._fleet.key)
         digest = tree.digest(content)
         tree.order(manifest, digest, self._fleet.directory, self.ident, self._last)
-        for name in set(manifest.objects) - self._has if self._last is not None else ():
+        for name in set(manifest.files) - self._has if self._last is not None else ():
             status, _, found = await self._connection.ask(f"/tree/{self.ident}/objects/{name}")
             if status != 200:
                 self._fleet.failed(f"object {status}")
                 return
+            if name == manifest.bundle:
+                # A host opens those of them that it does not have: what the change before brought.
+                manifest.in_force(tree.unbundle(found, name))
+                continue
             tree.check_object(found, name)
             tree.open_record(found, self.ident, self._private)
         self._etag, self._last = etag, (manifest.epoch, manifest.sequence, digest)
-        self._has, self.sequence, self.since = set(manifest.objects), manifest.sequence, time.time()
+        self._has, self.sequence, self.since = set(manifest.files), manifest.sequence, time.time()
 
 
 class Fleet:
@@ -264,14 +268,17 @@ class Fleet:
         there = time.perf_counter()
         manifest = tree.open_manifest(content, self.key)
         # As fleet/sync.py does.
-        bundled = tree.unbundle(source.bundle(), set(manifest.records)) if len(manifest.records) > 8 else {}
-        for name in manifest.records:
+        bundled = {}
+        if manifest.bundle is not None:
+            bundled = tree.unbundle(source.thing(manifest.bundle, tree.BUNDLE_LIMIT), manifest.bundle)
+        listed = manifest.in_force(bundled)
+        for name in listed:
             found = bundled[name] if name in bundled else source.thing(name)
             tree.check_object(found, name)
             tree.open_record(found, said["host"], private)
         done = time.perf_counter()
         return {
-            "records": len(manifest.records),
+            "records": len(listed),
             "bundled": len(bundled),
             "join": joined - began,
             "wait": there - joined,

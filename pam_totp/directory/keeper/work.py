@@ -274,7 +274,8 @@ class Keeper:
         """Seal what has changed for some hosts, and sign their manifests: one commit for all of them.
 
         ``records`` and ``policy`` are what is to be sealed anew. Of each host, ``fresh`` are the numbers of its records
-        in there, and ``keep`` are the hashes of what stays. What cannot be done for one holds up no other.
+        in there; ``keep`` are the hashes of what stays: files of their own, beside the ``bundle`` but the ``dropped``.
+        Where ``bundle`` is True, all of that becomes a new bundle. What cannot be done for one holds up no other.
         """
         sequence, counters, asked = int(fields["sequence"]), self._state.counters(), fields["hosts"]
         weight = sum(len(each["fresh"]) + len(each["keep"]) for each in asked)
@@ -327,6 +328,10 @@ class Keeper:
         if policy is None and common.policy is not None:
             sealed = tree.seal_policy(common.policy, host.ident, host.key)
             policy = tree.digest(sealed)
+        names = sorted({*(tree.digest(each) for each in records), *fields["keep"]})
+        bundle, dropped = fields["bundle"], sorted(fields["dropped"])
+        if bundle is True:
+            bundle, dropped, names = tree.bundle_name(names) if names else None, [], []
         manifest = tree.Manifest(
             directory=self._keys.directory,
             host=host.ident,
@@ -335,7 +340,9 @@ class Keeper:
             issued=common.issued,
             expires=common.expires,
             policy=policy,
-            records=tuple(sorted({*(tree.digest(each) for each in records), *fields["keep"]})),
+            records=tuple(names),
+            bundle=bundle,
+            dropped=tuple(dropped),
             previous_epoch_closed=common.counters.closed,
         )
         content = tree.sign_manifest(manifest, self._keys.signing)

@@ -118,11 +118,17 @@ class JoinedHost:
 
     def records(self, keeper: Keeper) -> dict[str, tree.Record]:
         """Its records, by name."""
-        found = [
-            tree.open_record(self._object(each), self.ident, self.private) for each in self.manifest(keeper).records
-        ]
+        found = [tree.open_record(each, self.ident, self.private) for each in self.objects(keeper).values()]
         tree.check_together(found)
         return {each.name: each for each in found}
+
+    def objects(self, keeper: Keeper) -> dict[str, bytes]:
+        """The objects of its records in force, by their hashes."""
+        manifest = self.manifest(keeper)
+        bundled = {}
+        if manifest.bundle is not None:
+            bundled = tree.unbundle(self._file(manifest.bundle), manifest.bundle)
+        return {each: bundled.get(each) or self._object(each) for each in manifest.in_force(bundled)}
 
     def policy(self, keeper: Keeper) -> tree.Policy:
         """Its policy."""
@@ -131,10 +137,13 @@ class JoinedHost:
         return tree.open_policy(self._object(name), self.ident, self.private)
 
     def _object(self, name: str) -> bytes:
-        with open(os.path.join(config.TREE, self.ident, "objects", name), "rb") as file:
-            content = file.read()
+        content = self._file(name)
         tree.check_object(content, name)
         return content
+
+    def _file(self, name: str) -> bytes:
+        with open(os.path.join(config.TREE, self.ident, "objects", name), "rb") as file:
+            return file.read()
 
 
 def joined(name: str, group: str = "hosts") -> JoinedHost:

@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import URLPattern, get_resolver
 from django.utils import timezone
 
-from pam_totp.directory import config, hosts, http, people, publish, throttle
+from pam_totp.directory import config, hosts, http, people, throttle
 from pam_totp.directory.cli import doctor
 from pam_totp.directory.keeper import client as keeper_client
 from pam_totp.directory.keeper import keys
@@ -132,7 +132,7 @@ def test_what_is_served_is_what_was_published_and_unchanged_it_is_not_sent_again
     publish_all()
     first = get(f"/tree/{host.ident}/manifest", host)
     manifest = tree.open_manifest(first.content, keys.identity_of(keeper.keys).signing)
-    for name in manifest.objects:
+    for name in manifest.files:
         found = get(f"/tree/{host.ident}/objects/{name}", host)
         tree.check_object(found.content, name)
     again = get(f"/tree/{host.ident}/manifest", host, HTTP_IF_NONE_MATCH=first["ETag"])
@@ -161,7 +161,6 @@ def requests(host: JoinedHost, name: str, authenticator: str, digest: str) -> di
     """A request to each path of the API that concerns a host: method, path, fields."""
     return {
         "manifest": ("GET", f"/tree/{host.ident}/manifest", None),
-        "bundle": ("GET", f"/tree/{host.ident}/bundle", None),
         "object": ("GET", f"/tree/{host.ident}/objects/{name}", None),
         "claim": ("POST", "/api/v1/claim", {"authenticator": authenticator, "step": otp.step_at(now())}),
         "claim recovery": ("POST", "/api/v1/claim", {"recovery": digest, "name": "alice"}),
@@ -185,11 +184,10 @@ def test_a_host_gets_nothing_that_is_another_hosts(keeper: Keeper, monkeypatch: 
     people.new_recovery_codes("root", person)
     HostGroup.objects.create(name="others")
     own, other = joined("web1"), joined("web2", "others")
-    monkeypatch.setattr(publish, "BUNDLED", 1)
     publish_all()
     authenticator, codes = person.authenticators.get(), RecoveryCodes.objects.get()
     asked = requests(own, own.manifest(keeper).records[0], authenticator.ident, codes.hashes[0])
-    for name in ("manifest", "bundle", "object", "claim", "claim recovery"):
+    for name in ("manifest", "object", "claim", "claim recovery"):
         assert ask(asked[name], other) == 404, name
     # An event about somebody whom the host was not given is noted, and changes nothing.
     assert ask(asked["events"], other) == 200

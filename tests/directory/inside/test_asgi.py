@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.test import RequestFactory
 
-from pam_totp.directory import api, asgi, hosts, people, publish
+from pam_totp.directory import api, asgi, hosts, people
 from pam_totp.directory.models import Claim, Host
 from tests.directory.inside.conftest import enrolled, joined, publish_all
 
@@ -70,11 +70,8 @@ def test_a_path_that_there_is_not_is_not_found() -> None:
         assert ask(path)[0] == 404, path
 
 
-@pytest.mark.parametrize("name", ["manifest", "bundle", "objects"])
-def test_a_file_of_the_tree_goes_out_as_by_djangos_way(
-    keeper: Keeper, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    monkeypatch.setattr(publish, "BUNDLED", 1)
+@pytest.mark.parametrize("name", ["manifest", "objects"])
+def test_a_file_of_the_tree_goes_out_as_by_djangos_way(keeper: Keeper, name: str) -> None:
     people.add("root", "alice")
     host = joined("web1")
     publish_all()

@@ -222,7 +222,7 @@ def test_whom_a_revoked_host_knew_is_invited_by_mail_in_the_same_action(server: 
     who = somebody(keeper, email="alice@example.org")
     group = HostGroup.objects.create(name="web")
     host = Host.objects.create(name="web1", group=group, key=b"k" * 32, token_hash="h" * 64)
-    Published.objects.create(host=host, person=who.person, digest="d" * 64, file="f" * 64)
+    Published.objects.create(host=host, person=who.person, file="f" * 64)
     data = {"action": "revoke", "_selected_action": host.pk, "sure": "yes", "reset": "on"}
     page = boss.post("/admin/directory/host/", data).content.decode()
     assert "the invitation is sent to alice@example.org" in page

@@ -245,7 +245,7 @@ def test_a_revoked_host_is_refused_and_names_whom_to_enrol_anew(
 ) -> None:
     hosts = HostGroup.objects.create(name="web")
     host = Host.objects.create(name="web1", group=hosts, key=b"k" * 32, token_hash="h" * 64)
-    Published.objects.create(host=host, person=alice.person, digest="d" * 64, file="f" * 64)
+    Published.objects.create(host=host, person=alice.person, file="f" * 64)
     data = {"action": "revoke", "_selected_action": host.pk, "sure": "yes"}
     page = boss.post("/admin/directory/host/", data).content.decode()
     assert "alice" in page
@@ -262,7 +262,7 @@ def test_a_revoked_host_has_its_people_reset_and_invited_in_one_action_after_a_c
     hosts = HostGroup.objects.create(name="web")
     host = Host.objects.create(name="web1", group=hosts, key=b"k" * 32, token_hash="h" * 64)
     for who in (alice, bob):
-        Published.objects.create(host=host, person=who.person, digest="d" * 64, file="f" * 64)
+        Published.objects.create(host=host, person=who.person, file="f" * 64)
     path, data = "/admin/directory/host/", {"action": "revoke", "_selected_action": host.pk}
     late(monkeypatch)
     page = boss.post(path, {**data, "index": "0"}).content.decode()

@@ -7,14 +7,16 @@ import shutil
 from datetime import timedelta
 
 import pytest
+from django.db.models import F
 from django.utils import timezone
 
-from pam_totp.directory import audit, config, hosts, people, publish
+from pam_totp.directory import audit, config, differences, hosts, people, publish
 from pam_totp.directory.keeper import client
 from pam_totp.directory.models import (
     Access,
     Audit,
     Authenticator,
+    Edition,
     Event,
     Group,
     Host,
@@ -27,7 +29,7 @@ from pam_totp.directory.models import (
 from pam_totp.errors import KeeperError
 from pam_totp.factors import otp
 from pam_totp.fleet import tree
-from tests.directory.inside.conftest import SOURCE, Keeper, enrolled, joined, key_of, publish_all
+from tests.directory.inside.conftest import SOURCE, JoinedHost, Keeper, enrolled, joined, key_of, publish_all
 
 
 def test_a_host_gets_the_people_of_its_groups_with_what_they_are_enrolled_with(keeper: Keeper) -> None:
@@ -215,7 +217,8 @@ def test_a_database_that_was_restored_publishes_nothing_until_an_epoch_was_begun
 def test_the_keeper_signs_no_number_twice_for_a_host_and_none_that_is_smaller(keeper: Keeper) -> None:
     host = joined("web1")
     publish_all()
-    each: dict[str, object] = {"host": host.ident, "fresh": [], "keep": [], "keep_policy": None}
+    each: dict[str, object] = {"host": host.ident, "fresh": [], "keep": [], "bundle": None, "dropped": []}
+    each |= {"keep_policy": None}
     now = int(timezone.now().timestamp())
     empty = {"issued": now, "expires": now + 60, "records": [], "policy": None, "hosts": [each]}
     assert client.ask("publish", sequence=1, **empty)["hosts"][0]["reason"] == "lost"
@@ -252,7 +255,7 @@ def test_a_secret_of_another_person_does_not_open(keeper: Keeper) -> None:
     assert not os.path.exists(os.path.join(config.TREE, host.ident))
 
 
-def test_files_that_no_manifest_names_go_a_day_later(keeper: Keeper) -> None:
+def test_files_that_no_manifest_names_go_later(keeper: Keeper) -> None:
     enrolled(keeper, "alice")
     host = joined("web1")
     publish_all()
@@ -269,25 +272,191 @@ def test_files_that_no_manifest_names_go_a_day_later(keeper: Keeper) -> None:
     assert len(os.listdir(os.path.dirname(path))) == 3
 
 
-def test_many_new_records_are_in_one_file_too_for_a_day(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish, "BUNDLED", 2)
-    for name in ("alice", "bob"):
+# Bundles
+
+
+@pytest.fixture
+def apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bundle is made where more than two, or three, would be apart."""
+    monkeypatch.setattr(differences, "APART", 2)
+
+
+def names(host: JoinedHost, keeper: Keeper) -> set[str]:
+    """Whose records the host has; every file of it is there and opens."""
+    return set(host.records(keeper))
+
+
+def many(*more: str) -> JoinedHost:
+    """A host with the records of eight people."""
+    for name in (*(f"user{number}" for number in range(8)), *more):
         people.add("root", name)
-    host = joined("web1")
+    return joined("web1")
+
+
+EIGHT = {f"user{number}" for number in range(8)}
+
+
+@pytest.mark.usefixtures("apart")
+def test_many_records_are_in_one_file_and_few_changes_beside_it(keeper: Keeper) -> None:
+    host = many()
     publish_all()
-    path = os.path.join(config.TREE, host.ident, publish.BUNDLE)
-    with open(path, "rb") as file:
-        found = tree.unbundle(file.read(), set(host.manifest(keeper).objects))
-    assert found.keys() == set(host.manifest(keeper).records)
-    assert {tree.open_record(each, host.ident, host.private).name for each in found.values()} == {"alice", "bob"}
-    people.lock("root", people.find("alice"), locked=True)
+    first = host.manifest(keeper)
+    assert (first.records, first.dropped, names(host, keeper)) == ((), (), EIGHT)
+    assert len(os.listdir(os.path.join(config.TREE, host.ident, "objects"))) == 2
+    people.lock("root", people.find("user3"), locked=True)
     publish_all()
+    second = host.manifest(keeper)
+    assert (second.bundle, len(second.records), len(second.dropped)) == (first.bundle, 1, 1)
+    assert second.policy == first.policy
+    assert {name for name, each in host.records(keeper).items() if each.locked} == {"user3"}
+    # The same person's next change takes the place of this one.
+    people.lock("root", people.find("user3"), locked=False)
+    publish_all()
+    third = host.manifest(keeper)
+    assert (third.bundle, len(third.records), third.dropped) == (first.bundle, 1, second.dropped)
+    assert "sequence=3 hosts=1 records=1: done" in [line for line in keeper.log if "publish" in line][-1]
+    assert not any(each.locked for each in host.records(keeper).values())
+
+
+@pytest.mark.usefixtures("apart")
+def test_when_too_many_are_apart_there_is_a_new_bundle_and_the_old_one_goes_later(keeper: Keeper) -> None:
+    host = many()
+    publish_all()
+    before = host.objects(keeper)
+    old = host.manifest(keeper).bundle
+    assert old is not None
+    for number in range(2):
+        people.lock("root", people.find(f"user{number}"), locked=True)
+        publish_all()
+    manifest = host.manifest(keeper)
+    assert (manifest.records, manifest.dropped) == ((), ())
+    assert manifest.bundle not in (None, old)
+    # What has not changed is the same sealed box as before.
+    assert len(before.keys() & host.objects(keeper).keys()) == 6
+    assert {name for name, each in host.records(keeper).items() if each.locked} == {"user0", "user1"}
+    path = os.path.join(config.TREE, host.ident, "objects", old)
     assert os.path.exists(path)
     later = timezone.now().timestamp() - publish.UNNEEDED_FOR - 1
     os.utime(path, (later, later))
-    people.lock("root", people.find("alice"), locked=False)
+    people.lock("root", people.find("user2"), locked=True)
     publish_all()
     assert not os.path.exists(path)
+    assert names(host, keeper) == EIGHT
+
+
+@pytest.mark.usefixtures("apart")
+def test_who_is_removed_is_dropped_whether_the_person_is_still_known_or_not(keeper: Keeper) -> None:
+    host = many("zoe")
+    publish_all()
+    first = host.manifest(keeper).bundle
+    people.delete("root", people.find("user0"))
+    publish_all()
+    assert names(host, keeper) == EIGHT - {"user0"} | {"zoe"}
+    assert host.manifest(keeper).bundle == first
+    Group.objects.get(name="everyone").persons.remove(people.find("user1"))
+    publish_all()
+    assert names(host, keeper) == EIGHT - {"user0", "user1"} | {"zoe"}
+    assert host.manifest(keeper).bundle == first
+    people.add("root", "yves")
+    publish_all()
+    assert names(host, keeper) == EIGHT - {"user0", "user1"} | {"yves", "zoe"}
+    assert host.manifest(keeper).bundle != first
+    assert Published.objects.filter(person=None).count() == 0
+    assert Published.objects.count() == 8
+
+
+@pytest.mark.usefixtures("apart")
+def test_nobody_at_all_is_left_where_all_are_removed(keeper: Keeper) -> None:
+    host = many()
+    publish_all()
+    Group.objects.get(name="everyone").delete()
+    publish_all()
+    manifest = host.manifest(keeper)
+    assert (manifest.bundle, manifest.records, names(host, keeper)) == (None, (), set())
+    assert Known.objects.count() == 8
+
+
+@pytest.mark.usefixtures("apart")
+@pytest.mark.parametrize("lost", ["row", "rows", "bundle", "manifest", "rot", "number", "edition"])
+def test_what_the_database_and_the_tree_do_not_agree_about_is_made_anew(keeper: Keeper, lost: str) -> None:
+    host = many()
+    publish_all()
+    old = host.manifest(keeper).bundle
+    folder = os.path.join(config.TREE, host.ident)
+    path = os.path.join(folder, "objects", str(old))
+    match lost:
+        case "row":
+            Published.objects.filter(person__name="user0").delete()
+        case "rows":
+            Published.objects.all().delete()
+        case "bundle":
+            os.unlink(path)
+        case "manifest":
+            os.unlink(os.path.join(folder, "manifest"))
+        case "rot":
+            with open(path, "r+b") as file:
+                file.write(b"\xff")
+        case "number":
+            Host.objects.update(sequence=F("sequence") + 1)
+        case "edition":
+            Host.objects.update(edition=None)
+    for name in ("user0", "user1"):
+        people.lock("root", people.find(name), locked=True)
+    people.delete("root", people.find("user2"))
+    publish_all()
+    assert host.manifest(keeper).bundle not in (None, old)
+    assert names(host, keeper) == EIGHT - {"user2"}
+    assert {name for name, each in host.records(keeper).items() if each.locked} == {"user0", "user1"}
+    assert set(Published.objects.values_list("person__name", flat=True)) == EIGHT - {"user2"}
+
+
+@pytest.mark.usefixtures("apart")
+def test_a_host_that_moves_keeps_what_both_groups_have(keeper: Keeper) -> None:
+    host = many()
+    publish_all()
+    before = host.objects(keeper)
+    others, few = HostGroup.objects.create(name="others"), people.add_group("root", "few")
+    few.persons.add(people.find("user0"), people.add("root", "yves", []))
+    Access.objects.create(group=few, host_group=others)
+    found = hosts.find("web1")
+    found.group = others
+    found.save()
+    publish_all()
+    assert names(host, keeper) == {"user0", "yves"}
+    assert len(before.keys() & host.objects(keeper).keys()) == 1
+    assert set(Known.objects.values_list("person__name", flat=True)) == EIGHT - {"user0"}
+
+
+@pytest.mark.usefixtures("apart")
+def test_hosts_get_their_new_bundles_with_different_changes(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(differences, "APART", 16)
+    for number in range(40):
+        people.add("root", f"user{number}")
+    found = [joined(f"web{number}") for number in range(12)]
+    publish_all()
+    before = [host.manifest(keeper).bundle for host in found]
+    assert None not in before
+    renewed = []
+    for number in range(16):
+        people.lock("root", people.find(f"user{number}"), locked=True)
+        publish_all()
+        now = [host.manifest(keeper).bundle for host in found]
+        renewed.append(sum(a != b for a, b in zip(before, now, strict=True)))
+    assert renewed[0] == 0
+    assert renewed[-1] == 12
+    assert len(set(renewed)) > 2
+    assert all(sum(each.locked for each in host.records(keeper).values()) == 16 for host in found)
+
+
+def test_an_edition_that_no_host_has_any_more_goes(keeper: Keeper) -> None:
+    enrolled(keeper, "alice")
+    joined("web1")
+    joined("web2")
+    for locked in (True, False, True):
+        people.lock("root", people.find("alice"), locked=locked)
+        publish_all()
+    assert Edition.objects.count() == 1
+    assert Host.objects.filter(edition=Edition.objects.get()).count() == 2
 
 
 def test_hosts_of_several_requests_and_groups_get_each_their_own(

@@ -77,7 +77,7 @@ def test_what_is_no_plain_file_of_the_tree_is_passed_over(
 
 
 def test_a_tar_file_that_is_none_is_too_large_or_is_compressed_is_refused(tmp_path: Path) -> None:
-    large = packed(tmp_path / "large.tar", {f"objects/{'a' * 64}": bytes(tree.OBJECT_LIMIT + 1)})
+    large = packed(tmp_path / "large.tar", {f"objects/{'a' * 64}": bytes(tree.BUNDLE_LIMIT + 1)})
     rubbish = tmp_path / "rubbish.tar"
     rubbish.write_bytes(os.urandom(5000))
     packed_small = tmp_path / "small.tar.gz"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import os
 import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pam_totp.cache import configured
 from pam_totp.cache.store import Store
 from pam_totp.errors import CacheError, CacheReadOnlyError, ChargeError, FleetError, LockTimeoutError, NameServiceError
 from pam_totp.factors import recovery as factor
@@ -20,7 +23,7 @@ from tests.lab.directory import person
 from tests.unit.pretend import ALICE, BOB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from tests.unit.conftest import Passwd
@@ -37,6 +40,11 @@ def last(host: Host) -> identities.Last:
         found = identities.last(accounts)
     assert found is not None
     return found
+
+
+def identity_of(host: Host) -> identities.Identity:
+    with host.accounts() as accounts:
+        return identities.require(accounts)
 
 
 def refused(member: Member, why: str) -> None:
@@ -437,7 +445,7 @@ class Given(sources.Source):
     def manifest(self) -> bytes:
         return self.content
 
-    def thing(self, name: str) -> bytes:
+    def thing(self, name: str, limit: int = tree.OBJECT_LIMIT) -> bytes:
         raise FleetError(name, "fleet-incomplete")
 
 
@@ -554,58 +562,183 @@ def test_whatever_a_server_answers_the_last_good_state_stays(member: Member, mod
     assert member.host.login("alice", member.host.code(SECRET)).verdict == "accepted"
 
 
-def bundled(member: Member, change: Callable[[bytes], bytes]) -> None:
-    """Have a bundle of all objects, after a change."""
-    content = tree.bundle([path.read_bytes() for path in sorted(objects(member).iterdir())])
-    objects(member).with_name("bundle").write_bytes(change(content))
+# Bundles
 
 
-def test_many_objects_come_in_one_file(member: Member, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sync, "_FEW", 1)
-    member.publish([person("alice", SECRET), person("bob", OTHER)])
-    bundled(member, lambda content: content)
-
-    def alone(_: object, name: str) -> bytes:
-        pytest.fail(f"{name} was fetched by itself")
-
-    monkeypatch.setattr(sources.WebTree, "thing", alone)
-    assert sorted(member.sync().merged) == ["alice", "bob"]
-    assert host.login("alice", host.code(SECRET)).verdict == "accepted"
+def bundled(member: Member, records: list[tree.Record]) -> tree.Manifest:
+    """Publish these in a bundle."""
+    return member.directory.publish(records, host=member.identifier, issued=int(member.host.wall), bundled=True)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda _: b"",
-        lambda content: content[:-1],
-        lambda content: content[: len(content) // 2],
-        lambda content: bytes(4) + content,
-        lambda content: content[:4] + bytes([content[4] ^ 1]) + content[5:],
-        lambda _: tree.bundle([b"of another host", b"old"]),
-        lambda _: b"\xff" * 1000,
-        lambda _: bytes(tree.BUNDLE_LIMIT + 1),
-    ],
-)
-def test_a_bundle_that_is_not_what_it_should_be_costs_nobody_a_record(
-    member: Member, host: Host, monkeypatch: pytest.MonkeyPatch, change: Callable[[bytes], bytes]
-) -> None:
-    monkeypatch.setattr(sync, "_FEW", 1)
-    member.publish([person("alice", SECRET), person("bob", OTHER)])
-    bundled(member, change)
+def amended(member: Member, *records: tree.Record, dropped: Iterable[str] = (), **changes: Any) -> tree.Manifest:
+    """Publish what was published before, with these records beside it, and without what is dropped."""
+    old = tree.open_manifest(member.directory.manifest(), member.directory.key)
+    key = base64.b64decode(member.directory.state()["hosts"][member.identifier]["key"])
+    contents = [tree.seal_record(record, member.identifier, key) for record in records]
+    for content in contents:
+        (objects(member) / tree.digest(content)).write_bytes(content)
+    names = tuple(sorted({*old.records, *map(tree.digest, contents)}))
+    fields: dict[str, Any] = {
+        "sequence": old.sequence + 1,
+        "records": names,
+        "dropped": tuple(sorted({*old.dropped, *dropped})),
+    }
+    new = dataclasses.replace(old, **fields | changes)
+    member.directory.put(tree.sign_manifest(new, member.directory.seed))
+    return new
+
+
+def record_of(member: Member, name: str) -> str:
+    """The hash of the record of this name that is in force."""
+    with member.host.accounts() as accounts:
+        account = accounts.get(name)
+    assert account is not None
+    assert account.ledger.fleet is not None
+    return str(account.ledger.fleet["record"])
+
+
+def nothing_but(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Have nothing fetched but the manifest and these."""
+    thing = sources.WebTree.thing
+
+    def asked(source: sources.WebTree, name: str, limit: int = tree.OBJECT_LIMIT) -> bytes:
+        assert name in names, f"{name} was fetched"
+        return thing(source, name, limit)
+
+    monkeypatch.setattr(sources.WebTree, "thing", asked)
+
+
+def test_what_is_in_a_bundle_is_in_force(member: Member, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = bundled(member, [person("alice", SECRET), person("bob", OTHER)])
+    assert manifest.bundle is not None
+    nothing_but(monkeypatch, manifest.bundle)
     assert sorted(member.sync().merged) == ["alice", "bob"]
     assert host.login("alice", host.wrong(SECRET)).verdict == "refused"
     assert host.login("alice", host.code(SECRET)).verdict == "accepted"
 
 
+def test_a_change_beside_a_bundle_costs_no_more_than_itself(
+    member: Member, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundled(member, [person("alice", SECRET), person("bob", OTHER)])
+    member.sync()
+    new = amended(member, person("alice", SECRET, locked=True), dropped=[record_of(member, "alice")])
+    nothing_but(monkeypatch, *new.records)
+    result = member.sync()
+    assert (result.merged, result.revoked, result.problems) == (["alice"], [], [])
+    assert host.login("alice", host.code(SECRET)).verdict == "refused"
+    assert host.login("bob", host.code(OTHER)).verdict == "accepted"
+
+
+def test_who_is_dropped_from_a_bundle_is_refused_and_not_skipped(member: Member, host: Host) -> None:
+    bundled(member, [person("alice", SECRET), person("bob", OTHER)])
+    member.sync()
+    amended(member, dropped=[record_of(member, "alice")])
+    assert member.sync().revoked == ["alice"]
+    outcome = host.login("alice")
+    assert (outcome.verdict, outcome.reason) == ("refused", "fleet-revoked")
+    assert host.login("bob", host.code(OTHER)).verdict == "accepted"
+
+
+def test_a_new_host_takes_a_bundle_with_what_has_changed_since(member: Member, host: Host) -> None:
+    old = bundled(member, [person("alice", SECRET), person("bob", OTHER)])
+    assert old.bundle is not None
+    content = tree.unbundle((objects(member) / old.bundle).read_bytes(), old.bundle)
+    private = identity_of(host).private
+    gone = next(name for name, each in content.items() if tree.open_record(each, old.host, private).name == "bob")
+    amended(member, person("carol", bytes(20)), dropped=[gone])
+    assert sorted(member.sync().merged) == ["alice", "carol"]
+
+
+def test_a_bundle_is_fetched_again_where_the_host_has_lost_a_record(
+    member: Member, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = bundled(member, [person("alice", SECRET), person("bob", OTHER)])
+    member.sync()
+    host.change(lambda account: setattr(account.ledger, "fleet", None), ALICE)
+    new = amended(member, person("carol", bytes(20)))
+    nothing_but(monkeypatch, *new.files)
+    assert new.bundle == manifest.bundle
+    assert sorted(member.sync().merged) == ["alice", "carol"]
+    assert host.login("alice", host.wrong(SECRET)).verdict == "refused"
+
+
+@pytest.mark.parametrize("kept", [None, b"", b"x", bytes(32), bytes(64)])
+def test_what_is_kept_of_a_bundle_is_looked_at_before_it_is_used(
+    member: Member, host: Host, kept: bytes | None
+) -> None:
+    bundled(member, [person("alice", SECRET), person("bob", OTHER)])
+    member.sync()
+    if kept is None:
+        with closing(sqlite3.connect(host.paths.cache)) as connection, connection:
+            connection.execute("DELETE FROM fact WHERE name = ?", (configured.BUNDLE,))
+    else:
+        with host.accounts() as accounts:
+            accounts.configured.put(bundle=kept)
+    amended(member, person("alice", SECRET, locked=True), dropped=[record_of(member, "alice")])
+    result = member.sync()
+    assert (result.merged, result.revoked) == (["alice"], [])
+    assert host.login("bob", host.code(OTHER)).verdict == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda _: b"", "hash"),
+        (lambda content: content[:-1], "format"),
+        (lambda content: content[: int.from_bytes(content[:4], "big") + 4], "hash"),
+        (lambda content: bytes(4) + content, "format"),
+        (lambda content: content[:4] + bytes([content[4] ^ 1]) + content[5:], "hash"),
+        (lambda _: tree.bundle({"a": b"of another host", "b": b"old"}), "hash"),
+        (lambda content: content + tree.bundle({"a": b"more"}), "hash"),
+        (lambda _: b"\xff" * 1000, "format"),
+        (lambda _: bytes(tree.BUNDLE_LIMIT + 1), "answer"),
+    ],
+)
+def test_a_bundle_that_is_not_what_the_manifest_says_is_refused(
+    member: Member, change: Callable[[bytes], bytes], why: str
+) -> None:
+    member.take([person("alice", SECRET)])
+    manifest = bundled(member, [person("alice", SECRET, locked=True), person("bob", OTHER)])
+    assert manifest.bundle is not None
+    path = objects(member) / manifest.bundle
+    content = path.read_bytes()
+    path.write_bytes(change(content))
+    refused(member, why)
+    path.write_bytes(content)
+    assert sorted(member.sync().merged) == ["alice", "bob"]
+
+
+def test_a_manifest_that_does_not_go_with_its_bundle_is_refused(member: Member) -> None:
+    first = bundled(member, [person("alice", SECRET), person("bob", OTHER)])
+    member.sync()
+    amended(member, dropped=["0" * 64])
+    refused(member, "records")
+    member.directory.put(tree.sign_manifest(dataclasses.replace(first, sequence=9), member.directory.seed))
+    assert member.sync().problems == []
+    amended(member, sequence=10, records=(record_of(member, "bob"),))
+    refused(member, "records")
+
+
+def test_a_bundle_of_another_host_opens_nothing(member: Member) -> None:
+    member.take([person("alice", SECRET)])
+    _, key = tree.new_box_key()
+    content = tree.seal_record(person("bob", OTHER), member.identifier, key)
+    name = tree.bundle_name([tree.digest(content)])
+    (objects(member) / name).write_bytes(tree.bundle({tree.digest(content): content}))
+    amended(member, bundle=name)
+    refused(member, "seal")
+
+
 def test_a_bundle_counts_where_a_tree_is_larger_than_any_host_s(
     member: Member, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sync, "_FEW", 0)
     member.take([person("alice", SECRET)])
-    member.publish([person("alice", SECRET, locked=True), person("bob", OTHER)])
-    bundled(member, lambda content: content + tree.bundle([b"junk" * 100]))
-    size = objects(member).with_name("bundle").stat().st_size
-    monkeypatch.setattr(tree, "TREE_LIMIT", size - 1)
+    manifest = bundled(member, [person("alice", SECRET, locked=True), person("bob", OTHER)])
+    assert manifest.bundle is not None
+    new = amended(member, person("carol", bytes(20)))
+    size = sum((objects(member) / name).stat().st_size for name in new.files)
+    monkeypatch.setattr(tree, "TREE_LIMIT", size - 10)
     refused(member, "size")
 
 

@@ -23,7 +23,11 @@ DIRECTORY, HOST, OTHER = "d" * 32, "a" * 32, "b" * 32
 SEED, KEY = tree.new_signing_key()
 PRIVATE, PUBLIC = tree.new_box_key()
 HASHES = tuple(sorted(tree.digest(bytes([each])) for each in range(3)))
-MANIFEST = Manifest(DIRECTORY, HOST, 2, 7, 1_700_000_000, 1_700_100_000, tree.digest(b"policy"), HASHES)
+BUNDLED = {tree.digest(each): each for each in (b"one", b"two" * 99, b"three")}
+BUNDLE, DROPPED = tree.bundle_name(BUNDLED), tuple(sorted(BUNDLED)[1:])
+MANIFEST = Manifest(
+    DIRECTORY, HOST, 2, 7, 1_700_000_000, 1_700_100_000, tree.digest(b"policy"), HASHES, BUNDLE, DROPPED
+)
 PHONE = Authenticator("1" * 32, "phone", 1_700_000_000, bytes(range(20)))
 RECORD = Record(
     "alice", (PHONE,), Recovery("5" * 32, ("6" * 32, "7" * 32)), True, 1_800_000_000, 1_900_000_000, True, 1_600_000_000
@@ -90,7 +94,7 @@ def unboxed(content: bytes) -> dict[str, Any]:
 
 def test_a_manifest_is_read_as_it_was_signed() -> None:
     assert tree.open_manifest(tree.sign_manifest(MANIFEST, SEED), KEY) == MANIFEST
-    closed = dataclasses.replace(MANIFEST, policy=None, records=(), previous_epoch_closed=12)
+    closed = dataclasses.replace(MANIFEST, policy=None, records=(), bundle=None, dropped=(), previous_epoch_closed=12)
     assert tree.open_manifest(tree.sign_manifest(closed, SEED), KEY) == closed
 
 
@@ -171,7 +175,7 @@ def test_what_is_signed_and_is_no_manifest_is_refused(content: bytes) -> None:
 @pytest.mark.parametrize("name", sorted(payload()))
 def test_each_field_of_a_manifest_has_its_type_and_has_to_be_there(name: str) -> None:
     for value in [*WRONG, "A" * 32, "A" * 64, [HASHES[0]] * 2, list(reversed(HASHES))]:
-        allowed: dict[str, list[Any]] = {"policy": [None], "records": [[]], "issued": [0]}
+        allowed: dict[str, list[Any]] = {"policy": [None], "records": [[]], "dropped": [[]], "issued": [0]}
         good = allowed.get(name, [])
         if any(value is each or (type(value) is type(each) and value == each) for each in good):
             continue
@@ -185,9 +189,19 @@ def test_what_is_not_understood_is_refused() -> None:
 
 
 def test_a_manifest_that_contradicts_itself_is_refused() -> None:
-    refused("content", tree.open_manifest, signed(spelled(payload() | {"policy": HASHES[0]})), KEY)
+    for wrong in (
+        {"policy": HASHES[0]},
+        {"policy": BUNDLE},
+        {"policy": DROPPED[0]},
+        {"bundle": HASHES[0]},
+        {"bundle": None},
+        {"bundle": DROPPED[0]},
+        {"dropped": [HASHES[0]]},
+    ):
+        refused("content", tree.open_manifest, signed(spelled(payload() | wrong)), KEY)
     refused("content", tree.open_manifest, signed(spelled(payload() | {"expires": 1})), KEY)
     refused("records", tree.open_manifest, signed(spelled(payload() | {"records": [HASHES[1], HASHES[0]]})), KEY)
+    refused("records", tree.open_manifest, signed(spelled(payload() | {"dropped": DROPPED[::-1]})), KEY)
 
 
 def test_no_manifest_is_signed_that_no_host_would_take() -> None:
@@ -226,32 +240,48 @@ def test_a_foreign_manifest_is_refused() -> None:
 # Bundles
 
 
-def test_of_a_bundle_what_is_wanted_is_taken_and_is_what_its_name_says() -> None:
-    contents = [b"one", b"two" * 99, b"three"]
-    content = tree.bundle(contents)
-    assert tree.unbundle(content, {tree.digest(b"one"), tree.digest(b"three"), "4" * 64}) == {
-        tree.digest(b"one"): b"one",
-        tree.digest(b"three"): b"three",
-    }
-    assert tree.unbundle(b"", {"4" * 64}) == {}
+def test_a_bundle_is_told_by_the_hashes_of_what_is_in_it() -> None:
+    content = tree.bundle(BUNDLED)
+    assert tree.unbundle(content, BUNDLE) == BUNDLED
+    assert tree.bundle_name(sorted(BUNDLED, reverse=True)) == BUNDLE
+    assert tree.digest("".join(sorted(BUNDLED)).encode()) != BUNDLE
+    # In whatever order, and however often: it is what it says.
+    for names in (sorted(BUNDLED, reverse=True), [*BUNDLED, *BUNDLED]):
+        again = b"".join(len(BUNDLED[name]).to_bytes(4, "big") + BUNDLED[name] for name in names)
+        assert tree.unbundle(again, BUNDLE) == BUNDLED
 
 
-def test_a_bundle_that_is_cut_short_or_too_large_is_refused() -> None:
-    content = tree.bundle([b"one", b"two"])
-    for end in range(1, len(content)):
-        if end != len(content) // 2:  # where the second one begins
-            refused("format", tree.unbundle, content[:end], set())
-    for wrong in (bytes(4), b"\xff" * 9, tree.bundle([bytes(tree.OBJECT_LIMIT + 1)])):
-        refused("format", tree.unbundle, wrong, set())
-    refused("size", tree.unbundle, bytes(tree.BUNDLE_LIMIT + 1), set())
+def test_a_bundle_that_is_short_other_or_too_large_is_refused() -> None:
+    content = tree.bundle(BUNDLED)
+    for end in range(len(content)):
+        with pytest.raises(FleetError):
+            tree.unbundle(content[:end], BUNDLE)
+    for place in range(len(content)):
+        broken = bytearray(content)
+        broken[place] ^= 1
+        with pytest.raises(FleetError):
+            tree.unbundle(bytes(broken), BUNDLE)
+    refused("hash", tree.unbundle, content + tree.bundle({"": b"more"}), BUNDLE)
+    for wrong in (bytes(4), b"\xff" * 9, tree.bundle({"": bytes(tree.OBJECT_LIMIT + 1)})):
+        refused("format", tree.unbundle, wrong, BUNDLE)
+    refused("size", tree.unbundle, bytes(tree.BUNDLE_LIMIT + 1), BUNDLE)
 
 
 @given(st.binary(max_size=200))
-def test_rubbish_in_a_bundle_is_refused_or_passed_over(content: bytes) -> None:
-    try:
-        assert tree.unbundle(content, {tree.digest(b"x")}).keys() <= {tree.digest(b"x")}
-    except FleetError:
-        pass
+def test_rubbish_is_no_bundle(content: bytes) -> None:
+    with pytest.raises(FleetError):
+        tree.unbundle(content, BUNDLE)
+
+
+def test_in_force_is_what_is_bundled_and_not_dropped_and_what_is_by_itself() -> None:
+    assert MANIFEST.in_force(BUNDLED) == {min(BUNDLED), *HASHES}
+    assert dataclasses.replace(MANIFEST, bundle=None, dropped=()).in_force(()) == set(HASHES)
+    assert set(MANIFEST.files) == {MANIFEST.policy, BUNDLE, *HASHES}
+
+
+def test_a_manifest_that_does_not_go_with_its_bundle_is_refused() -> None:
+    refused("records", MANIFEST.in_force, set(BUNDLED) - {DROPPED[0]})
+    refused("records", MANIFEST.in_force, {*BUNDLED, HASHES[0]})
 
 
 # Objects
