@@ -329,9 +329,11 @@ class Keeper:
             sealed = tree.seal_policy(common.policy, host.ident, host.key)
             policy = tree.digest(sealed)
         names = sorted({*(tree.digest(each) for each in records), *fields["keep"]})
-        bundle, dropped = fields["bundle"], sorted(fields["dropped"])
+        bundle, dropped = fields["bundle"], sorted(map(_text, fields["dropped"]))
         if bundle is True:
             bundle, dropped, names = tree.bundle_name(names) if names else None, [], []
+        elif bundle is not None:
+            _text(bundle)
         manifest = tree.Manifest(
             directory=self._keys.directory,
             host=host.ident,

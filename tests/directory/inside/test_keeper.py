@@ -45,7 +45,7 @@ def a_request(*found: dict[str, Any], **more: Any) -> dict[str, Any]:
     """A request to publish for these hosts."""
     now = int(time.time())
     asked: dict[str, Any] = {"sequence": 1, "issued": now, "expires": now + 86_400, "records": [], "policy": None}
-    each: dict[str, Any] = {"fresh": [], "keep": [], "keep_policy": None}
+    each: dict[str, Any] = {"fresh": [], "keep": [], "bundle": None, "dropped": [], "keep_policy": None}
     return {"verb": "publish", **asked, "hosts": [each | one for one in found], **more}
 
 
@@ -57,6 +57,8 @@ def test_a_request_for_many_hosts_signs_for_those_that_have_joined_and_no_others
         keeper, **a_request({"host": "a" * 32}, {"host": "b" * 32}, {"host": "d" * 32}, {"host": "c" * 32})
     )
     assert [each.get("reason", "") for each in answers["hosts"]] == ["", "host-unknown", "host-unknown", ""]
+    contradiction = a_request({"host": "a" * 32, "dropped": ["0" * 64]}, {"host": "c" * 32}, sequence=2)
+    assert [each.get("reason", "") for each in as_web(keeper, **contradiction)["hosts"]] == ["fleet-content", ""]
     signed = tree.open_manifest(client.content(answers["hosts"][3]["manifest"]), keys.identity_of(keeper.keys).signing)
     assert (signed.host, signed.sequence) == ("c" * 32, 1)
 
@@ -64,7 +66,16 @@ def test_a_request_for_many_hosts_signs_for_those_that_have_joined_and_no_others
 def test_a_request_of_which_a_part_is_malformed_signs_nothing(keeper: Keeper) -> None:
     for name in ("a", "b"):
         keeper.state.add_host(name * 32, name, tree.new_box_key()[1], 1)
-    for more in ({"fresh": [-1]}, {"fresh": [0]}, {"fresh": [True]}, {"fresh": "0"}, {"keep": 7}, {"host": None}):
+    for more in (
+        {"fresh": [-1]},
+        {"fresh": [0]},
+        {"fresh": [True]},
+        {"fresh": "0"},
+        {"keep": 7},
+        {"host": None},
+        {"bundle": 7},
+        {"dropped": 7},
+    ):
         with pytest.raises(KeeperError, match="malformed"):
             as_web(keeper, **a_request({"host": "a" * 32}, {"host": "b" * 32} | more))
         assert keeper.state.counters().sequence == 0, more

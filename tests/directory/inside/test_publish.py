@@ -28,7 +28,6 @@ from pam_totp.directory.models import (
 )
 from pam_totp.errors import KeeperError
 from pam_totp.factors import otp
-from pam_totp.fleet import tree
 from tests.directory.inside.conftest import SOURCE, JoinedHost, Keeper, enrolled, joined, key_of, publish_all
 
 
@@ -415,7 +414,7 @@ def test_a_host_that_moves_keeps_what_both_groups_have(keeper: Keeper) -> None:
     host = many()
     publish_all()
     before = host.objects(keeper)
-    others, few = HostGroup.objects.create(name="others"), people.add_group("root", "few")
+    others, few = HostGroup.objects.create(name="others"), Group.objects.create(name="few")
     few.persons.add(people.find("user0"), people.add("root", "yves", []))
     Access.objects.create(group=few, host_group=others)
     found = hosts.find("web1")

@@ -626,7 +626,7 @@ def test_a_change_beside_a_bundle_costs_no_more_than_itself(
     nothing_but(monkeypatch, *new.records)
     result = member.sync()
     assert (result.merged, result.revoked, result.problems) == (["alice"], [], [])
-    assert host.login("alice", host.code(SECRET)).verdict == "refused"
+    assert host.login("alice").verdict == "refused"
     assert host.login("bob", host.code(OTHER)).verdict == "accepted"
 
 
