@@ -132,8 +132,8 @@ def _next() -> tuple[int, int]:
 
 def _lacking(members: list[Host], work: _Work) -> list[Lack]:
     """What these hosts lack, as far as it can be said without the rows of Published."""
-    editions = {each.pk: each.digests for each in Edition.objects.filter(hosts__in=members).distinct()}
-    found = {pk: differences.differing(digests, work.content.digests) for pk, digests in editions.items()}
+    editions = Edition.objects.filter(pk__in={host.edition_id for host in members})
+    found = {each.pk: differences.differing(each.digests, work.content.digests) for each in editions}
     return [
         Lack(host, os.path.join(work.root, host.ident), work.content, found.get(host.edition_id or 0))
         for host in members
