@@ -101,7 +101,7 @@ class Lack:
     def _manifest(self) -> tree.Manifest | None:
         """The manifest that is there, if it is the one that the database says, with its files.
 
-        Nobody but the publisher writes there; and no two manifests of a host have one number.
+        Its signature is not looked at: who can write here can write the database as well. No two of a host have one number.
         """
         try:
             found = tree.read_manifest(self._read(MANIFEST))

@@ -194,8 +194,9 @@ def sizes(machine: Booted) -> dict[str, int]:
         du -s --apparent-size --block-size=1 tree | cut -f 1
         du -s --block-size=1 tree | cut -f 1
         find tree -type f | wc -l
+        asked="SELECT pg_database_size('totp')"
         if ! grep -q '^database = "postgresql' /etc/pam-totp-directory/directory.toml; then cat directory.db* | wc -c
-        else (cd / && setpriv --reuid=postgres --regid=postgres --init-groups psql -At -c "SELECT pg_database_size('totp')"); fi
+        else (cd / && setpriv --reuid=postgres --regid=postgres --init-groups psql -At -c "$asked"); fi
         wc -c </var/lib/pam-totp-keeper/keeper.db
     """
     names = ("content", "disk", "files", "database", "keeper")
