@@ -101,7 +101,8 @@ class Lack:
     def _manifest(self) -> tree.Manifest | None:
         """The manifest that is there, if it is the one that the database says, with its files.
 
-        Its signature is not looked at: who can write here can write the database as well. No two of a host have one number.
+        No two manifests of a host have one number. The signature is not looked at: who can write here can write the
+        database as well.
         """
         try:
             found = tree.read_manifest(self._read(MANIFEST))
