@@ -356,12 +356,41 @@ def test_who_is_removed_is_dropped_whether_the_person_is_still_known_or_not(keep
     publish_all()
     assert names(host, keeper) == EIGHT - {"user0", "user1"} | {"zoe"}
     assert host.manifest(keeper).bundle == first
+    people.add("root", "xaver")
     people.add("root", "yves")
     publish_all()
-    assert names(host, keeper) == EIGHT - {"user0", "user1"} | {"yves", "zoe"}
+    assert names(host, keeper) == EIGHT - {"user0", "user1"} | {"xaver", "yves", "zoe"}
     assert host.manifest(keeper).bundle != first
     assert Published.objects.filter(person=None).count() == 0
-    assert Published.objects.count() == 8
+    assert Published.objects.count() == 9
+
+
+@pytest.mark.usefixtures("apart")
+@pytest.mark.parametrize("change", [None, "user0"])
+def test_who_is_removed_while_it_is_published_is_dropped_by_the_next_pass(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch, change: str | None
+) -> None:
+    host = many("zoe")
+    if change is not None:
+        publish_all()
+        people.lock("root", people.find(change), locked=True)
+    bundle = host.manifest(keeper).bundle if change is not None else None
+    ask = client.ask
+
+    def slow(verb: str, **words: object) -> object:
+        answer = ask(verb, **words)
+        if verb == "publish":
+            people.delete("root", people.find("user0"))
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "ask", slow)
+        assert publish_all() == 1
+    assert names(host, keeper) == EIGHT | {"zoe"}
+    bundle = bundle or host.manifest(keeper).bundle
+    assert publish_all() == 1
+    assert names(host, keeper) == EIGHT - {"user0"} | {"zoe"}
+    assert host.manifest(keeper).bundle == bundle
 
 
 @pytest.mark.usefixtures("apart")
