@@ -209,18 +209,19 @@ def _claim_code(host: int, fields: dict[str, Any]) -> bool | None:
     return claimed
 
 
-def claimed(content: bytes, token: str) -> bool | None:
-    """What a claim of a code with this body answers a host with this token; None where that is a refusal.
+def claimant(token: str) -> int | None:
+    """The host with this token, by its primary key; None where it is refused."""
+    host = hosts.known_by(token)
+    return None if host is None or _hosts.count(host[1]) else host[0]
+
+
+def claimed(content: bytes, host: int) -> bool | None:
+    """What a claim of a code with this body answers a host, by its primary key; None where that is a refusal.
 
     Raises Refused or ValueError for what is not such a claim.
     """
     found = json.loads(content)
-    if "recovery" in found:
-        return None
-    host = hosts.known_by(token)
-    if host is None or _hosts.count(host[1]):
-        return None
-    return _claim_code(host[0], found)
+    return None if "recovery" in found else _claim_code(host, found)
 
 
 @transaction.atomic

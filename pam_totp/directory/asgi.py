@@ -11,8 +11,11 @@ import asyncio
 import itertools
 import json
 import os
+import queue
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import django
@@ -20,7 +23,7 @@ from django.conf import settings
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.exception import convert_exception_to_response
-from django.db import connections
+from django.db import Error, connection, connections, transaction
 from django.middleware.clickjacking import XFrameOptionsMiddleware
 from django.middleware.common import CommonMiddleware
 from django.middleware.security import SecurityMiddleware
@@ -42,9 +45,12 @@ OF_HOSTS = ("/tree/", CLAIM, "/api/v1/line", "/api/v1/events")
 LONGEST_BODY = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
 BODY_SECONDS = 30.0
 MOST_CLAIM = 1024  # bytes of a claim; more is no claim
-# Two for what the database alone answers: more would wait for the interpreter's lock and for each other's writes, each
-# time that they come back from the database. What may wait for the keeper holds none of them up.
-_short_threads = ThreadPoolExecutor(2, "short")
+# Few for what the database alone answers: more would wait for the interpreter's lock each time that they come back from
+# it. Somebody waits for a claim, and nobody for a file of the tree: claims are not behind hundreds of those. What may
+# wait for the keeper holds none of them up. PostgreSQL commits for several at once by itself.
+_most_together, _threads_of_claims = (50, 1) if connection.vendor == "sqlite" else (1, 4)
+_claim_threads = ThreadPoolExecutor(_threads_of_claims, "claims")
+_file_threads = ThreadPoolExecutor(2, "files")
 _threads = ThreadPoolExecutor(8, "hosts")
 
 
@@ -104,26 +110,78 @@ _ALWAYS = [
 ]
 
 
-def _short(scope: Any, content: bytes) -> api.File | None:
-    """A file of the tree, or a claim, for who may have it. None where it takes another answer: Django's way gives it.
+def _bearer(scope: Any) -> str:
+    scheme, _, token = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
-    Nothing has been done then.
-    """
-    headers = dict(scope["headers"])
-    scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-    if scheme.lower() != "bearer":
-        return None
+
+# Each of these returns None where it takes another answer: Django's way gives it. Nothing has been done then.
+
+
+def _file(scope: Any) -> api.File | None:
+    """A file of the tree, for who may have it."""
+    etag = dict(scope["headers"]).get(b"if-none-match", b"").decode("latin-1")
     _renew()
     try:
-        if scope["method"] == "GET":
-            etag, address = headers.get(b"if-none-match", b"").decode("latin-1"), (scope["client"] or ("",))[0]
-            return api.file(scope["path"], token.strip(), etag, http.plain(address))
-        won = api.claimed(content, token.strip())
+        return api.file(scope["path"], _bearer(scope), etag, http.plain((scope["client"] or ("",))[0]))
     except Exception:  # noqa: BLE001  # there it is met again, and logged
         return None
     finally:
         _free()
-    return None if won is None else _CLAIMED[won]
+
+
+@dataclass(frozen=True, eq=False)
+class _Claim:
+    token: str
+    content: bytes
+    answer: Future[api.File | None] = field(default_factory=Future)
+
+
+_waiting: queue.SimpleQueue[_Claim] = queue.SimpleQueue()
+
+
+def _claim(scope: Any, content: bytes) -> Future[api.File | None]:
+    """The answer to a claim, once there is one."""
+    claim = _Claim(_bearer(scope), content)
+    _waiting.put(claim)
+    _claim_threads.submit(_claims)
+    return claim.answer
+
+
+def _claims() -> None:
+    """Answer a claim that waits; on SQLite all of them, in one transaction.
+
+    It has one writer at a time, who waits until the disk has it. Where that takes long, claims would come in faster
+    than they are done one by one.
+    """
+    claims: list[_Claim] = []
+    won: dict[_Claim, bool | None] = {}
+    with suppress(queue.Empty):  # others may have taken them
+        while len(claims) < _most_together:
+            claims.append(_waiting.get_nowait())
+    _renew()
+    try:
+        # Before anything is locked: strangers hold nobody up.
+        known = [(each, host) for each in claims if (host := api.claimant(each.token)) is not None]
+        if known:
+            with transaction.atomic() if _most_together > 1 else nullcontext():
+                won = {each: _won(each, host) for each, host in known}
+    except Exception:  # noqa: BLE001  # there they are met again, and logged
+        won = {}
+    finally:
+        _free()
+    for each in claims:
+        if each.answer.set_running_or_notify_cancel():
+            each.answer.set_result(_CLAIMED.get(won.get(each)))
+
+
+def _won(claim: _Claim, host: int) -> bool | None:
+    try:
+        return api.claimed(claim.content, host)
+    except Error:
+        raise  # nothing is written, of nobody's
+    except Exception:  # noqa: BLE001  # no claim that is one: of no concern to the others
+        return None
 
 
 def _said(claimed: bool) -> api.File:
@@ -132,7 +190,7 @@ def _said(claimed: bool) -> api.File:
     return api.File(200, about, content)
 
 
-_CLAIMED = {claimed: _said(claimed) for claimed in (True, False)}
+_CLAIMED: dict[bool | None, api.File] = {claimed: _said(claimed) for claimed in (True, False)}
 
 
 class _TooLongError(Exception):
@@ -176,9 +234,11 @@ class Application(ASGIHandler):
         loop = asyncio.get_running_loop()
         with body:
             if (scope["method"], scope["path"]) == ("POST", CLAIM) or scope["method"] == "GET":
-                content = body.read(MOST_CLAIM)
-                body.seek(0)
-                found = await loop.run_in_executor(_short_threads, _short, scope, content)
+                if scope["method"] == "GET":
+                    found = await loop.run_in_executor(_file_threads, _file, scope)
+                else:
+                    found = await asyncio.wrap_future(_claim(scope, body.read(MOST_CLAIM)))
+                    body.seek(0)
                 if found is not None:
                     about = [(name.encode("ascii"), value.encode("ascii")) for name, value in found.headers]
                     about += _ALWAYS

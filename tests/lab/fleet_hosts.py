@@ -6,8 +6,6 @@ standard input, one of JSON on standard output:
     ready                all hosts have a manifest: seconds since the start
     idle SECONDS         what was asked and transferred in that time
     change               "looking", and then, when all hosts have a newer manifest and opened what is new, at what times
-    claims RATE COUNT    claims of codes, so many a second, by hosts that keep their connection: how long each took
-    cold COUNT           the same, one after the other, each over a new connection
     new TOKEN GROUP      one more host joins, and fetches everything with the agent's own client
 """
 
@@ -29,8 +27,6 @@ from pam_totp.fleet import sources, tree, web
 
 POLL = 15.0  # as pam_totp.fleet.agent has it, and its jitter
 AT_ONCE = 200  # connections that are being opened
-CLAIMERS = 50
-SLOW = 0.02  # seconds that a claim takes; when such ones were made is told
 PATIENCE = 900.0
 
 
@@ -154,25 +150,10 @@ class Fleet:
         self.opening = asyncio.Semaphore(AT_ONCE)
         self.failures: dict[str, int] = {}
         self.hosts = [Host(self, ident, token, base64.b64decode(key)) for ident, token, key in known["hosts"]]
-        self._codes = self._unspent(known["authenticators"])
 
     def failed(self, what: str) -> None:
         """Count what went wrong."""
         self.failures[what] = self.failures.get(what, 0) + 1
-
-    @staticmethod
-    def _unspent(authenticators: list[str]) -> Any:
-        now = int(time.time() // 30)
-        for step in range(now - 36, now + 37):
-            for each in authenticators:
-                yield each, step
-
-    async def _claim(self, connection: Connection) -> None:
-        each, step = next(self._codes)
-        body = json.dumps({"authenticator": each, "step": step, "login": os.urandom(16).hex()})
-        status, _, content = await connection.ask("/api/v1/claim", body)
-        if status != 200 or json.loads(content) != {"claimed": True}:
-            self.failed(f"claim {status} {content[:60]!r}")
 
     async def _until(self, holds: Any) -> None:
         end = time.monotonic() + PATIENCE
@@ -202,47 +183,6 @@ class Fleet:
         print(json.dumps("looking"), flush=True)
         await self._until(lambda: all(each.sequence > before[each.ident] for each in self.hosts))
         return {"times": sorted(each.since for each in self.hosts)}
-
-    async def claims(self, rate: str, count: str) -> dict[str, Any]:
-        """Many log in."""
-        callers = random.sample(self.hosts, min(CLAIMERS, len(self.hosts)))
-        free: asyncio.Queue[Connection] = asyncio.Queue()
-        for each in callers:
-            connection = Connection(self.name, self.context, each.token)
-            await self._claim(connection)
-            free.put_nowait(connection)
-        seconds: list[float] = []
-        slow: list[tuple[float, float]] = []
-
-        async def one(due: float) -> None:
-            connection = await free.get()
-            await self._claim(connection)
-            taken = time.perf_counter() - due
-            seconds.append(taken)
-            if taken > SLOW:
-                slow.append((due - began, taken))
-            free.put_nowait(connection)
-
-        began, tasks = time.perf_counter(), []
-        for number in range(int(count)):
-            due = began + number / float(rate)
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            tasks.append(asyncio.create_task(one(due)))
-        await asyncio.gather(*tasks)
-        return {"seconds": sorted(seconds), "elapsed": time.perf_counter() - began, "slow": slow}
-
-    async def cold(self, count: str) -> dict[str, Any]:
-        """Somebody logs in on a host where nobody has for long."""
-        seconds = []
-        for _ in range(int(count)):
-            connection, began = (
-                Connection(self.name, self.context, random.choice(self.hosts).token),
-                time.perf_counter(),
-            )
-            await self._claim(connection)
-            seconds.append(time.perf_counter() - began)
-            connection.close()
-        return {"seconds": sorted(seconds)}
 
     async def new(self, token: str) -> dict[str, Any]:
         """A host joins."""

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from django.db.backends.sqlite3 import base
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterator
+
+_EVERY = 0.001  # seconds from one look at the write lock to the next
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -33,11 +36,30 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return connection
 
     def _start_transaction_under_autocommit(self) -> None:
-        # SQLite's own waiting is looking again after ever longer pauses: who comes later overtakes. So one at a time
-        # looks, and the others are in a queue. Who has the write lock is not in it, so nobody waits for somebody who
-        # waits for him.
-        with self._turn():
-            self.cursor().execute("BEGIN IMMEDIATE")
+        # SQLite's own waiting is looking again after ever longer pauses: who comes later overtakes, and a lock is free
+        # for up to 100 ms before it is seen. So one at a time looks, each millisecond, and the others are in a queue.
+        # Who has the write lock is not in it, so nobody waits for somebody who waits for him.
+        patience = self.settings_dict["OPTIONS"]["timeout"]
+        with self._turn(), self.wrap_database_errors:
+            end = time.monotonic() + patience
+            self._look_for(_EVERY)
+            try:
+                while not self._begun(last=time.monotonic() > end):
+                    pass
+            finally:
+                self._look_for(patience)
+
+    def _look_for(self, seconds: float) -> None:
+        self.connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+
+    def _begun(self, *, last: bool) -> bool:
+        try:
+            self.connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if last or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            return False
+        return True
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

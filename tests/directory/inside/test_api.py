@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import URLPattern, get_resolver
 from django.utils import timezone
 
@@ -155,6 +157,18 @@ def test_when_a_host_was_seen_is_known(keeper: Keeper, monkeypatch: pytest.Monke
     assert Host.objects.get(name="web2").last_seen is None
     hosts.seen.write()
     assert Host.objects.get(name="web2").last_seen is not None
+
+
+def test_many_hosts_that_were_seen_are_written_at_once(keeper: Keeper) -> None:
+    found = hosts.Seen()
+    those = [joined(f"web{number}").ident for number in range(5)]
+    # The first one is written at once, and the others together.
+    for number, ident in enumerate(those):
+        found.note(Host.objects.get(ident=ident).pk, f"2001:db8::{number}")
+    with CaptureQueriesContext(connection) as queries:
+        found.write()
+    assert len([each for each in queries if "UPDATE" in each["sql"]]) == 1
+    assert [Host.objects.get(ident=ident).address for ident in those] == [f"2001:db8::{n}" for n in range(5)]
 
 
 def requests(host: JoinedHost, name: str, authenticator: str, digest: str) -> dict[str, tuple[str, str, object]]:

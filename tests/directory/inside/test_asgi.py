@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.db import OperationalError
 from django.test import RequestFactory
 
 from pam_totp.directory import api, asgi, hosts, people
@@ -19,8 +21,13 @@ if TYPE_CHECKING:
 IDENT = "0" * 32
 
 
-def ask(path: str, host: str = "dir.example.org", body: bytes = b"", **more: str) -> tuple[int, dict[str, str], bytes]:
+def ask(path: str, host: str = "dir.example.org", body: bytes = b"") -> tuple[int, dict[str, str], bytes]:
     """Status, headers and content, by the application that the web process runs."""
+    return asyncio.run(answered(path, host, body))
+
+
+async def answered(path: str, host: str = "dir.example.org", body: bytes = b"") -> tuple[int, dict[str, str], bytes]:
+    """The same, beside others."""
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
@@ -39,9 +46,21 @@ def ask(path: str, host: str = "dir.example.org", body: bytes = b"", **more: str
         "client": ("192.0.2.1", 1),
         "server": ("192.0.2.2", 443),
     }
-    asyncio.run(asgi.application(scope, receive, send))
+    await asgi.application(scope, receive, send)
     headers = {name.decode().lower(): value.decode() for name, value in sent[0]["headers"]}
     return sent[0]["status"], headers, b"".join(each["body"] for each in sent[1:])
+
+
+def claims(*asked: tuple[str, object]) -> list[bytes | None]:
+    """What is answered to claims that wait together, each a bearer token and fields; None: Django's way answers."""
+    waiting = []
+    for token, fields in asked:
+        scope = scope_of(asgi.CLAIM, {"authorization": f"Bearer {token}"}, "POST")
+        waiting.append(asgi._Claim(asgi._bearer(scope), json.dumps(fields).encode()))
+        asgi._waiting.put(waiting[-1])
+    asgi._claims()
+    found = [each.answer.result(0) for each in waiting]
+    return [None if each is None else each.content for each in found]
 
 
 def scope_of(path: str, headers: dict[str, str], method: str = "GET") -> dict[str, Any]:
@@ -79,13 +98,13 @@ def test_a_file_of_the_tree_goes_out_as_by_djangos_way(keeper: Keeper, name: str
     bearer = {"authorization": f"Bearer {host.token}"}
     headers: Any = {"HTTP_HOST": "dir.example.org", **host.headers}
     long = asgi._answer(RequestFactory(**headers).get(path, secure=True))
-    short = asgi._short(scope_of(path, bearer), b"")
+    short = asgi._file(scope_of(path, bearer))
     assert short is not None
     assert (short.status, short.content) == (long.status_code, long.content) == (200, short.content)
     said = {name.decode().lower(): value.decode() for name, value in asgi._ALWAYS}
     said |= {name.lower(): value for name, value in short.headers}
     assert said == {name.lower(): value for name, value in long.headers.items()}
-    again = asgi._short(scope_of(path, bearer | {"if-none-match": said.get("etag", "")}), b"")
+    again = asgi._file(scope_of(path, bearer | {"if-none-match": said.get("etag", "")}))
     assert again is not None
     assert (again.status, again.content) == ((304, b"") if name == "manifest" else (200, short.content))
 
@@ -96,7 +115,7 @@ def test_the_shorter_way_has_no_file_for_who_may_not_have_it(keeper: Keeper, mon
     path, bearer = f"/tree/{host.ident}/manifest", {"authorization": f"Bearer {host.token}"}
 
     def there(path: str = path, headers: dict[str, str] = bearer) -> bool:
-        return asgi._short(scope_of(path, headers), b"") is not None
+        return asgi._file(scope_of(path, headers)) is not None
 
     assert there()
     for wrong in ("", "Bearer", "Bearer guessed", f"Basic {host.token}", f"Bearer {other.token}", "Bearer \xff"):
@@ -115,24 +134,25 @@ def test_a_claim_is_answered_as_by_djangos_way_and_won_once_by_both(keeper: Keep
     person, _ = enrolled(keeper, "alice")
     host, (authenticator,) = joined("web1"), person.authenticators.all()
     publish_all()
-    bearer: Any = {"authorization": f"Bearer {host.token}"}
 
-    def claim(**fields: object) -> Any:
-        asked = {"authenticator": authenticator.ident, "step": keeper.time.step, "login": "1" * 32, **fields}
-        return asgi._short(scope_of(asgi.CLAIM, bearer, "POST"), json.dumps(asked).encode())
+    def asked(fields: dict[str, object]) -> dict[str, object]:
+        return {"authenticator": authenticator.ident, "step": keeper.time.step, "login": "1" * 32, **fields}
+
+    def claim(**fields: object) -> bytes | None:
+        (answer,) = claims((host.token, asked(fields)))
+        return answer
 
     def long(**fields: object) -> Any:
-        asked = {"authenticator": authenticator.ident, "step": keeper.time.step, "login": "1" * 32, **fields}
         headers: Any = {"HTTP_HOST": "dir.example.org", **host.headers}
-        return asgi._answer(RequestFactory(**headers).post(asgi.CLAIM, asked, "application/json", secure=True))
+        return asgi._answer(RequestFactory(**headers).post(asgi.CLAIM, asked(fields), "application/json", secure=True))
 
-    assert claim().content == b'{"claimed": true}'
+    assert claim() == b'{"claimed": true}'
     again = long()
-    assert (again.status_code, again.content) == (200, claim().content)  # this very login
+    assert (again.status_code, again.content) == (200, claim())  # this very login
     said = {name.decode().lower(): value.decode() for name, value in asgi._ALWAYS}
-    said |= {name.lower(): value for name, value in claim().headers}
+    said |= {name.lower(): value for name, value in asgi._CLAIMED[True].headers}
     assert said == {name.lower(): value for name, value in again.headers.items()}
-    assert claim(login="2" * 32).content == long(login="2" * 32).content == b'{"claimed": false}'
+    assert claim(login="2" * 32) == long(login="2" * 32).content == b'{"claimed": false}'
     # What is refused, Django's way refuses, and nothing was used up before.
     used = Claim.objects.count()
     wrongs: list[dict[str, object]] = [{"step": keeper.time.step + 1000}, {"authenticator": "0" * 32}, {"step": "1"}]
@@ -140,10 +160,70 @@ def test_a_claim_is_answered_as_by_djangos_way_and_won_once_by_both(keeper: Keep
     for wrong in wrongs:
         assert claim(**wrong) is None, wrong
         assert long(**wrong).status_code in (400, 404), wrong
-    assert asgi._short(scope_of(asgi.CLAIM, bearer, "POST"), b"[") is None
-    bearer["authorization"] = "Bearer guessed"
-    assert claim() is None
+    assert claims((host.token, []), ("guessed", asked({"step": keeper.time.step + 1}))) == [None, None]
     assert Claim.objects.count() == used
+
+
+def test_of_claims_that_wait_together_each_has_its_answer(keeper: Keeper) -> None:
+    person, _ = enrolled(keeper, "alice")
+    one, other, (authenticator,) = joined("web1"), joined("web2"), person.authenticators.all()
+    publish_all()
+    code = {"authenticator": authenticator.ident, "step": keeper.time.step}
+    yes, no = b'{"claimed": true}', b'{"claimed": false}'
+    assert claims(
+        (one.token, {**code, "login": "1" * 32}),
+        (other.token, {**code, "login": "2" * 32}),
+        ("guessed", {**code, "step": keeper.time.step + 1}),
+        (one.token, {**code, "step": 1 << 80}),
+        (other.token, {**code, "step": keeper.time.step + 1, "login": "2" * 32}),
+        (one.token, {**code, "login": "1" * 32}),
+    ) == [yes, no, None, None, yes, yes]
+    by_hosts = Claim.objects.exclude(host=None).order_by("step")
+    assert list(by_hosts.values_list("host__name", flat=True)) == ["web1", "web2"]
+
+
+def test_nobody_has_a_code_where_the_database_fails(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    person, _ = enrolled(keeper, "alice")
+    host, (authenticator,) = joined("web1"), person.authenticators.all()
+    publish_all()
+    took = people.claim
+
+    def full(authenticator: str, step: int, *words: Any, **more: Any) -> bool:
+        if step > keeper.time.step:
+            raise OperationalError("database or disk is full")
+        return took(authenticator, step, *words, **more)
+
+    monkeypatch.setattr(people, "claim", full)
+    code = {"authenticator": authenticator.ident, "step": keeper.time.step, "login": "1" * 32}
+    # The first one was written, and is not any more: it must not be told that it has the code.
+    assert claims((host.token, code), (host.token, {**code, "step": keeper.time.step + 1})) == [None, None]
+    assert not Claim.objects.exclude(host=None).exists()
+
+
+def test_a_claim_does_not_wait_for_files_of_the_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    end = threading.Event()
+
+    def slow(*_: object) -> api.File:
+        end.wait(60)
+        return asgi._CLAIMED[False]
+
+    monkeypatch.setattr(api, "file", slow)
+    monkeypatch.setattr(api, "claimant", lambda _: 1)
+    monkeypatch.setattr(api, "claimed", lambda *_: True)
+    monkeypatch.setattr(asgi, "_most_together", 1)  # no transaction: the test's own has the database
+
+    async def all_of_them() -> None:
+        files = [asyncio.create_task(answered(f"/tree/{IDENT}/manifest")) for _ in range(20)]
+        try:
+            await asyncio.sleep(0)
+            async with asyncio.timeout(30):
+                assert (await answered(asgi.CLAIM, body=b"{}"))[2] == b'{"claimed": true}'
+            assert not any(each.done() for each in files)
+        finally:
+            end.set()
+            await asyncio.gather(*files)
+
+    asyncio.run(all_of_them())
 
 
 def test_an_error_tells_a_host_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

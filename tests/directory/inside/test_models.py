@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, OperationalError, connection, transaction
 
 from pam_totp.directory.models import Access, Authenticator, Claim, Group, HostGroup, Person
 from pam_totp.directory.sqlite.base import DatabaseWrapper
@@ -111,3 +111,31 @@ def test_who_comes_to_write_waits_for_those_who_wait_already(tmp_path: Path) -> 
         assert not began.wait(0.2)
     thread.join(10)
     assert began.is_set()
+
+
+def test_who_comes_to_write_waits_for_who_writes_and_not_for_ever(tmp_path: Path) -> None:
+    settings = {**connection.settings_dict, "NAME": str(tmp_path / "directory.db"), "OPTIONS": {"timeout": 0.3}}
+    one, other = DatabaseWrapper(settings), DatabaseWrapper({**settings, "OPTIONS": {"timeout": 60}})
+    one.inc_thread_sharing()
+    for each in (one, other):
+        each.ensure_connection()
+    other._start_transaction_under_autocommit()  # what Django calls
+    with pytest.raises(OperationalError, match="locked"):
+        one._start_transaction_under_autocommit()
+    began = threading.Event()
+
+    def write() -> None:
+        one.settings_dict["OPTIONS"]["timeout"] = 60
+        one._start_transaction_under_autocommit()
+        began.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert not began.wait(0.2)
+    other.connection.execute("ROLLBACK")
+    thread.join(60)
+    assert began.is_set()
+    # Statements of their own wait as long as before.
+    assert one.connection.execute("PRAGMA busy_timeout").fetchone() == (60_000,)
+    one.close()
+    other.close()
