@@ -331,29 +331,62 @@ class Claimer:
         self._silent_since: float | None = None
 
     def ask(self, fields: list[str], now: Moment) -> str:
-        """Answer a login: yes, no, off, or unknown."""
+        """Answer a login: yes, no, off, or unknown. Raises CacheError or FleetError, which is no answer either."""
         silent = self._silent_since
-        if silent is not None and 0 <= now.uptime - silent < _SILENCE_SECONDS:
-            return "unknown"
-        with Accounts(self._paths, patience=0.05) as accounts:
-            identity = identities.load(accounts)
-        if identity is None:
-            return "unknown"
-        if identity != self._identity or self._server is None:
-            self._identity, self._server = identity, web.Web(identity.url, identity.ca, identity.token)
         request = _claim(fields)
-        if request is None:
+        if request is None or (silent is not None and 0 <= now.uptime - silent < _SILENCE_SECONDS):
             return "unknown"
         self._silent_since = None
+        # Who this host is takes as long to read as the directory takes to answer. Where it was read for a claim before
+        # this one, and the connection is still there, it is read again meanwhile.
+        known = self._server is not None and self._server.connected
+        if not known:
+            self._look()
         try:
-            answer = self._server.post("/api/v1/claim", request, CLAIM_SECONDS)
-            claimed = answer.fields().get("claimed") if answer.status == 200 else None
-        except FleetError:
-            claimed = None
-        if not isinstance(claimed, bool):
+            claimed = self._claimed(request, self._look_again if known else None)
+        except _AnotherError:
+            # What it was asked as another host is not waited for. Where that host has won the code, this one loses it.
+            claimed = self._claimed(request)
+        if self._server is None:
+            return "unknown"
+        if claimed is None:
             self._silent_since = now.uptime
             return "unknown"
         return "yes" if claimed else "no"
+
+    def _claimed(self, request: dict[str, object], meanwhile: Callable[[], object] | None = None) -> bool | None:
+        """Whether this login has won the code; None where the directory does not say."""
+        if self._server is None:
+            return None
+        try:
+            answer = self._server.post("/api/v1/claim", request, CLAIM_SECONDS, meanwhile)
+            claimed = answer.fields().get("claimed") if answer.status == 200 else None
+        except FleetError:
+            return None
+        return claimed if isinstance(claimed, bool) else None
+
+    def _look(self) -> None:
+        """Read who this host is to its directory, and forget who it was. Raises CacheError or FleetError."""
+        with Accounts(self._paths, patience=0.05) as accounts:
+            identity = identities.load(accounts)
+        if identity == self._identity and self._server is not None:
+            return
+        if self._server is not None:
+            self._server.close()
+        self._identity, self._server = identity, None
+        if identity is not None:
+            self._server = web.Web(identity.url, identity.ca, identity.token)
+
+    def _look_again(self) -> None:
+        """Raises _AnotherError where this host has left, or has joined anew, since its identity was read."""
+        before = self._identity
+        self._look()
+        if self._identity != before:
+            raise _AnotherError
+
+
+class _AnotherError(Exception):
+    """A claim was made as another host than this one is now."""
 
 
 def _claim(fields: list[str]) -> dict[str, object] | None:

@@ -10,8 +10,7 @@ import http.client
 import json
 import socket
 import ssl
-import threading
-from contextlib import contextmanager
+import time
 from urllib.parse import urlsplit
 
 from pam_totp import __version__
@@ -25,7 +24,7 @@ _CLOSED = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
     from typing import Any
 
 
@@ -66,7 +65,12 @@ class Web:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         self._shown = f"{host}:{port}"
         self._headers = {"User-Agent": _AGENT} | ({"Authorization": f"Bearer {token}"} if token else {})
-        self._connection = http.client.HTTPSConnection(host, port, context=context)
+        self._connection = _Connection(host, port, context)
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection that the next request uses, as far as this end knows."""
+        return self._connection.sock is not None
 
     def close(self) -> None:
         """Close the connection; the next request opens another one."""
@@ -76,50 +80,70 @@ class Web:
         """GET, with If-None-Match where an ETag is given. Raises FleetError as ``request``."""
         return self.request("GET", path, None, {"If-None-Match": etag} if etag else {}, limit, seconds)
 
-    def post(self, path: str, fields: dict[str, Any], seconds: float) -> Answer:
+    def post(
+        self, path: str, fields: dict[str, Any], seconds: float, meanwhile: Callable[[], object] | None = None
+    ) -> Answer:
         """POST JSON. Raises FleetError as ``request``."""
         body = json.dumps(fields).encode("ascii")
-        return self.request("POST", path, body, {"Content-Type": "application/json"}, ANSWER_LIMIT, seconds)
+        kind = {"Content-Type": "application/json"}
+        return self.request("POST", path, body, kind, ANSWER_LIMIT, seconds, meanwhile)
 
     def request(
-        self, method: str, path: str, body: bytes | None, headers: dict[str, str], limit: int, seconds: float
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: dict[str, str],
+        limit: int,
+        seconds: float,
+        meanwhile: Callable[[], object] | None = None,
     ) -> Answer:
         """One request that ends, one way or the other, within ``seconds``, with at most ``limit`` bytes of content.
 
+        ``meanwhile`` is called while the server thinks. What it raises ends the request, and the connection.
+
         Raises FleetError: not reached in time, no TLS as it is pinned, no HTTP, too large.
         """
-        kept = self._connection.sock is not None
+        kept = self.connected
+        self._connection.ends = time.monotonic() + seconds
         try:
-            return self._exchange(method, path, body, headers, limit, seconds)
+            return self._exchange(method, path, body, headers, limit, meanwhile)
         except _UNUSABLE as error:
-            self.close()
             if not (kept and isinstance(error, _CLOSED)):
                 raise self._failed(error) from None
         # The server has closed the connection since the last request: every request may be made twice.
         try:
-            return self._exchange(method, path, body, headers, limit, seconds)
+            return self._exchange(method, path, body, headers, limit, meanwhile)
         except _UNUSABLE as error:
-            self.close()
             raise self._failed(error) from None
 
     def _exchange(
-        self, method: str, path: str, body: bytes | None, headers: dict[str, str], limit: int, seconds: float
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: dict[str, str],
+        limit: int,
+        meanwhile: Callable[[], object] | None,
     ) -> Answer:
         connection = self._connection
-        with _ending(connection, seconds):
-            connection.timeout = seconds
-            if connection.sock is not None:
-                connection.sock.settimeout(seconds)
+        try:
             connection.request(method, self._path + path, body, self._headers | headers)
+            if meanwhile is not None:
+                meanwhile()
             response = connection.getresponse()
             content = response.read(limit + 1)
             if len(content) > limit:
                 raise ValueError(f"the answer is larger than {limit} bytes")
             if response.length:
                 raise http.client.IncompleteRead(b"", response.length)
-            if not response.isclosed():
-                self.close()
-            return Answer(response.status, response.getheader("ETag", "")[:256], content)
+        except BaseException:
+            # Nobody shall take what still comes for the answer to another request.
+            self.close()
+            raise
+        if not response.isclosed():
+            self.close()
+        return Answer(response.status, response.getheader("ETag", "")[:256], content)
 
     def _failed(self, error: BaseException) -> FleetError:
         if isinstance(error, ssl.SSLCertVerificationError):
@@ -159,7 +183,7 @@ def fetch_ca(url: str, digest: str, seconds: float) -> str:
     unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     unverified.check_hostname = False
     unverified.verify_mode = ssl.CERT_NONE
-    web._connection = http.client.HTTPSConnection(*split(url)[:2], context=unverified)  # noqa: SLF001  # this module's
+    web._connection = _Connection(*split(url)[:2], unverified)  # noqa: SLF001  # this module's
     try:
         content = web.get("/api/v1/ca", ANSWER_LIMIT, seconds).content
     finally:
@@ -173,23 +197,49 @@ def fetch_ca(url: str, digest: str, seconds: float) -> str:
     return ssl.DER_cert_to_PEM_cert(certificate)
 
 
-@contextmanager
-def _ending(connection: http.client.HTTPSConnection, seconds: float) -> Iterator[None]:
-    """Cut the connection after so many seconds: a server that sends a byte now and then does not hold anybody up."""
+class _Connection(http.client.HTTPSConnection):
+    """A connection on which all that is done ends at ``ends``, by the monotonic clock.
 
-    def cut() -> None:
-        end = connection.sock
-        if end is not None:
-            try:
-                # Of the TCP connection: the TLS layer belongs to the thread that reads.
-                socket.socket.shutdown(end, socket.SHUT_RDWR)
-            except OSError:
-                pass  # closed meanwhile
+    However many addresses the server's name has, and however little it sends at a time. A thread that cuts a connection
+    would do the same, and takes a claim as long again.
+    """
 
-    timer = threading.Timer(seconds, cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+    def __init__(self, host: str, port: int, context: ssl.SSLContext) -> None:
+        super().__init__(host, port, context=context)
+        self.ends = 0.0
+        self._tls = context
+        context.sslsocket_class = _Socket
+
+    def connect(self) -> None:
+        """Called by the first request, and by the first one after the connection was closed."""
+        plain = socket.create_connection((self.host, self.port), _left(self.ends))
+        try:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            plain.settimeout(_left(self.ends))  # which the handshake takes for the whole of it
+            secured = self._tls.wrap_socket(plain, server_hostname=self.host)
+        except BaseException:
+            plain.close()
+            raise
+        assert isinstance(secured, _Socket)
+        secured.of = self
+        self.sock = secured
+
+
+class _Socket(ssl.SSLSocket):
+    of: _Connection
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        self.settimeout(_left(self.of.ends))
+        return super().send(data, flags)
+
+    def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
+        self.settimeout(_left(self.of.ends))
+        return super().recv_into(buffer, nbytes, flags)
+
+
+def _left(ends: float) -> float:
+    """How long there is until then. Raises TimeoutError."""
+    left = ends - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left

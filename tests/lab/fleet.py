@@ -62,6 +62,11 @@ class Fleet:
         self._agent = self.machine.popen(AGENT)
         wait(lambda: self.machine.run(["test", "-S", "/run/pam-totp/agent/claim.sock"], check=False).returncode == 0)
 
+    @property
+    def runs(self) -> bool:
+        """Whether the agent does still."""
+        return self._agent is not None and self._agent.poll() is None
+
     def kill_agent(self) -> None:
         """SIGKILL for the agent."""
         if self._agent is not None:

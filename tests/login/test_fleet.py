@@ -113,6 +113,33 @@ def live(host: Host, fleet: Fleet, door: Door) -> None:
     assert not alice.log_in(None).ok
     host.machine.run(["pam-totp", "reset", alice.name, "--yes"])
     assert alice.log_in(None).ok
+    joined_anew(host, fleet)
+
+
+def joined_anew(host: Host, fleet: Fleet) -> None:
+    """Leave and join under an agent that has asked as the host that this one was: it asks as the one that this is."""
+    carol = known(host)
+
+    def join() -> None:
+        fleet.join()
+        fleet.directory.publish([record(carol.name, raw(carol.secret))])
+
+    join()
+    fleet.start()
+    wait(lambda: '"active"' in host.machine.run(["pam-totp", "status", carol.name, "--json"]).stdout)
+    steady(20)
+    for steps in range(1, 5):  # more than one thread of the agent's may have heard of it
+        assert carol.log_in(carol.code(steps)).ok
+    while True:
+        host.machine.run(["pam-totp", "leave", "--yes"])
+        join()
+        sync(host)
+        if fleet.runs:
+            break
+        fleet.kill_agent()
+        fleet.start()  # it had looked in between, found that there was nothing to do, and ended
+    # The old token is good for nothing: to this answer the directory was asked by the new one.
+    beaten(host, fleet, carol, lambda code: carol.log_in(code).ok, (5, 6, 7, 8))
 
 
 def beaten(host: Host, fleet: Fleet, alice: Person, log_in: Callable[[str], bool], steps: tuple[int, ...]) -> None:

@@ -231,7 +231,7 @@ def test_only_the_clock_reads_clocks() -> None:
     # done; nothing else
     limits = {module for module, call in readers if call == "time.monotonic"}
     assert limits <= {
-        *("pam_totp.cache.volatile", "pam_totp.selfservice.wire", "pam_totp.fleet.sources"),
+        *("pam_totp.cache.volatile", "pam_totp.selfservice.wire", "pam_totp.fleet.sources", "pam_totp.fleet.web"),
         *("pam_totp.directory.throttle", "pam_totp.directory.hosts", "pam_totp.directory.oidc"),
     }
     assert {module for module in MODULES if "time" in imports(module)} == {"pam_totp.host.clock", *limits}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import os
 import signal
@@ -13,16 +14,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pam_totp.doctor import fleet as doctor
-from pam_totp.errors import FleetError
+from pam_totp.errors import FleetError, HostKeyError
 from pam_totp.fleet import agent, membership, standing, tree
+from pam_totp.fleet import identity as identities
 from pam_totp.fleet.agent import Agent
 from pam_totp.login import claim
-from tests.lab.directory import person
+from tests.lab.directory import Directory, person, served
 from tests.unit.pretend import ALICE, BOB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
+    from pam_totp.cache.accounts import Accounts
+    from pam_totp.fleet.identity import Identity
     from tests.unit.member import Member
     from tests.unit.pretend import Host
 
@@ -216,7 +221,6 @@ def cloned(host: Host) -> bool:
 def test_the_token_is_shown_to_nobody_else_who_carries_the_tree(member: Member, host: Host) -> None:
     from dataclasses import replace
 
-    from pam_totp.fleet import identity as identities
     from pam_totp.fleet import sources
 
     with host.accounts() as accounts:
@@ -481,6 +485,84 @@ def test_after_a_silence_no_login_waits_for_some_seconds(member: Member, host: H
     assert claimer.ask(fields, host.now()) == "yes"
     assert claimer.ask(["c" * 32, *fields[1:]], host.now()) == "no"
     assert claimer.ask(fields, host.now()) == "yes"
+
+
+def test_the_directory_is_asked_first_where_it_was_before_and_who_is_asked_as_is_read_meanwhile(
+    member: Member, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimer = agent.Claimer(host.paths)
+    done: list[str] = []
+    load, request = identities.load, http.client.HTTPSConnection.request
+
+    def reading(accounts: Accounts) -> Identity | None:
+        done.append("read")
+        return load(accounts)
+
+    def asking(*arguments: object) -> None:
+        done.append("asked")
+        request(*arguments)  # type: ignore[arg-type]  # handed on as they came
+
+    monkeypatch.setattr(identities, "load", reading)
+    monkeypatch.setattr(http.client.HTTPSConnection, "request", asking)
+    assert claimer.ask(["a" * 32, "code", "b" * 32, "7"], host.now()) == "yes"
+    assert claimer.ask(["a" * 32, "code", "b" * 32, "8"], host.now()) == "yes"
+    assert done == ["read", "asked", "asked", "read"]
+
+
+def leave_untold(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave a directory that goes on to take this host for one of its own."""
+    monkeypatch.setattr(membership, "_tell", lambda _: "")
+    membership.leave(host.paths)
+
+
+@pytest.mark.parametrize("winner", ["this host", "another host"])
+def test_a_host_that_has_left_takes_no_answer_that_it_gets_as_the_one_that_it_was(
+    member: Member, host: Host, monkeypatch: pytest.MonkeyPatch, winner: str
+) -> None:
+    claimer = agent.Claimer(host.paths)
+    assert claimer.ask(["a" * 32, "code", "b" * 32, "7"], host.now()) == "yes"
+    if winner == "another host":
+        elsewhere(member, {"authenticator": "b" * 32, "step": 8, "login": "e" * 32})
+    leave_untold(host, monkeypatch)
+    for _ in range(2):
+        assert claimer.ask(["a" * 32, "code", "b" * 32, "8"], host.now()) == "unknown"
+    join(member.directory, host)
+    assert claimer.ask(["a" * 32, "code", "b" * 32, "9"], host.now()) == "yes"
+
+
+def join(directory: Directory, host: Host) -> None:
+    membership.join(host.paths, directory.url, tree.parse_token(directory.token()), "host", host.now())
+
+
+def test_a_host_that_has_joined_another_directory_asks_that_one_and_takes_its_answer_alone(
+    member: Member, host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    claimer = agent.Claimer(host.paths)
+    fields = ["a" * 32, "code", "b" * 32]
+    assert claimer.ask([*fields, "7"], host.now()) == "yes"
+    elsewhere(member, {"authenticator": "b" * 32, "step": 8, "login": "e" * 32})
+    leave_untold(host, monkeypatch)
+    for other in served(Directory(tmp_path / "other")):
+        join(other, host)
+        assert claimer.ask([*fields, "8"], host.now()) == "yes"
+        assert claimer.ask(["c" * 32, *fields[1:], "8"], host.now()) == "no"
+        # And back: the first one's answer is no longer one of another host.
+        leave_untold(host, monkeypatch)
+        join(member.directory, host)
+        assert claimer.ask([*fields, "8"], host.now()) == "no"
+
+
+def test_where_it_cannot_be_read_who_this_host_is_no_answer_is_taken(member: Member, host: Host) -> None:
+    claimer = agent.Claimer(host.paths)
+    fields = ["a" * 32, "code", "b" * 32]
+    assert claimer.ask([*fields, "7"], host.now()) == "yes"
+    os.rename(host.paths.key, f"{host.paths.key}.away")
+    for _ in range(2):
+        with pytest.raises(HostKeyError):
+            claimer.ask([*fields, "8"], host.now())
+    os.rename(f"{host.paths.key}.away", host.paths.key)
+    assert claimer.ask([*fields, "8"], host.now()) == "yes"
+    assert claimer.ask(["c" * 32, *fields[1:], "8"], host.now()) == "no"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import ssl
 import time
 from typing import TYPE_CHECKING
@@ -76,6 +77,40 @@ def test_every_request_ends_in_time(directory: Running, mode: str) -> None:
     with pytest.raises(FleetError):
         web.Web(directory.url, ca_of(directory)).get("/tree", 1000, 0.7)
     assert time.monotonic() - begin < 4
+
+
+def test_a_connection_that_is_kept_ends_in_time_as_well_and_is_not_asked_twice(directory: Running) -> None:
+    server = web.Web(directory.url, ca_of(directory))
+    server.get("/api/v1/ca", 10_000, 5)
+    assert server.connected
+    directory.misbehave("slow")
+    with pytest.raises(FleetError) as caught:
+        server.get("/tree", 10_000_000, 0.7)
+    assert caught.value.reason == "fleet-unreachable"
+    assert not server.connected
+
+
+def test_a_server_that_does_not_speak_tls_at_all_is_not_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        server = web.Web(f"https://127.0.0.1:{mute.getsockname()[1]}", "")
+        with pytest.raises(FleetError) as caught:
+            server.get("/tree", 1000, 0.3)
+    assert caught.value.reason == "fleet-unreachable"
+
+
+def test_what_is_done_while_the_server_thinks_may_end_the_request_and_its_answer_is_nobody_else_s(
+    directory: Running,
+) -> None:
+    def end() -> None:
+        raise LookupError
+
+    server = web.Web(directory.url, ca_of(directory))
+    for _ in range(2):  # over a new connection, and over one that is kept
+        with pytest.raises(LookupError):
+            server.post("/api/v1/claim", {}, 5, end)
+        assert not server.connected
+        assert server.get("/api/v1/ca", 10_000, 5).status == 200
+        assert server.connected
 
 
 def test_what_is_no_json_object_is_not_understood(directory: Running) -> None:
