@@ -15,7 +15,7 @@ from django.test import Client
 
 from pam_totp.directory import audit, config, ldap, people, programs, sync
 from pam_totp.directory.cli import common, user
-from pam_totp.directory.models import Audit, Group, Person
+from pam_totp.directory.models import Audit, Group, Letter, Person
 from pam_totp.errors import UsageError
 from tests.directory.inside.conftest import enrolled, joined, publish_all
 from tests.directory.inside.portal import somebody
@@ -256,6 +256,23 @@ def test_who_was_made_here_without_a_role_is_ldaps_from_then_on_with_what_is_enr
     assert Person.objects.get(name="alice").enrolled
     # Nobody whom LDAP never had is gone.
     assert not Person.objects.get(name="dave").locked
+
+
+@pytest.mark.parametrize("mailing", [True, False])
+def test_the_former_address_is_told_where_ldap_has_another_one(
+    slapd: Slapd, monkeypatch: pytest.MonkeyPatch, mailing: bool
+) -> None:
+    server = "localhost" if mailing else ""
+    monkeypatch.setattr(settings, "CONFIG", replace(settings.CONFIG, mail=config.Mail(server=server)))
+    slapd.have([ALICE, BOB])
+    synchronise(slapd)
+    slapd.have([replace(ALICE, mail="eve@example.org"), BOB])
+    synchronise(slapd, dry_run=True)
+    assert not Letter.objects.exists()
+    synchronise(slapd)
+    synchronise(slapd)
+    told = [(each.address, each.detail["by"], each.person.name) for each in Letter.objects.all()]
+    assert told == ([("alice@example.org", "ldap", "alice")] if mailing else [])
 
 
 @pytest.mark.parametrize("way", ["command", "api", "portal"])
