@@ -87,7 +87,7 @@ def join(request: HttpRequest) -> HttpResponse:
     if len(key) != 32:
         raise Refused(400, "key must be 32 bytes in base64")
     try:
-        joined = hosts.join(secret, name, key, address)
+        host = hosts.join(secret, name, key, http.digits(fields, "bearer", 64), address)
     except KeeperError as error:
         if error.reason != "join-token":
             raise
@@ -96,8 +96,7 @@ def join(request: HttpRequest) -> HttpResponse:
     identity = keys.load_identity(config.IDENTITY)
     return JsonResponse(
         {
-            "host": joined.host.ident,
-            "token": joined.token,
+            "host": host.ident,
             "directory": identity.directory,
             "epoch": State.objects.get().epoch,
             "box": client.text(identity.box),

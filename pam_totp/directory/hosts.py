@@ -6,7 +6,6 @@ import re
 import secrets
 import threading
 import time
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -33,14 +32,6 @@ LONGEST_NAME = 253
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 # Of lines that ended: more hosts than this with one identity are noticed as well, as they do not go on in turn.
 MOST_ENDS = 32
-
-
-@dataclass(frozen=True)
-class Joined:
-    """What a host is told when it has joined. ``token`` is its bearer token, of which a hash is kept."""
-
-    host: Host
-    token: str
 
 
 def group_named(name: str) -> HostGroup:
@@ -79,8 +70,12 @@ def new_token(actor: str, group: HostGroup, host_name: str, hours: int, authorit
     return tree.token_text(tree.JoinToken(identity.directory, identity.signing, authority, secret))
 
 
-def join(secret: str, name: str, key: bytes, address: str) -> Joined:
-    """Let a host join. One that asks again, as the answer was lost, gets a new bearer token. Raises KeeperError."""
+def join(secret: str, name: str, key: bytes, bearer: str, address: str) -> Host:
+    """Let a host join. One whose answer was lost may ask again, and hears the same. Raises KeeperError.
+
+    ``bearer`` is the hash of the bearer token that the host has made: nothing of what it is told is secret. So who has
+    its public key, and a token for many hosts, asks in its place in vain, and takes nothing from it.
+    """
     now = timezone.now()
     with transaction.atomic():
         token = JoinToken.objects.select_for_update().filter(token_hash=hash_of(secret), expires__gt=now).first()
@@ -88,18 +83,16 @@ def join(secret: str, name: str, key: bytes, address: str) -> Joined:
             raise KeeperError("this token is not known, or its time is over: ask for a new one", "join-token")
         # The keeper has its own list of tokens, which nobody but root adds to: it decides.
         answer = client.ask("join", secret=secret, name=name, key=client.text(key))
-        bearer = secrets.token_urlsafe(32)
-        host, created = Host.objects.get_or_create(
-            ident=answer["host"],
-            defaults={"name": name, "group": token.group, "key": key, "token_hash": hash_of(bearer)},
-        )
-        if not created:
-            host.token_hash = hash_of(bearer)
+        host = Host.objects.filter(ident=answer["host"]).first()
+        if host is None and not Host.objects.filter(token_hash=bearer).exists():
+            host = Host(ident=answer["host"], name=name, group=token.group, key=key, token_hash=bearer)
+        if host is None or host.token_hash != bearer:
+            raise KeeperError("this host has joined before: join with a new key", "join-token")
         host.address, host.last_seen = address, now
         host.save()
         JoinToken.objects.filter(pk=token.pk).update(used=now)
         audit.note(f"host {name}"[:64], "host-joined", name, id=host.ident, group=host.group.name, address=address)
-    return Joined(host, bearer)
+    return host
 
 
 def with_bearer(token: str) -> Host | None:

@@ -28,6 +28,7 @@ ADDED = "was set up"
 REPLACED = "was set up in the place of another one"
 REMOVED = "was removed"
 RESET = "All authenticators and recovery codes of your account were removed"
+MOVED = "Mail for your account is no longer sent to this address: that was changed"
 RECOVERY = "New recovery codes were made for your account; earlier ones are void"
 
 
@@ -48,6 +49,16 @@ def notice(person: Person, actor: str, what: str, label: str = "") -> None:
     """Tell a person what was done to the account, and by whom: the person is the first to know that it was another."""
     if enabled() and person.email:
         _put(person, Kind.NOTICE, {"what": what, "label": label, "by": "" if actor == person.name else actor})
+
+
+def moved(person: Person, actor: str, former: str) -> None:
+    """Tell a person at the former address that there is another one, or none: whoever took an account over begins so.
+
+    Nothing else would reach the owner then. The new address is not told to the former one.
+    """
+    if enabled() and former and former != person.email:
+        detail = {"what": MOVED, "label": "", "by": "" if actor == person.name else actor}
+        _put(person, Kind.NOTICE, detail, address=former)
 
 
 def invitation(person: Person, actor: str, days: int) -> None:
@@ -93,11 +104,16 @@ def days_left(deadline: datetime, now: datetime) -> int:
 
 
 def _put(
-    person: Person, kind: Letter.Kind, detail: dict[str, Any], now: datetime | None = None, once: str | None = None
+    person: Person,
+    kind: Letter.Kind,
+    detail: dict[str, Any],
+    now: datetime | None = None,
+    once: str | None = None,
+    address: str = "",
 ) -> None:
     now = now or timezone.now()
     Letter.objects.create(
-        person=person, kind=kind, once=once, address=person.email, detail=detail, created=now, due=now
+        person=person, kind=kind, once=once, address=address or person.email, detail=detail, created=now, due=now
     )
 
 
@@ -140,13 +156,15 @@ def reminder_text(person: Person, now: datetime) -> Text | None:
 
 
 def notice_text(letter: Letter) -> Text:
-    """What was done to somebody's authenticators."""
+    """What was done to somebody's authenticators, or address."""
     what, label, by = (str(letter.detail.get(name, "")) for name in ("what", "label", "by"))
     done = f'The authenticator "{_printable(label)}" {what}' if label else what
+    where = settings.CONFIG.name
+    changed = f"mail address for {where} was" if what == MOVED else f"verification codes for {where} were"
     whose = f" by {_printable(by)}" if by else ""
     return _text(
         letter.person,
-        f"Your verification codes for {settings.CONFIG.name} were changed",
+        f"Your {changed} changed",
         f"{done}{whose}, on {_day(letter.created)}.\n\n"
         "If you did this, or asked for it, there is nothing to do. If not, somebody else may be able\n"
         "to log in as you: tell your administrator at once.",

@@ -116,8 +116,6 @@ def _put(row: dict[str, str], groups: set[str], actor: str) -> list[str]:
     changed = {each: value for each, value in fields.items() if getattr(person, each) != value}
     if "deadline" in changed and row["deadline"] == _date(person.deadline):
         del changed["deadline"]  # the same day, at an hour that a file does not have
-    if person.source != "local" and changed.keys() & {"display", "email"}:
-        raise UsageError(f"{name} comes from {person.source}: change display and email there")
     if changed:
         people.set_fields(actor, person, **changed)
     if wanted is not None and wanted != sorted(each.name for each in person.memberships.all()):

@@ -10,6 +10,7 @@ import json
 import secrets
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 # A login name is for the hosts' name services to understand; this keeps out what breaks lists and paths.
 _name = RegexValidator(r"\A[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}\Z", "1 to 64 letters, digits, dots, dashes, @ and _")
+# What the synchronisation says of a person.
+_THEIRS = ("name", "display", "email")
 _IDENT = 32
 _HASH = 64
 _MOST_BREAK_GLASS = 64
@@ -120,6 +123,17 @@ class Person(AbstractBaseUser):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        """Raises ValidationError for what the next synchronisation would undo, or take for somebody else."""
+        super().clean()
+        if self.pk is None or self.source == "local" or not settings.CONFIG.ldap.url:
+            return
+        kept = Person.objects.filter(pk=self.pk).values(*_THEIRS).first() or {}
+        # With another name somebody is another person there: the next pass would add the former one again.
+        changed = [name for name, value in kept.items() if getattr(self, name) != value]
+        if changed:
+            raise ValidationError(dict.fromkeys(changed, f"this comes from {self.source}: change it there"))
 
     @property
     def is_staff(self) -> bool:

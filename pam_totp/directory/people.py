@@ -289,13 +289,16 @@ def _unlocked(person: Person) -> bytes:
 @transaction.atomic
 def set_fields(actor: str, person: Person, **fields: Any) -> None:
     """Change fields of a person. Raises UsageError."""
+    before, address = person.name, person.email
     for name, value in fields.items():
         setattr(person, name, value)
     try:
         person.full_clean(exclude=["password"])
     except ValidationError as error:
-        raise UsageError(f"{person} cannot be changed: {'; '.join(error.messages)}") from None
+        said = "; ".join(f"{name}: {' '.join(each)}" for name, each in error.message_dict.items())
+        raise UsageError(f"{before} cannot be changed: {said}") from None
     person.save(update_fields=list(fields))
+    letters.moved(person, actor, address)
     audit.note(actor, "person-changed", person.name, **{name: str(value) for name, value in fields.items()})
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from pam_totp.directory import audit, people
+from pam_totp.directory import audit, letters, people
 from pam_totp.directory.models import Group, Person
 from pam_totp.errors import PamTotpError
 
@@ -148,7 +148,7 @@ def _new(entry: Entry, report: Report) -> Person | None:
 
 
 def _change(person: Person, entry: Entry, report: Report, taken: _Taken) -> None:
-    before = _fields(person)
+    before, address = _fields(person), person.email
     adopted = person.source != SOURCE
     person.source = SOURCE
     _describe(person, entry)
@@ -158,6 +158,7 @@ def _change(person: Person, entry: Entry, report: Report, taken: _Taken) -> None
     changed = [name for name, value in _fields(person).items() if before[name] != value]
     if changed:
         person.save(update_fields=changed)
+        letters.moved(person, ACTOR, address)
         report.note("person-changed", person.name, fields=changed)
         report.done.append(f"{person}: " + ("is LDAP's from now on" if adopted else f"changed: {', '.join(changed)}"))
     if entry.disabled:

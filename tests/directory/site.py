@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
+import secrets
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -77,16 +79,17 @@ class Site:
     def join(self, name: str, token: tree.JoinToken | None = None) -> Host:
         """Have a host join, with a fresh token or one for many."""
         token = token or tree.parse_token(self.command("token", "new", "--host", name).stdout)
-        private = PrivateKey.generate()
+        private, bearer = PrivateKey.generate(), secrets.token_urlsafe(32)
         fields = {
             "token": token.secret,
             "name": name,
             "key": base64.b64encode(bytes(private.public_key)).decode("ascii"),
+            "bearer": hashlib.sha256(bearer.encode()).hexdigest(),
         }
         status, content = self.ask("/api/v1/join", fields=fields)
         assert status == 200, content
         said = json.loads(content)
-        return Host(self, said["host"], said["token"], bytes(private), token)
+        return Host(self, said["host"], bearer, bytes(private), token)
 
 
 Answer = tuple[int, bytes]

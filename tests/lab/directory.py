@@ -272,8 +272,8 @@ def handler(directory: Directory) -> type[BaseHTTPRequestHandler]:
         def caller(self) -> str:
             """The id of the host that asks; empty where the token is nobody's."""
             token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-            hosts = directory.state()["hosts"].items()
-            return next((str(name) for name, known in hosts if token and known["token"] == token), "")
+            digest, hosts = hashlib.sha256(token.encode()).hexdigest(), directory.state()["hosts"].items()
+            return next((str(name) for name, known in hosts if known["token"] == digest), "")
 
         def do_GET(self) -> None:
             if self.path == "/api/v1/ca":
@@ -338,8 +338,8 @@ def handler(directory: Directory) -> type[BaseHTTPRequestHandler]:
             if body["token"] not in directory.state()["tokens"]:
                 self.fields(403, {"error": "the token was used already", "next": "ask for another one"})
                 return
-            host, token = tree.new_identifier(), base64.urlsafe_b64encode(os.urandom(32)).decode()
-            known = {"token": token, "key": body["key"], "name": body["name"], "last": [1, 0]}
+            host = tree.new_identifier()
+            known = {"token": body["bearer"], "key": body["key"], "name": body["name"], "last": [1, 0]}
 
             def add(state: dict[str, Any]) -> None:
                 state["tokens"].remove(body["token"])
@@ -350,7 +350,6 @@ def handler(directory: Directory) -> type[BaseHTTPRequestHandler]:
                 200,
                 {
                     "host": host,
-                    "token": token,
                     "directory": directory.identifier,
                     "epoch": 1,
                     "box": base64.b64encode(directory.box).decode(),

@@ -11,6 +11,7 @@ standard input, one of JSON on standard output:
 
 import asyncio
 import base64
+import hashlib
 import json
 import os
 import random
@@ -193,10 +194,12 @@ class Fleet:
             ca = file.read()
         private, public = tree.new_box_key()
         url, began = f"https://{self.name}", time.perf_counter()
+        bearer = os.urandom(32).hex()
         fields = {"token": token.secret, "name": f"new-{os.urandom(4).hex()}", "key": base64.b64encode(public).decode()}
+        fields["bearer"] = hashlib.sha256(bearer.encode()).hexdigest()
         said = web.Web(url, ca).post("/api/v1/join", fields, 60.0).fields()
         joined = time.perf_counter()
-        source = sources.WebTree(web.Web(url, ca, said["token"]), f"/tree/{said['host']}")
+        source = sources.WebTree(web.Web(url, ca, bearer), f"/tree/{said['host']}")
         content = None
         while content is None:
             try:

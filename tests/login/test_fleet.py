@@ -164,15 +164,17 @@ def told(fleet: Fleet) -> list[tuple[str, str, str]]:
 
 
 CLAIM = """
-import base64, sys
+import base64, hashlib, sys
 from pam_totp.fleet import tree, web
 url, identifier, step = sys.argv[1:]
 token = tree.parse_token(sys.stdin.read())
 ca = web.fetch_ca(url, token.ca, 5)
 key = base64.b64encode(tree.new_box_key()[1]).decode()
-answer = web.Web(url, ca).post("/api/v1/join", {"token": token.secret, "name": "other", "key": key}, 5).fields()
+digest = hashlib.sha256(b"of another host").hexdigest()
+fields = {"token": token.secret, "name": "other", "key": key, "bearer": digest}
+assert web.Web(url, ca).post("/api/v1/join", fields, 5).status == 200
 claim = {"authenticator": identifier, "step": int(step), "login": "e" * 32}
-assert web.Web(url, ca, answer["token"]).post("/api/v1/claim", claim, 5).fields() == {"claimed": True}
+assert web.Web(url, ca, "of another host").post("/api/v1/claim", claim, 5).fields() == {"claimed": True}
 """
 
 

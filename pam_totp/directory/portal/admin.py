@@ -363,6 +363,11 @@ class PersonAdmin(Looked):
         settable = ["name", "display", "email", "role", "is_active", "must_enroll", "deadline"]
         return [*settable, *(["memberships"] if changes else []), *(shown if obj else [])]
 
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Save it; mail about that goes to the former address, where there is another one."""
+        super().save_model(request, obj, form, change)
+        letters.moved(obj, visit.person(request).name, str(form.initial.get("email") or ""))
+
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         """The groups, which are the other side's field."""
         super().save_related(request, form, formsets, change)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import threading
 import time
@@ -14,7 +15,7 @@ from django.utils import timezone
 
 from pam_totp.directory import config, hosts, people, publish, throttle
 from pam_totp.directory.keeper import client, keys, server, state, work
-from pam_totp.directory.models import HostGroup, Person
+from pam_totp.directory.models import HostGroup, Person, hash_of
 from pam_totp.factors import otp
 from pam_totp.fleet import tree
 from pam_totp.host.clock import Moment
@@ -150,8 +151,9 @@ def joined(name: str, group: str = "hosts") -> JoinedHost:
     """A host that has joined."""
     text = hosts.new_token("root", HostGroup.objects.get(name=group), name, 1, "")
     private, public = tree.new_box_key()
-    made = hosts.join(tree.parse_token(text).secret, name, public, SOURCE)
-    return JoinedHost(made.host.ident, private, made.token)
+    bearer = secrets.token_urlsafe(32)
+    host = hosts.join(tree.parse_token(text).secret, name, public, hash_of(bearer), SOURCE)
+    return JoinedHost(host.ident, private, bearer)
 
 
 def publish_all() -> int:

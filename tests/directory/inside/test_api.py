@@ -18,7 +18,17 @@ from pam_totp.directory import config, hosts, http, people, throttle
 from pam_totp.directory.cli import doctor
 from pam_totp.directory.keeper import client as keeper_client
 from pam_totp.directory.keeper import keys
-from pam_totp.directory.models import Audit, Authenticator, Claim, Event, Host, HostGroup, Person, RecoveryCodes
+from pam_totp.directory.models import (
+    Audit,
+    Authenticator,
+    Claim,
+    Event,
+    Host,
+    HostGroup,
+    Person,
+    RecoveryCodes,
+    hash_of,
+)
 from pam_totp.factors import otp
 from pam_totp.fleet import tree
 from tests.directory.inside.conftest import JoinedHost, Keeper, enrolled, joined, publish_all
@@ -58,29 +68,53 @@ def event(kind: str, name: str = "alice", **more: object) -> dict[str, object]:
 # Joining
 
 
+def asking(secret: str, **more: object) -> dict[str, object]:
+    """A request to join, of a host with a bearer token of its own."""
+    key = keeper_client.text(tree.new_box_key()[1])
+    return {"token": secret, "name": "web1", "key": key, "bearer": hash_of(os.urandom(16).hex()), **more}
+
+
 def test_a_host_joins_with_its_token_and_finds_its_manifest(keeper: Keeper) -> None:
     private, public = tree.new_box_key()
-    asked = {"token": token(), "name": "web1", "key": keeper_client.text(public)}
+    asked = asking(token(), key=keeper_client.text(public), bearer=hash_of("its own"))
     status, said = post("/api/v1/join", asked)
     assert status == 200
     assert said["directory"] == keeper.keys.directory
     assert keeper_client.content(said["box"]) == keys.identity_of(keeper.keys).box
     assert (said["epoch"], said["tree"]) == (1, "https://dir.example.org/tree")
-    host = JoinedHost(said["host"], private, said["token"])
+    host = JoinedHost(said["host"], private, "its own")
     assert get(f"/tree/{host.ident}/manifest", host).status_code == 404
     publish_all()
+    # The same host, whose answer was lost: it hears the same, and goes on.
+    assert post("/api/v1/join", asked) == (200, said)
     assert get(f"/tree/{host.ident}/manifest", host).status_code == 200
-    # The same host, whose answer was lost: its new token counts.
-    status, again = post("/api/v1/join", asked)
-    assert (status, again["host"]) == (200, host.ident)
-    assert get(f"/tree/{host.ident}/manifest", host).status_code == 401
+
+
+def test_who_has_a_host_s_public_key_and_a_token_for_many_does_not_get_in_its_place(keeper: Keeper) -> None:
+    """Nor is the host cut off by it. What it is told when it asks as the host did is nothing secret."""
+    secret = token("")
+    private, public = tree.new_box_key()
+    true = asking(secret, key=keeper_client.text(public), bearer=hash_of("its own"))
+    status, said = post("/api/v1/join", true)
+    assert status == 200
+    host = JoinedHost(said["host"], private, "its own")
+    publish_all()
+    for other in (secret, token("")):
+        status, refused = post("/api/v1/join", {**true, "token": other, "bearer": hash_of("the thief's")})
+        assert (status, "joined before" in refused["error"]) == (403, True)
+    # Nor does a host of theirs take the true one's token.
+    assert post("/api/v1/join", asking(secret, bearer=hash_of("its own")))[0] == 403
+    thief = JoinedHost(host.ident, b"", "the thief's")
+    assert get(f"/tree/{host.ident}/manifest", thief).status_code == 401
+    assert get(f"/tree/{host.ident}/manifest", host).status_code == 200
+    assert "its own" not in json.dumps(said)
+    assert hash_of("its own") not in json.dumps(said)
 
 
 def test_a_host_that_joins_is_told_where_a_copy_of_the_tree_is(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
     copied = config.of({"name": "dir.example.org", "tree": "https://cdn.example.org/tree"})
     monkeypatch.setattr(settings, "CONFIG", copied)
-    asked = {"token": token(), "name": "web1", "key": keeper_client.text(tree.new_box_key()[1])}
-    assert post("/api/v1/join", asked)[1]["tree"] == "https://cdn.example.org/tree"
+    assert post("/api/v1/join", asking(token()))[1]["tree"] == "https://cdn.example.org/tree"
 
 
 @pytest.mark.parametrize(
@@ -93,11 +127,12 @@ def test_a_host_that_joins_is_told_where_a_copy_of_the_tree_is(keeper: Keeper, m
         ({"key": "AAAA"}, 400),
         ({"key": "not base64!"}, 400),
         ({"token": 7}, 400),
+        ({"bearer": None}, 400),
+        ({"bearer": "its own"}, 400),
     ],
 )
 def test_who_may_not_join_is_told_what_to_do(keeper: Keeper, change: dict[str, object], status: int) -> None:
-    asked = {"token": token(), "name": "web1", "key": keeper_client.text(tree.new_box_key()[1]), **change}
-    found, said = post("/api/v1/join", asked)
+    found, said = post("/api/v1/join", asking(token(), **change))
     assert found == status
     assert said["error"]
     assert status != 403 or "ask for a new one" in said["next"]
@@ -113,8 +148,7 @@ def test_a_token_that_the_web_process_has_made_up_lets_nobody_join(keeper: Keepe
     group = HostGroup.objects.get(name="hosts")
     expires = timezone.now() + timedelta(days=1)
     JoinToken.objects.create(token_hash=hash_of("mine"), group=group, expires=expires, created_by="eve")
-    asked = {"token": "mine", "name": "evil", "key": keeper_client.text(tree.new_box_key()[1])}
-    assert post("/api/v1/join", asked)[0] == 403
+    assert post("/api/v1/join", asking("mine", name="evil"))[0] == 403
 
 
 def test_the_ca_is_for_everybody(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -597,10 +631,9 @@ def test_a_flood_of_bad_tokens_from_an_address_keeps_the_hosts_there_going(
     monkeypatch.setattr(http, "strangers", Full())
     stranger = JoinedHost(host.ident, b"", "guessed")
     assert get(f"/tree/{host.ident}/manifest", stranger).status_code == 429
-    assert post("/api/v1/join", {"token": "x", "name": "web2", "key": keeper_client.text(bytes(32))})[0] == 429
+    assert post("/api/v1/join", asking("x", name="web2"))[0] == 429
     assert get(f"/tree/{host.ident}/manifest", host).status_code == 200
-    asked = {"token": secret, "name": "web2", "key": keeper_client.text(tree.new_box_key()[1])}
-    assert post("/api/v1/join", asked)[0] == 200
+    assert post("/api/v1/join", asking(secret, name="web2"))[0] == 200
 
 
 class Full(throttle.Throttle):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from django.conf import settings
 
-from pam_totp.directory import lists, people
+from pam_totp.directory import config, lists, people
 from pam_totp.directory.models import Audit, Group, Person
 from pam_totp.errors import UsageError
 
@@ -129,10 +131,13 @@ def test_a_file_that_is_not_understood_changes_nothing_and_the_line_is_said(text
     assert not Person.objects.exists()
 
 
-def test_who_comes_from_ldap_is_not_described_by_a_file() -> None:
+def test_who_comes_from_ldap_is_not_described_by_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "CONFIG", replace(settings.CONFIG, ldap=config.Ldap(url="ldaps://ldap.example.org")))
     alice = people.add("root", "alice", None, display="Alice")
     alice.source = "ldap"
     alice.save()
     assert read("".join(lists.written())) == []
-    with pytest.raises(UsageError, match="line 2: alice comes from ldap"):
+    with pytest.raises(
+        UsageError, match="line 2: alice cannot be changed: display: this comes from ldap: change it there"
+    ):
         read("name,display\nalice,Mallory\n")

@@ -19,7 +19,7 @@ from aiosmtpd.smtp import AuthResult
 from django.conf import settings
 from django.utils import timezone
 
-from pam_totp.directory import certificates, config, letters, mail, people
+from pam_totp.directory import certificates, config, letters, lists, mail, people
 from pam_totp.directory.cli import doctor
 from pam_totp.directory.models import Audit, Host, HostGroup, Invitation, Letter, Person, Published, hash_of
 from pam_totp.errors import UsageError
@@ -313,9 +313,40 @@ def test_a_person_is_told_of_each_change_and_by_whom_it_was(server: Post, keeper
     assert who.key not in "".join(server.texts())
 
 
+@pytest.mark.parametrize("way", ["command", "list", "portal", "removed"])
+def test_the_former_address_is_told_when_there_is_another_one(server: Post, keeper: Keeper, way: str) -> None:
+    """Who takes an account over changes the address first: what comes next would reach nobody else."""
+    who = somebody(keeper, email="alice@example.org")
+    boss = somebody(keeper, "boss", role="administrator")
+    if way == "portal":
+        boss.sign_in()
+        data = {"name": "alice", "role": "user", "is_active": "on", "deadline": "", "email": "eve@example.org"}
+        assert boss.post(f"/admin/directory/person/{who.person.pk}/change/", data).status_code == 302
+    elif way == "list":
+        lists.read(b"name,email\nalice,eve@example.org\n", "boss", dry_run=False)
+    else:
+        people.set_fields("boss", who.person, email="" if way == "removed" else "eve@example.org")
+    # What changes nothing about the address is no news.
+    people.set_fields("boss", Person.objects.get(name="alice"), display="Alice")
+    assert run() == ""
+    assert server.recipients == ["alice@example.org"]
+    [message], [text] = server.taken, server.texts()
+    assert message["Subject"] == "Your mail address for dir.example.org was changed"
+    assert text.startswith("Mail for your account is no longer sent to this address: that was changed by boss, on ")
+    assert "eve" not in text
+    assert "tell your administrator at once" in text
+
+
+def test_a_first_address_is_no_news_to_nobody(server: Post, keeper: Keeper) -> None:
+    person, _ = enrolled(keeper, "alice")
+    people.set_fields("root", person, email="alice@example.org")
+    assert not Letter.objects.exists()
+
+
 def test_nothing_is_kept_where_no_mail_is_sent(keeper: Keeper) -> None:
     person, _ = enrolled(keeper, "alice")
     people.set_fields("root", person, email="alice@example.org")
+    people.set_fields("root", person, email="eve@example.org")
     people.remove("root", person)
     assert not Letter.objects.exists()
 

@@ -668,3 +668,18 @@ def test_who_has_left_a_host_twice_is_known_to_it_once(keeper: Keeper) -> None:
         publish_all()
     assert [str(each) for each in hosts.known_to(Host.objects.get())] == ["alice"]
     assert Known.objects.count() == 1
+
+
+def test_a_manifest_is_of_a_later_second_than_the_one_before_it_however_soon_it_comes(keeper: Keeper) -> None:
+    """By second and size alone nginx's ETag, and rsync, know that a file has changed."""
+    enrolled(keeper, "alice")
+    host, times, sizes = joined("web1"), [], []
+    path = os.path.join(config.TREE, host.ident, "manifest")
+    for locked in (True, False, True, False):
+        people.lock("root", people.find("alice"), locked=locked)
+        assert publish_all() == 1
+        times.append(int(os.stat(path).st_mtime))
+        sizes.append(os.stat(path).st_size)
+        assert host.records(keeper)["alice"].locked == locked
+    assert len(set(sizes)) == 1
+    assert times == sorted(set(times))

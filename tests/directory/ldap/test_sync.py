@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
+import json
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.conf import settings
+from django.test import Client
 
-from pam_totp.directory import audit, ldap, people, sync
-from pam_totp.directory.models import Audit, Group, Person
+from pam_totp.directory import audit, config, ldap, people, programs, sync
+from pam_totp.directory.cli import common, user
+from pam_totp.directory.models import Audit, Group, Letter, Person
+from pam_totp.errors import UsageError
 from tests.directory.inside.conftest import enrolled, joined, publish_all
+from tests.directory.inside.portal import somebody
 from tests.directory.ldap.server import (
     DISABLED,
     GROUPS,
@@ -248,6 +256,78 @@ def test_who_was_made_here_without_a_role_is_ldaps_from_then_on_with_what_is_enr
     assert Person.objects.get(name="alice").enrolled
     # Nobody whom LDAP never had is gone.
     assert not Person.objects.get(name="dave").locked
+
+
+@pytest.mark.parametrize("mailing", [True, False])
+def test_the_former_address_is_told_where_ldap_has_another_one(
+    slapd: Slapd, monkeypatch: pytest.MonkeyPatch, mailing: bool
+) -> None:
+    server = "localhost" if mailing else ""
+    monkeypatch.setattr(settings, "CONFIG", replace(settings.CONFIG, mail=config.Mail(server=server)))
+    slapd.have([ALICE, BOB])
+    synchronise(slapd)
+    slapd.have([replace(ALICE, mail="eve@example.org"), BOB])
+    synchronise(slapd, dry_run=True)
+    assert not Letter.objects.exists()
+    synchronise(slapd)
+    synchronise(slapd)
+    told = [(each.address, each.detail["by"], each.person.name) for each in Letter.objects.all()]
+    assert told == ([("alice@example.org", "ldap", "alice")] if mailing else [])
+
+
+@pytest.mark.parametrize("way", ["command", "api", "portal"])
+def test_a_name_that_comes_from_ldap_is_not_changed_here_in_any_way(
+    slapd: Slapd, keeper: Keeper, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """The next synchronisation would add it again, as somebody else."""
+    configured = replace(settings.CONFIG, ldap=slapd.settings())
+    monkeypatch.setattr(settings, "CONFIG", configured)
+    monkeypatch.setattr(common, "django", lambda: None)
+    slapd.have([ALICE])
+    synchronise(slapd)
+    rename = partial(WAYS[way], keeper)
+    said = rename("alicia")
+    assert "this comes from ldap: change it there" in said
+    assert not Person.objects.filter(name="alicia").exists()
+    synchronise(slapd)
+    assert [each for each in Person.objects.values_list("name", flat=True) if each.startswith("ali")] == ["alice"]
+    # Who was made here has another name; and so has everybody where LDAP is asked no more.
+    people.add("root", "bob")
+    assert rename("bobby", of="bob") == ""
+    monkeypatch.setattr(settings, "CONFIG", replace(configured, ldap=config.Ldap()))
+    assert rename("alicia") == ""
+    assert Person.objects.filter(name__in=["alicia", "bobby"]).count() == 2
+
+
+def _by_command(_: Keeper, name: str, of: str = "alice") -> str:
+    parser = argparse.ArgumentParser()
+    user.arguments(parser)
+    try:
+        assert user.run(parser.parse_args(["change", of, "--name", name])) == 0
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
+def _by_api(_: Keeper, name: str, of: str = "alice") -> str:
+    token = programs.new_token("root", f"program{Audit.objects.count()}", ["people"], 1)
+    fields, headers = json.dumps({"name": name}), {"Authorization": f"Bearer {token}"}
+    answer = Client(SERVER_NAME="dir.example.org").patch(
+        f"/api/v1/people/{of}", fields, "application/json", headers=headers
+    )
+    return "" if answer.status_code == 200 else answer.content.decode()
+
+
+def _by_portal(keeper: Keeper, name: str, of: str = "alice") -> str:
+    boss = somebody(keeper, f"boss{Person.objects.count()}", role="administrator")
+    boss.sign_in()
+    found = Person.objects.get(name=of)
+    data = {"name": name, "display": found.display, "email": found.email, "role": "user", "is_active": "on"}
+    answer = boss.post(f"/admin/directory/person/{found.pk}/change/", data)
+    return "" if answer.status_code == 302 else answer.content.decode()
+
+
+WAYS = {"command": _by_command, "api": _by_api, "portal": _by_portal}
 
 
 def test_a_group_that_was_made_here_is_left_alone_whatever_ldap_puts_into_one_of_that_name(slapd: Slapd) -> None:

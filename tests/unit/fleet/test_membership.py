@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -39,6 +41,20 @@ def test_a_token_is_good_once(host: Host, directory: Directory) -> None:
     assert caught.value.reason == "fleet-join-refused"
     with host.accounts() as accounts:
         assert not accounts.configured.joined
+
+
+def test_nobody_is_told_the_token_that_the_host_has_made(host: Host, directory: Directory) -> None:
+    """So that an answer to a join is nothing that anybody could want to have."""
+    made = join(host, directory, directory.token())
+    assert made.token not in json.dumps(directory.state())
+    assert member_of(directory)["token"] == hashlib.sha256(made.token.encode()).hexdigest()
+
+
+def member_of(directory: Directory) -> dict[str, str]:
+    """What the directory has kept of the one host."""
+    [found] = directory.state()["hosts"].values()
+    assert isinstance(found, dict)
+    return found
 
 
 def test_joining_changes_no_login(host: Host, directory: Directory) -> None:
