@@ -95,7 +95,7 @@ def join(secret: str, name: str, key: bytes, address: str) -> Joined:
         )
         if not created:
             host.token_hash = hash_of(bearer)
-        host.address, host.last_seen = address, now
+        host.address, host.last_seen, host.voucher = address, now, client.content(answer["voucher"])
         host.save()
         JoinToken.objects.filter(pk=token.pk).update(used=now)
         audit.note(f"host {name}"[:64], "host-joined", name, id=host.ident, group=host.group.name, address=address)
