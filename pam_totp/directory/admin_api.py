@@ -399,12 +399,7 @@ def status(request: HttpRequest, actor: Actor) -> HttpResponse:  # noqa: ARG001 
 @_for(GET="audit")
 def trail(request: HttpRequest, actor: Actor) -> HttpResponse:  # noqa: ARG001  # Django calls it so
     """The audit trail, the oldest first, after an entry."""
-    found = []
-    for entry in audit.exported(_since(request)):
-        found.append(entry)
-        if len(found) == PAGE:
-            break
-    return JsonResponse({"entries": found})
+    return JsonResponse({"entries": list(audit.exported(_since(request), PAGE))})
 
 
 @_for(GET="audit")

@@ -57,9 +57,9 @@ def broken() -> Audit | None:
     return None
 
 
-def exported(since: int = 0) -> Iterator[dict[str, Any]]:
-    """Entries as JSON takes them, the oldest first, after the one with this number."""
-    for entry in Audit.objects.filter(id__gt=since).order_by("id").iterator():
+def exported(since: int = 0, most: int | None = None) -> Iterator[dict[str, Any]]:
+    """Entries as JSON takes them, the oldest first, after the one with this number; at most so many."""
+    for entry in Audit.objects.filter(id__gt=since).order_by("id")[:most].iterator():
         yield {
             "id": entry.id,
             "time": entry.time.isoformat(),

@@ -88,7 +88,7 @@ def join(secret: str, name: str, key: bytes, bearer: str, address: str) -> Host:
             host = Host(ident=answer["host"], name=name, group=token.group, key=key, token_hash=bearer)
         if host is None or host.token_hash != bearer:
             raise KeeperError("this host has joined before: join with a new key", "join-token")
-        host.address, host.last_seen = address, now
+        host.address, host.last_seen, host.voucher = address, now, client.content(answer["voucher"])
         host.save()
         JoinToken.objects.filter(pk=token.pk).update(used=now)
         audit.note(f"host {name}"[:64], "host-joined", name, id=host.ident, group=host.group.name, address=address)

@@ -50,10 +50,14 @@ def hash_of(token: str) -> str:
 
 
 class State(models.Model):
-    """The directory's own counters: one row. ``sequence`` grows with every publication, in all epochs."""
+    """The directory's own counters: one row. ``sequence`` grows with every publication, in all epochs.
+
+    ``voucher`` is the word of the keeper that has begun the epoch, for other ones.
+    """
 
     epoch = models.PositiveIntegerField(default=1)
     sequence = models.PositiveBigIntegerField(default=0)
+    voucher = models.BinaryField(default=bytes, editable=False)
 
     def __str__(self) -> str:
         return f"epoch {self.epoch}, sequence {self.sequence}"
@@ -267,6 +271,8 @@ class Edition(models.Model):
 class Host(models.Model):
     """A host that has joined. ``key`` is its public X25519 key, which everything for it is sealed to.
 
+    ``voucher`` is the word of the keeper that it has joined with, for other ones.
+
     ``line`` is the end of the line of numbers that it hands over (pam_totp.fleet.line), ``ends`` are earlier ones that
     another one came beside. One of these grows only where two hosts have one identity: ``cloned``, since when.
 
@@ -278,6 +284,7 @@ class Host(models.Model):
     name = models.CharField(max_length=253)
     group = models.ForeignKey(HostGroup, models.PROTECT, related_name="hosts")
     key = models.BinaryField(max_length=32, editable=False)
+    voucher = models.BinaryField(default=bytes, editable=False)
     token_hash = models.CharField(max_length=_HASH, unique=True, editable=False)
     joined = models.DateTimeField(auto_now_add=True)
     last_seen = models.DateTimeField(null=True, editable=False)

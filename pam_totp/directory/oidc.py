@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from pam_totp.errors import PamTotpError
+from pam_totp.host import clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +34,9 @@ SHORTEST_RSA = 2048
 LONGEST_NAME = 64
 # Seconds that clocks may differ by.
 LEEWAY = 30
+# A logout token is sent at once: an older one, in seconds, is somebody else's doing.
+LOGOUT_FOR = 300
+_LOGOUT = "http://schemas.openid.net/event/backchannel-logout"
 PATIENCE = 10.0
 LIMIT = 1 << 18
 KEPT_FOR = 3600.0
@@ -107,6 +111,33 @@ class Provider:
 
     def claims(self, token: str, nonce: str) -> dict[str, Any]:
         """What an ID token says that is good here and now, for this visit. Raises ProviderError."""
+        claims = self._signed(token, "sub", "exp", "nonce")
+        audience, party = claims["aud"], claims.get("azp", self.settings.client_id)
+        if party != self.settings.client_id or (
+            isinstance(audience, list) and len(audience) > 1 and "azp" not in claims
+        ):
+            raise ProviderError("the token is for another client")
+        if claims["nonce"] != nonce:
+            raise ProviderError("the token is of another visit")
+        return claims
+
+    def ended(self, token: str) -> dict[str, Any]:
+        """What a logout token says: which session has ended there, or whose sessions have. Raises ProviderError.
+
+        It is good once, by its ``jti``, which is for the caller to see to.
+        """
+        claims = self._signed(token, "jti", "events")
+        events = claims["events"]
+        if "nonce" in claims or not isinstance(events, dict) or not isinstance(events.get(_LOGOUT), dict):
+            raise ProviderError("the token is no logout token")  # but an ID token perhaps
+        if not claims["jti"] or not isinstance(claims["jti"], str) or not marks(claims):
+            raise ProviderError("the logout token does not say what has ended")
+        if not isinstance(claims["iat"], int | float) or clock.now().wall - claims["iat"] > LOGOUT_FOR:
+            raise ProviderError("the logout token is an old one")
+        return claims
+
+    def _signed(self, token: str, *required: str) -> dict[str, Any]:
+        """What a token of the provider says, for this client and of now. Raises ProviderError."""
         try:
             import jwt
         except ImportError:
@@ -123,17 +154,10 @@ class Provider:
                 audience=self.settings.client_id,
                 issuer=self.settings.issuer,
                 leeway=LEEWAY,
-                options={"require": ["iss", "sub", "aud", "exp", "iat", "nonce"]},
+                options={"require": ["iss", "aud", "iat", *required]},
             )
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
             raise ProviderError(f"the token is not good: {type(error).__name__}") from None
-        audience, party = claims["aud"], claims.get("azp", self.settings.client_id)
-        if party != self.settings.client_id or (
-            isinstance(audience, list) and len(audience) > 1 and "azp" not in claims
-        ):
-            raise ProviderError("the token is for another client")
-        if claims["nonce"] != nonce:
-            raise ProviderError("the token is of another visit")
         return claims
 
     def person(self, claims: dict[str, Any]) -> str:
@@ -238,6 +262,12 @@ class Provider:
 
 # One in each process: it keeps what the provider has published.
 provider = cache(Provider)
+
+
+def marks(claims: dict[str, Any]) -> list[str]:
+    """What tells a session there, as ID tokens and logout tokens have it: the session's id first, if there is one."""
+    named = [(name, claims.get(name)) for name in ("sid", "sub")]
+    return [json.dumps([claims["iss"], name, value]) for name, value in named if isinstance(value, str) and value]
 
 
 def secret(settings: Oidc) -> str:

@@ -27,6 +27,7 @@ from pam_totp.directory.differences import MANIFEST, OBJECTS, Content, Lack, Sea
 from pam_totp.directory.keeper import client
 from pam_totp.directory.keeper.work import MOST_HOSTS, MOST_RECORDS
 from pam_totp.directory.models import (
+    Audit,
     Authenticator,
     Claim,
     Edition,
@@ -44,7 +45,7 @@ from pam_totp.directory.models import (
 from pam_totp.errors import KeeperError, PamTotpError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from django.db.models import QuerySet
 
@@ -63,6 +64,11 @@ _MOST_NAMED = 10_000  # rows in one statement, which databases limit
 _PUBLISHER = 0x70616D746F7470  # of PostgreSQL's advisory locks
 _NUMBER = re.compile(rb'"sequence":([0-9]+)}\Z')
 _FEW = 8  # files that are brought to the disk one by one
+# Why a keeper signs nothing for a host that the database has, and what is to be done.
+STRANGE = (
+    "revoked there, or joined at another machine of this directory, and this one did not hear of it within a week. "
+    "Revoke it, or bring the backup over from that machine"
+)
 _LATER = timedelta(minutes=5)  # a clock may be set back by so much without a word
 
 
@@ -87,6 +93,8 @@ def once(now: datetime, *, root: str = config.TREE, days: int = 7) -> int:
     Returns how many; more may be left. Nothing is done where another machine of this directory publishes. Raises
     KeeperError.
     """
+    if connection.vendor == "postgresql":
+        tell()
     with _alone(root):
         if not _chosen(root):
             return 0
@@ -112,6 +120,45 @@ def once(now: datetime, *, root: str = config.TREE, days: int = 7) -> int:
                     [one for few in _parts(part, MOST_RECORDS, MOST_HOSTS) for one in _asked(few, work)], work
                 )
         return done
+
+
+_heard: list[int] = []  # up to which entry of the trail this machine's keeper was told; epoch and number then
+
+
+def tell() -> None:
+    """Tell this machine's keeper what has been done with another one's: joined, revoked, an epoch. Raises KeeperError.
+
+    It is told of what the trail has gained since it was last told, and of everything at first.
+    """
+    state, last = State.objects.get(), Audit.objects.order_by("-id").values_list("id", flat=True).first() or 0
+    heard = [last, state.epoch, state.sequence]
+    if heard == _heard:
+        return
+    found = Host.objects.order_by("id")
+    if _heard and _heard[0] <= last:
+        # Who writes an entry holds a lock until it is there: none comes later that has a smaller number.
+        news = Audit.objects.filter(id__gt=_heard[0], action__in=("host-joined", "host-revoked"))
+        found = found.filter(ident__in=[str(detail.get("id")) for detail in news.values_list("detail", flat=True)])
+    strange = tell_of(
+        (
+            {"host": ident, "voucher": client.text(voucher), "revoked": revoked is not None}
+            for ident, voucher, revoked in found.values_list("ident", "voucher", "revoked")
+        ),
+        state,
+    )
+    for name in Host.objects.filter(ident__in=strange).values_list("name", flat=True):
+        print(f"the keeper of this machine signs nothing for {name}: it was {STRANGE}", file=sys.stderr, flush=True)
+    _heard[:] = heard
+
+
+def tell_of(hosts: Iterable[Fields], state: State | None = None) -> list[str]:
+    """Tell this machine's keeper of these hosts. Returns for which it signs nothing. Raises KeeperError."""
+    strange, left = [], list(hosts)
+    epoch, sequence = ("", 0) if state is None else (client.text(state.voucher), state.sequence)
+    for first in range(0, len(left) or 1, MOST_HOSTS):
+        part = left[first : first + MOST_HOSTS]
+        strange += client.ask("hear", hosts=part, epoch=epoch, sequence=sequence)["strange"]
+    return strange
 
 
 def _next() -> tuple[int, int]:

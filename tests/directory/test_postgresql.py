@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -155,6 +156,12 @@ def connect(first: Booted, second: Booted) -> None:
     )
 
 
+def sql(machine: Booted, statement: str) -> str:
+    """Change the database behind everybody's back."""
+    script = 'cd / && exec setpriv --reuid=postgres --regid=postgres --init-groups psql -tA totp -c "$1"'
+    return machine.sh(script, statement).stdout
+
+
 @pytest.mark.full
 def test_a_second_machine_answers_too_and_goes_on_alone(moved: Site) -> None:
     from tests.lab.booted import Booted
@@ -167,11 +174,18 @@ def test_a_second_machine_answers_too_and_goes_on_alone(moved: Site) -> None:
         moved.enroll("dora")
         host = moved.join("web9")
         first = host.wait(lambda records: "dora" in records)
+        begun = host.manifest()
+        assert begun is not None
         moved.command("backup", "/root/third")
         machine.write("/root/third", moved.machine.run(["base64", "/root/third"]).stdout.encode())
         machine.sh("base64 -d /root/third >/root/backup")
         other.command("restore", "--yes", "--no-database", "/root/backup")
         there = dataclasses.replace(host, site=other)
+        # What the other keeper does after that: two hosts join, one is revoked, and an epoch begins.
+        late, gone = moved.join("web10"), moved.join("web11")
+        gone.wait(lambda records: "dora" in records)
+        moved.command("host", "revoke", "--yes", "web11")
+        assert "has begun" in moved.command("epoch", "--yes").stdout
         # Both answer, and of all claims at both one wins.
         spent = races.one_wins(moved, host, "dora", sites=[other])
         # One publishes: the second one has nothing in its tree, though it watches.
@@ -180,6 +194,7 @@ def test_a_second_machine_answers_too_and_goes_on_alone(moved: Site) -> None:
         assert there.manifest() is None
         before = host.manifest()
         assert before is not None
+        assert before.epoch > begun.epoch
         for word in ("mask", "--runtime"), ("kill", "--signal=KILL"):
             moved.machine.run(["systemctl", *word, *UNITS], check=False)
         # The one that is left has all of it, under a later number, and what was spent at the other is spent.
@@ -191,6 +206,21 @@ def test_a_second_machine_answers_too_and_goes_on_alone(moved: Site) -> None:
         assert (after.epoch, after.sequence > before.sequence) == (before.epoch, True)
         status, said = other.ask("/api/v1/claim", host, {**spent, "login": "f" * 32})
         assert (status, json.loads(said)) == (200, {"claimed": False})
+        # Who joined at the other one after the backup has it, too; who was revoked there does not, whatever the
+        # database says now.
+        assert dataclasses.replace(late, site=other).wait(lambda records: "dora" in records)["dora"].locked
+        said_then = "SELECT count(*) FROM directory_host WHERE name = 'web11' AND revoked IS NOT NULL"
+        undone = "UPDATE directory_host SET revoked = NULL, changes = changes + 1 WHERE name = 'web11'"
+        assert sql(moved.machine, said_then).strip() == "1"
+        assert sql(moved.machine, undone).strip() == "UPDATE 1"
+        journal = "until journalctl -u pam-totp-publisher -o cat | grep 'not published for web11'; do sleep 0.5; done"
+        assert "or was revoked" in machine.sh(journal, timeout=60).stdout
+        assert "signs nothing for web11" in other.command("doctor", check=False).stdout
+        sql(moved.machine, "UPDATE directory_host SET revoked = now() WHERE name = 'web11'")
+        # It has a host join itself.
+        new = other.join("web12")
+        new.wait(lambda records: "dora" in records)
+        assert "signs nothing" not in other.command("doctor", check=False).stdout
         other.command("user", "unlock", "dora")
         there.wait(lambda records: not records["dora"].locked)
         # The first one comes back, answers, and does not publish as well.
@@ -199,3 +229,7 @@ def test_a_second_machine_answers_too_and_goes_on_alone(moved: Site) -> None:
         moved.command("user", "lock", "dora")
         there.wait(lambda records: records["dora"].locked)
         assert host.manifest() == before
+        # Its keeper has heard of who joined meanwhile: it opens what that host hands up, and would publish for it.
+        end = time.monotonic() + 60
+        while "signs nothing" in moved.command("doctor", check=False).stdout:
+            assert time.monotonic() < end

@@ -129,11 +129,15 @@ def circle(debs: tuple[Path, ...], pytestconfig: pytest.Config) -> Iterator[Circ
                 "oidcRPMetaDataOptionsClientSecret": "of the/lab",
                 "oidcRPMetaDataOptionsRedirectUris": f"{HOME}login/provider/back/",
                 "oidcRPMetaDataOptionsPostLogoutRedirectUris": f"{HOME}login/",
-                "oidcRPMetaDataOptionsLogoutUrl": "",
+                "oidcRPMetaDataOptionsLogoutUrl": f"{HOME}login/provider/ended/",
+                "oidcRPMetaDataOptionsLogoutType": "back",
+                "oidcRPMetaDataOptionsLogoutSessionRequired": 1,
                 "oidcRPMetaDataOptionsRequirePKCE": 1,
             }
             # The level that a session has after the second factor, which the token then says as acr.
             sso.settings({"oidcRPMetaDataOptions": relying, "rest2fAuthnLevel": 4, **AMR})
+            # It tells the directory when a session ends.
+            machine.sh('cp "$1" /usr/local/share/ca-certificates/directory.crt && update-ca-certificates 2>&1', CA)
             sso.restart()
             machine.sh('printf %s "of the/lab" >"$1" && chown root:pam-totp-directory "$1" && chmod 640 "$1"', SECRET)
             yield running
@@ -173,6 +177,21 @@ def test_password_and_code_there_and_in_here(circle: Circle, browser: Browser) -
     wait(lambda: browser.url.startswith(f"{HOME}login/"))
     browser.press("a[href='/login/provider/']")
     assert browser.wait("input[name=user]", "h1") == "input[name=user]"
+
+
+def test_who_signs_out_there_is_signed_out_here(circle: Circle, browser: Browser) -> None:
+    circle.configure(f'{TABLE}acr = ["loa-4"]\n')
+    assert circle.sign_in(browser, typed=circle.code()) == "alice"
+    with Browser(circle.site.machine) as elsewhere:
+        assert circle.sign_in(elsewhere, typed=circle.code()) == "alice"
+        browser.open(f"{PORTAL}?logout=1")
+        browser.open(HOME)
+        assert browser.url == f"{HOME}login/"
+        # Another session of hers there goes on, and the one that it began here.
+        elsewhere.open(HOME)
+        assert elsewhere.text("h1") == "alice"
+    said = circle.site.machine.sh("journalctl -u pam-totp-directory -o cat").stdout
+    assert "a session at auth.example.com has ended" in said
 
 
 def test_who_used_no_second_factor_there_is_refused_here(circle: Circle, browser: Browser) -> None:

@@ -83,6 +83,18 @@ def _keeper() -> Iterator[str]:
         yield "the database is older than what was signed, and nothing is published: run pam-totp-directory epoch"
 
 
+def _hosts_of_the_keeper() -> Iterator[str]:
+    """Those that have joined at another machine, and that this one's keeper has not heard of."""
+    from pam_totp.directory import publish
+    from pam_totp.directory.models import Host
+
+    # Without its voucher, the keeper is told nothing that it does not know.
+    hosts = dict(Host.objects.filter(revoked=None).values_list("ident", "name"))
+    strange = publish.tell_of({"host": ident, "voucher": "", "revoked": False} for ident in hosts)
+    if found := sorted(hosts[each] for each in strange):
+        yield f"this machine's keeper signs nothing for {_some(found)}: it was {publish.STRANGE}"
+
+
 def _schema() -> Iterator[str]:
     from django.db import connection
     from django.db.migrations.executor import MigrationExecutor
@@ -150,8 +162,12 @@ def _hosts() -> Iterator[str]:
     ):
         found = sorted(names.values_list("name", flat=True))
         if found:
-            more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
-            yield what.format(", ".join(found[:MOST_NAMED]) + more)
+            yield what.format(_some(found))
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
 
 
 def _mail() -> Iterator[str]:
@@ -202,6 +218,6 @@ def _passwords() -> Iterator[str]:
 
 
 CHECKS: tuple[Callable[[], Iterator[str]], ...] = (
-    *(_schema, _keeper, _trail, _certificate),
+    *(_schema, _keeper, _hosts_of_the_keeper, _trail, _certificate),
     *(_provider, _passwords, _hosts, _mail),
 )

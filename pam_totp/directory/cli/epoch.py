@@ -44,14 +44,17 @@ def begin() -> int:
     from django.db import transaction
     from django.db.models import F
 
-    from pam_totp.directory import audit
+    from pam_totp.directory import audit, publish
     from pam_totp.directory.keeper import client
     from pam_totp.directory.models import Host, State
 
+    # This machine's keeper may not have heard of the latest one.
+    publish.tell()
     with transaction.atomic():
         answer = client.ask("epoch")
         state = State.objects.select_for_update().get()
         state.epoch, state.sequence = answer["epoch"], max(state.sequence, answer["sequence"])
+        state.voucher = client.content(answer["voucher"])
         state.save()
         Host.objects.filter(revoked=None).update(changes=F("changes") + 1)
         audit.note(common.ACTOR, "epoch-begun", str(state.epoch))

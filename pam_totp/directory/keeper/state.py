@@ -46,6 +46,7 @@ class Host:
     ident: str
     name: str
     key: bytes
+    joined: int
     epoch: int
     sequence: int
     revoked: int | None
@@ -95,6 +96,11 @@ class State:
             self._connection.execute("UPDATE counters SET epoch = epoch + 1, closed = sequence")
         return self.counters()
 
+    def catch_up(self, epoch: int, closed: int | None, sequence: int) -> None:
+        """Note an epoch that another keeper has begun, and a number that one has reached. Neither ever falls."""
+        self._connection.execute("UPDATE counters SET epoch = ?, closed = ? WHERE epoch < ?", (epoch, closed, epoch))
+        self._connection.execute("UPDATE counters SET sequence = ? WHERE sequence < ?", (sequence, sequence))
+
     def signed(self, host: str, epoch: int, sequence: int) -> None:
         """Note what is about to be signed for a host: never less again."""
         self._connection.execute("UPDATE counters SET sequence = max(sequence, ?)", (sequence,))
@@ -138,7 +144,7 @@ class State:
         self._connection.execute("UPDATE tokens SET used = ? WHERE hash = ?", (ident, _hash(secret)))
 
     def _host(self, where: str, value: object) -> Host | None:
-        columns = "ident, name, key, epoch, sequence, revoked"
+        columns = "ident, name, key, joined, epoch, sequence, revoked"
         row = self._connection.execute(f"SELECT {columns} FROM hosts WHERE {where}", (value,)).fetchone()  # noqa: S608  # both are written above
         return None if row is None else Host(*row)
 

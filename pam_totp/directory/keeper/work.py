@@ -6,6 +6,7 @@ A request that is refused raises KeeperError, whose text says why.
 from __future__ import annotations
 
 import base64
+import json
 import os
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pam_totp.directory.keeper.keys import Keys
-    from pam_totp.directory.keeper.state import Counters, State
+    from pam_totp.directory.keeper.state import Counters, Host, State
     from pam_totp.host.clock import Moment
 
     Fields = dict[str, Any]
@@ -46,6 +47,9 @@ LONGEST_LIFE = 366 * 86_400
 # What one request to publish is for, where it is for several hosts: some tenths of a second.
 MOST_HOSTS = 200
 MOST_RECORDS = 20_000
+# How long another keeper's word for a host that has joined is good, in seconds: as long as its first manifest. One that
+# was kept aside brings no host to a keeper that has never heard of it, nor of its end.
+VOUCHED_FOR = 7 * 86_400
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,52 @@ class Keeper:
 
     def _epoch(self, _: Fields, __: bool) -> Fields:
         counters = self._state.begin_epoch()
-        return {"epoch": counters.epoch, "sequence": counters.sequence}
+        voucher = self._vouched([counters.epoch, counters.closed], "epoch")
+        return {"epoch": counters.epoch, "sequence": counters.sequence, "voucher": voucher}
+
+    # Other keepers with the same keys
+
+    def _hear(self, fields: Fields, _: bool) -> Fields:
+        """What others have done, as the database has it. The answer: for which hosts nothing is signed here.
+
+        The database may leave out, and repeat. It cannot invent: an epoch, or a host that is not known here, is taken
+        with another keeper's voucher alone. Nor can it take back: who is revoked here stays so, and numbers only grow.
+        """
+        counters, now, asked, strange = self._state.counters(), int(self._clock().wall), fields["hosts"], []
+        if len(asked) > MOST_HOSTS:
+            raise KeeperError(f"a request is for at most {MOST_HOSTS} hosts")
+        reached = min(int(fields["sequence"]), counters.sequence + MOST_SKIPPED)
+        epoch, closed = self._voucher(fields["epoch"], "epoch") or (counters.epoch, counters.closed)
+        with self._state.change():
+            self._state.catch_up(epoch, closed, max(reached, closed or 0))
+            for each in asked:
+                ident = _text(each["host"])
+                host = self._state.host(ident) or self._introduced(ident, each["voucher"], now)
+                if host is not None and each["revoked"]:
+                    self._state.revoke_host(ident, now)
+                elif host is None or host.revoked is not None:
+                    strange.append(ident)
+        return {"strange": strange}
+
+    def _introduced(self, ident: str, voucher: object, now: int) -> Host | None:
+        """A host that has joined with another keeper lately, known here from now on."""
+        name, key, joined = self._voucher(voucher, "host", ident) or ("", "", 0)
+        if not now - VOUCHED_FOR < joined <= now + MOST_APART:
+            return None
+        self._state.add_host(ident, name, _bytes(key), joined)
+        return self._state.host(ident)
+
+    def _vouched(self, said: list[Any], *about: str) -> str:
+        """A voucher: what only keepers with these keys can make, and open."""
+        return _base64(self._sealer.seal(json.dumps(said).encode("ascii"), *about))
+
+    def _voucher(self, voucher: object, *about: str) -> list[Any] | None:
+        """What a voucher says; None where it is none, or is about something else."""
+        try:
+            said: list[Any] = json.loads(self._sealer.open(_bytes(voucher), *about))
+        except DamageError:
+            return None
+        return said
 
     # People
 
@@ -258,14 +307,20 @@ class Keeper:
             again = token.host == "" or token.used == known.ident
             if known.revoked is not None or known.name != name or not again:
                 raise KeeperError("this key has joined before: join with a new one", "join-token")
-            return {"host": known.ident, "again": True}
+            return self._joined(known.ident) | {"again": True}
         if token.host and token.used is not None:
             raise KeeperError("this token was used before: ask for a new one", "join-token")
         ident = tree.new_identifier()
         with self._state.change():
             self._state.add_host(ident, name, key, now)
             self._state.use_token(secret, ident)
-        return {"host": ident, "again": False}
+        return self._joined(ident) | {"again": False}
+
+    def _joined(self, ident: str) -> Fields:
+        host = self._state.host(ident)
+        if host is None:
+            raise AssertionError
+        return {"host": ident, "voucher": self._vouched([host.name, _base64(host.key), host.joined], "host", ident)}
 
     def _revoke(self, fields: Fields, _: bool) -> Fields:
         return {"revoked": self._state.revoke_host(_text(fields["host"]), int(self._clock().wall))}
@@ -393,6 +448,7 @@ class Keeper:
     VERBS: dict[str, Any] = {  # noqa: RUF012  # never changed
         "status": _status,
         "epoch": _epoch,
+        "hear": _hear,
         "new": _new,
         "recovery": _recovery,
         "open_event": _open_event,

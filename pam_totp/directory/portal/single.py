@@ -5,6 +5,8 @@ Its word stands for the password; for the code, too, only where the settings say
 
 What is waited for (state, nonce, PKCE's verifier) is in a signed cookie of its own, which the browser also sends when
 it comes back from another site. That of the session it does not: hence the page in between, which is of this site.
+
+A session that ended there ends here, where the provider tells of it (OpenID Connect Back-Channel Logout 1.0).
 """
 
 from __future__ import annotations
@@ -12,19 +14,19 @@ from __future__ import annotations
 import logging
 import secrets
 from datetime import timedelta
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.core import signing
 from django.db import IntegrityError, transaction
-from django.http import Http404
+from django.http import Http404, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
-from django.views.decorators.http import require_safe
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_POST, require_safe
 
 from pam_totp.directory import oidc
 from pam_totp.directory.models import Person
@@ -34,7 +36,7 @@ from pam_totp.directory.portal.rules import Rule, open_to
 from pam_totp.directory.throttle import Throttle
 
 if TYPE_CHECKING:
-    from django.http import HttpRequest, HttpResponse
+    from django.http import HttpRequest
 
 COOKIE = "__Host-provider"
 # Seconds for the way to the provider and back.
@@ -103,6 +105,26 @@ def end(request: HttpRequest) -> HttpResponse:
     return render(request, "portal/signed_out.html", {"provider": provider.name, "end": place})
 
 
+@open_to(Rule.ANYBODY)
+@csrf_exempt  # the provider asks, not a browser; what it sends is signed
+@require_POST
+def ended(request: HttpRequest) -> HttpResponse:
+    """The provider tells that a session there, or all of somebody's, has ended."""
+    provider = _provider()
+    if _steps.count(passwords.network(address(request))):
+        return HttpResponse(status=429)
+    try:
+        claims = provider.ended(request.POST.get("logout_token", ""))
+        with transaction.atomic():
+            _only_once(f"logout {claims['jti']}")
+            visit.end_there(oidc.marks(claims)[0])
+    except oidc.ProviderError as error:
+        _log.warning("logout at %s refused: %s", provider.name, error)
+        return JsonResponse({"error": "invalid_request"}, status=400)
+    _log.info("a session at %s has ended, and so has what began with it here", provider.name)
+    return HttpResponse()
+
+
 def _provider() -> oidc.Provider:
     if not settings.CONFIG.oidc.issuer:
         raise Http404
@@ -136,8 +158,8 @@ def _claims(request: HttpRequest, provider: oidc.Provider, mark: dict[str, str])
     return claims
 
 
-def _only_once(state: str) -> None:
-    """Use a visit up, for as long as its cookie is good. Raises ProviderError.
+def _only_once(what: str) -> None:
+    """Use a visit's state or a logout token up, for longer than it is good. Raises ProviderError.
 
     It is kept as a session that nobody is signed in to, so that it goes with the old ones. A stranger makes none: a
     good token comes first.
@@ -145,9 +167,9 @@ def _only_once(state: str) -> None:
     ended = timezone.now() + timedelta(seconds=2 * AWAY_FOR)
     try:
         with transaction.atomic():
-            Session.objects.create(session_key=sha256(state.encode()).hexdigest()[:40], expire_date=ended)
+            Session.objects.create(session_key=visit.note_of(what), expire_date=ended)
     except IntegrityError:
-        raise oidc.ProviderError("the answer was used already") from None
+        raise oidc.ProviderError("it was used already") from None
 
 
 def _arrived(
@@ -170,10 +192,12 @@ def _arrived(
         return problem(request, "A second factor is needed", text, 403)
     if provider.tells_second_factors and person.enrolled:
         visit.sign_in(request, person, typed=False)
+        visit.began_there(request, oidc.marks(claims))
         factors.tell(person, "login", "provider")
         place = mark["next"]
     else:
         visit.begin(request, person, mark["next"])
+        visit.began_there(request, oidc.marks(claims))
         place = reverse("portal:code" if person.enrolled else "portal:enrol")
     return render(request, "portal/onward.html", {"place": place})
 

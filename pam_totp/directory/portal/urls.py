@@ -14,6 +14,7 @@ urlpatterns = [
     path("login/provider/", single.begin, name="provider"),
     path("login/provider/back/", single.back, name="provider_back"),
     path("login/provider/end/", single.end, name="provider_end"),
+    path("login/provider/ended/", single.ended, name="provider_ended"),
     path("logout/", views.logout, name="logout"),
     path("invitation/<str:token>/", views.invitation, name="invitation"),
     path("enrol/", views.enrol, name="enrol"),

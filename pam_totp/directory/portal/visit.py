@@ -8,11 +8,14 @@ session identifier, so one that was known to somebody else before the sign-in is
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.contrib import auth
+from django.contrib.sessions.models import Session
 from django.core.exceptions import PermissionDenied
-from django.utils.crypto import constant_time_compare
+from django.utils.crypto import constant_time_compare, salted_hmac
 
 from pam_totp.directory.models import Person
 from pam_totp.host import clock
@@ -27,6 +30,7 @@ LATELY = 300
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 _HALFWAY = "halfway"
 _KEY = "key"
+_THERE = "there"
 CODE_AT = "code_at"
 BEGAN = "began"
 
@@ -83,7 +87,7 @@ def halfway(request: HttpRequest) -> tuple[Person, Halfway] | None:
     person = Person.objects.filter(pk=mark.person, is_active=True).first()
     if person is None or not constant_time_compare(mark.hash, person.get_session_auth_hash()):
         return None
-    return person, mark
+    return None if ended_there(request) else (person, mark)
 
 
 def must_be_halfway(request: HttpRequest) -> tuple[Person, Halfway]:
@@ -106,7 +110,10 @@ def sign_in(request: HttpRequest, person: Person, *, typed: bool = True) -> None
 
     ``typed``: it was a code of ours. After another one, what matters asks for a code of ours all the same.
     """
+    there = request.session.get(_THERE)
     request.session.flush()
+    if there is not None:
+        request.session[_THERE] = there
     auth.login(request, person, backend=BACKEND)
     request.session[BEGAN] = clock.now().wall
     request.session.clear_expired()  # nobody else does
@@ -115,10 +122,45 @@ def sign_in(request: HttpRequest, person: Person, *, typed: bool = True) -> None
 
 
 def holds(request: HttpRequest) -> bool:
-    """Whether a session is still good: not of somebody who is locked, nor from before a reset."""
+    """Whether a session is still good: not of somebody who is locked, nor from before a reset, nor ended elsewhere."""
     found = person(request)
     began = request.session.get(BEGAN, 0)
-    return not found.locked and (found.forget_before is None or began > found.forget_before.timestamp())
+    reset = found.forget_before is not None and began <= found.forget_before.timestamp()
+    return not (found.locked or reset or ended_there(request))
+
+
+# Sessions that began at a provider end with the one there. No session is looked for when that is told: a note stays for
+# as long as any session of before could, and each such session looks for it. A note is a session that nobody is signed
+# in to, so that it goes with the old ones.
+
+
+def began_there(request: HttpRequest, marks: list[str]) -> None:
+    """Note what tells the session at the provider by which this one, or what is halfway, begins."""
+    request.session[_THERE] = [clock.now().wall, [note_of(each) for each in marks]]
+
+
+def end_there(mark: str) -> None:
+    """End what began before now with a session that is told by this."""
+    Session.objects.update_or_create(
+        session_key=note_of(mark), defaults={"expire_date": _noted_until(clock.now().wall)}
+    )
+
+
+def ended_there(request: HttpRequest) -> bool:
+    """Whether that by which this session began has ended since."""
+    began, notes = request.session.get(_THERE, (0.0, []))
+    if not notes:
+        return False
+    return Session.objects.filter(session_key__in=notes, expire_date__gte=_noted_until(began)).exists()
+
+
+def note_of(text: str) -> str:
+    """The key of a note, which nobody can send as that of a session."""
+    return str(salted_hmac(__name__, text, algorithm="sha256").hexdigest()[:40])
+
+
+def _noted_until(wall: float) -> datetime:
+    return datetime.fromtimestamp(wall, UTC) + timedelta(seconds=2 * settings.SESSION_COOKIE_AGE)
 
 
 def confirm(request: HttpRequest) -> None:

@@ -10,17 +10,18 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pam_totp.directory import config, people
+from pam_totp.directory import config, hosts, people, publish
 from pam_totp.directory.keeper import client, keys, server, state, work
-from pam_totp.directory.models import Authenticator
+from pam_totp.directory.models import Authenticator, Host, State
 from pam_totp.errors import FleetError, HostKeyError, KeeperError
 from pam_totp.factors import otp
 from pam_totp.fleet import tree
-from tests.directory.inside.conftest import SOURCE, Keeper, enrolled, key_of
+from tests.directory.inside.conftest import SOURCE, Keeper, enrolled, joined, key_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -200,7 +201,8 @@ def test_a_token_for_one_host_is_good_once_and_for_that_name(keeper: Keeper) -> 
         as_web(keeper, verb="join", secret=secret, name="web2", key=key)
     first = as_web(keeper, verb="join", secret=secret, name="web1", key=key)
     # The answer was lost, and the host asks again.
-    assert as_web(keeper, verb="join", secret=secret, name="web1", key=key) == {**first, "again": True}
+    again = as_web(keeper, verb="join", secret=secret, name="web1", key=key)
+    assert (again["host"], again["again"]) == (first["host"], True)
     with pytest.raises(KeeperError, match="used before"):
         as_web(keeper, verb="join", secret=secret, name="web1", key=a_key())
     as_web(keeper, verb="revoke", host=first["host"])
@@ -390,3 +392,167 @@ for _ in range(100):
 print("held", flush=True)
 sys.stdin.read()
 """
+
+
+# Two keepers with the same keys
+
+
+@pytest.fixture
+def other(keeper: Keeper, tmp_path: Path) -> Keeper:
+    """The keeper of a second machine, which was set up before any host had joined."""
+    return Keeper(keeper.keys, state.State(str(tmp_path / "other.db")), keeper.time)
+
+
+def join(keeper: Keeper, name: str = "web1") -> dict[str, Any]:
+    """A host joins; as the database then tells of it."""
+    found = as_web(keeper, verb="join", secret=a_token(keeper, name), name=name, key=a_key())
+    return {"host": found["host"], "voucher": found["voucher"], "revoked": False}
+
+
+def hear(keeper: Keeper, *told: dict[str, Any], epoch: str = "", sequence: int = 0) -> list[str]:
+    """Tell a keeper as the web process's user can. For which of these hosts it signs nothing."""
+    answer = as_web(keeper, verb="hear", hosts=list(told), epoch=epoch, sequence=sequence)
+    found: list[str] = answer["strange"]
+    return found
+
+
+def signs(keeper: Keeper, host: str) -> bool:
+    """Whether a keeper publishes for a host."""
+    number = keeper.state.counters().sequence + 1
+    (answer,) = as_web(keeper, **a_request({"host": host}, sequence=number))["hosts"]
+    assert ("manifest" in answer) != (answer.get("reason") == "host-unknown")
+    return "manifest" in answer
+
+
+def test_a_host_that_joined_with_one_keeper_is_known_to_another_that_is_told_of_it(
+    keeper: Keeper, other: Keeper
+) -> None:
+    host = join(keeper)
+    assert not signs(other, host["host"])
+    assert hear(other, host) == []
+    assert other.state.host(host["host"]) == keeper.state.host(host["host"])
+    assert signs(other, host["host"])
+    # Once more is the same, also much later.
+    keeper.time.ahead += work.VOUCHED_FOR
+    assert hear(other, host) == []
+
+
+def test_a_host_that_no_keeper_has_vouched_for_is_invented_and_gets_nothing(keeper: Keeper, other: Keeper) -> None:
+    """Whatever the web process hands over that it can come by: changed, another's, of another kind or directory."""
+    host = join(keeper)
+    sealed = client.content(host["voucher"])
+    mine = "f" * 32
+    elsewhere = Keeper(keys.new(), keeper.state, keeper.time)
+    same_keys = Keeper(replace(keeper.keys, directory="e" * 32), keeper.state, keeper.time)
+    made = as_web(keeper, verb="new", person=1)
+    forged = [
+        *("", host["voucher"][:-4], client.text(os.urandom(len(sealed)))),
+        *(client.text(sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :]) for at in range(len(sealed))),
+        *(made["sealed"], as_root(keeper, verb="epoch")["voucher"]),
+        *(join(each, name)["voucher"] for each, name in ((elsewhere, "web8"), (same_keys, "web9"))),
+    ]
+    for voucher in forged:
+        told = {"host": host["host"], "voucher": voucher, "revoked": False}
+        assert hear(other, told) == [host["host"]], voucher
+    # A good one, for a host of the thief's own: what it is about is not for the web process to say.
+    assert hear(other, {**host, "host": mine}) == [mine]
+    for ident in (host["host"], mine):
+        assert other.state.host(ident) is None
+        assert not signs(other, ident)
+
+
+def as_root(keeper: Keeper, **fields: Any) -> dict[str, Any]:
+    return work.Keeper(keeper.keys, keeper.state, keeper.time.now).answer(fields, root=True)
+
+
+def test_a_host_that_was_revoked_stays_so_whatever_is_told_later(keeper: Keeper, other: Keeper) -> None:
+    host, late = join(keeper), join(keeper, "web2")
+    hear(other, host)
+    for gone in (host, late):
+        as_web(keeper, verb="revoke", host=gone["host"])
+        # One that it did not know before, too.
+        assert hear(other, {**gone, "revoked": True}) == []
+        for each in (keeper, other):
+            assert hear(each, gone) == [gone["host"]]
+            assert not signs(each, gone["host"])
+
+
+def test_a_voucher_that_was_kept_aside_introduces_no_host_after_a_week(keeper: Keeper, other: Keeper) -> None:
+    host = join(keeper)
+    keeper.time.ahead += work.VOUCHED_FOR + 1
+    assert hear(other, host) == [host["host"]]
+    # Nor while the clock is before the time that it tells of.
+    keeper.time.ahead -= 2 * work.VOUCHED_FOR
+    assert hear(other, host) == [host["host"]]
+    assert other.state.host(host["host"]) is None
+
+
+def test_an_epoch_is_another_keeper_s_to_begin_and_numbers_only_grow(keeper: Keeper, other: Keeper) -> None:
+    host = join(keeper)
+    hear(other, host, sequence=40)
+    for told in ("", host["voucher"]):
+        hear(other, epoch=told, sequence=7)
+        assert other.state.counters() == state.Counters(1, 40, None)
+    keeper.state.catch_up(1, None, 90)
+    first = as_root(keeper, verb="epoch")["voucher"]
+    second = as_root(keeper, verb="epoch")["voucher"]
+    for told in (second, first, second):
+        hear(other, epoch=told)
+        assert other.state.counters() == state.Counters(3, 90, 90)
+    assert other.state.counters() == keeper.state.counters()
+    # What is taken of one word is no more than of a request to publish: the numbers do not run out.
+    hear(other, sequence=1 << 60)
+    assert other.state.counters().sequence == 90 + work.MOST_SKIPPED
+
+
+def test_a_keeper_that_was_told_notices_a_restored_database_as_the_one_that_signed_does(
+    keeper: Keeper, other: Keeper
+) -> None:
+    host = join(keeper)
+    hear(other, host, sequence=12)
+    with pytest.raises(KeeperError, match="restored from a backup"):
+        as_web(other, **a_request({"host": host["host"]}, sequence=11))
+
+
+def test_a_request_to_hear_of_too_many_or_of_nonsense_changes_nothing(
+    keeper: Keeper, other: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "MOST_HOSTS", 2)
+    host, more = join(keeper), join(keeper, "web2")
+    for told in ([host] * 3, [host, {}], [host, {**more, "voucher": 7}], [host, {**more, "host": None}], [host, 7]):
+        with pytest.raises(KeeperError, match=r"malformed|at most 2"):
+            as_web(other, verb="hear", hosts=told, epoch="", sequence=1)
+    assert other.state.host(host["host"]) is None
+    assert other.state.counters().sequence == 0
+
+
+def test_the_second_machine_s_keeper_is_told_of_what_the_trail_has_gained(
+    keeper: Keeper, other: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = joined("web1")
+    monkeypatch.setattr(publish, "_heard", [])
+    asked: list[list[str]] = []
+
+    def there(verb: str, **fields: Any) -> dict[str, Any]:
+        asked.append([each["host"] for each in fields["hosts"]])
+        return as_web(other, verb=verb, **fields)
+
+    def pass_there() -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(client, "ask", there)
+            publish.tell()
+
+    pass_there()
+    second = joined("web2")
+    pass_there()
+    pass_there()
+    hosts.revoke("root", Host.objects.get(ident=first.ident))
+    State.objects.update(sequence=5)
+    pass_there()
+    assert asked == [[first.ident], [second.ident], [first.ident]]
+    assert [other.state.host(each.ident).revoked is None for each in (first, second)] == [False, True]  # type: ignore[union-attr]  # both are there
+    assert other.state.counters().sequence == 5
+    # A database that was put back has an end of the trail that was told of before: then everything is told.
+    monkeypatch.setattr(publish, "_heard", [1000, 1, 5])
+    pass_there()
+    assert asked[3:] == [[first.ident, second.ident]]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from asgiref.sync import async_to_sync, sync_to_async
 from django.utils import timezone
 
-from pam_totp.directory import audit, people
+from pam_totp.directory import asgi, audit, people
 from pam_totp.directory.models import (
     ApiToken,
     Audit,
@@ -25,10 +27,13 @@ from pam_totp.directory.models import (
     RecoveryCodes,
     hash_of,
 )
+from pam_totp.directory.portal import exports
 from pam_totp.errors import KeeperError
 from tests.directory.inside.portal import Somebody, somebody
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.directory.inside.conftest import Keeper
 
 PEOPLE = "/admin/directory/person/"
@@ -325,6 +330,41 @@ def test_an_api_token_is_shown_once_and_only_its_hash_is_kept(boss: Somebody, mo
 # The audit trail, and the dashboard
 
 
+def answered(somebody: Somebody, path: str, part: Callable[[int, bytes], None]) -> int:
+    """Ask the application that the web process runs, and hand over each part of the body as it comes."""
+    cookies = "; ".join(f"{name}={each.value}" for name, each in somebody.browser.cookies.items())
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "query_string": b"",
+        "headers": [(b"host", b"dir.example.org"), (b"cookie", cookies.encode())],
+        "scheme": "https",
+        "client": ("192.0.2.1", 1),
+        "server": ("192.0.2.2", 443),
+    }
+    status: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            status.append(message["status"])
+        elif message.get("body"):
+            await sync_to_async(part)(status[0], message["body"])
+
+    # In this thread, which alone sees the test's database.
+    async_to_sync(asgi.application)(scope, receive, send)
+    return status[0]
+
+
+def exported(somebody: Somebody) -> list[dict[str, Any]]:
+    parts: list[bytes] = []
+    assert answered(somebody, "/admin/audit.jsonl", lambda _, part: parts.append(part)) == 200
+    return [json.loads(line) for line in b"".join(parts).splitlines()]
+
+
 def test_the_audit_trail_is_exported_with_its_chain_after_a_code(
     boss: Somebody, alice: Somebody, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -332,9 +372,51 @@ def test_the_audit_trail_is_exported_with_its_chain_after_a_code(
     late(monkeypatch)
     assert boss.get("/admin/audit.jsonl").headers["Location"] == "/confirm/?next=/admin/audit.jsonl"
     late(monkeypatch, seconds=300)
-    lines = [json.loads(line) for line in b"".join(boss.get("/admin/audit.jsonl").streaming_content).splitlines()]
+    lines = exported(boss)
     assert [line["previous"] for line in lines[1:]] == [line["hash"] for line in lines[:-1]]
     assert ("boss", "locked", "alice") in [(line["actor"], line["action"], line["target"]) for line in lines]
+
+
+def test_an_export_of_any_length_is_sent_as_it_is_read(boss: Somebody, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is longer than what is held of it, and what is noted while it is sent is in it."""
+    monkeypatch.setattr(exports, "PART", 50)
+    for number in range(20):
+        audit.notes("root", [("noted", f"entry {number} {each}", {"text": "x" * 2000}) for each in range(100)])
+    sizes: list[int] = []
+    lines: list[bytes] = []
+
+    def part(status: int, content: bytes) -> None:
+        assert status == 200
+        if not sizes:
+            audit.note("root", "meanwhile")
+        sizes.append(len(content))
+        lines[:] = [*lines[-1:], content]
+
+    exported(boss)  # what is imported for it stays
+    tracemalloc.start()
+    try:
+        assert answered(boss, "/admin/audit.jsonl", part) == 200
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert sum(sizes) > 4 << 20
+    assert max(sizes) < 150_000
+    assert most < 2 << 20
+    assert b'"action": "meanwhile"' in lines[-1]
+
+
+def test_an_export_without_a_code_or_a_role_gives_no_line_of_it(
+    boss: Somebody, alice: Somebody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice.sign_in()
+    late(monkeypatch)
+    before = Audit.objects.count()
+    shown: list[bytes] = []
+    stranger = Somebody(alice.person, alice.keeper)
+    for who, status in ((boss, 302), (alice, 404), (stranger, 302)):
+        assert answered(who, "/admin/audit.jsonl", lambda _, part: shown.append(part)) == status
+    assert b"previous" not in b"".join(shown)
+    assert Audit.objects.count() == before
 
 
 def test_the_dashboard_counts(boss: Somebody, keeper: Keeper) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from dataclasses import replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import jwt
@@ -16,7 +18,7 @@ from pam_totp.directory import config, oidc, people, throttle
 from pam_totp.directory.models import Event, Person
 from pam_totp.directory.portal import single
 from tests.directory.inside.portal import PASSWORD, Somebody, somebody
-from tests.directory.inside.provider import CLIENT, SECRET, Provider, by_hand, jwk, onward
+from tests.directory.inside.provider import CLIENT, EVENT, SECRET, Provider, by_hand, jwk, onward
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -399,6 +401,134 @@ def test_it_leads_on_to_the_page_that_was_wanted(keeper: Keeper, provider: Provi
     found = re.search(r'href="(/login/provider/\?next=[^"]*)"', page)
     assert found
     assert onward(provider.visit(boss.browser, found[1])) == "/admin/directory/host/"
+
+
+# Sessions that end there
+
+
+def test_a_session_that_ends_there_ends_here_and_no_other_does(alice: Somebody, provider: Provider) -> None:
+    sessions = [Somebody(alice.person, alice.keeper, alice.key) for _ in range(3)]
+    for each, sid in zip(sessions, ("one", "two", None), strict=True):
+        provider.claims["sid"] = sid
+        assert onward(provider.visit(each.browser)) == "/"
+    alice.sign_in()
+    response = provider.end(sid="one", sub="alice")
+    assert (response.status_code, response.content) == (200, b"")
+    assert "no-store" in response.headers["Cache-Control"]
+    assert not response.cookies
+    assert [each.get("/").status_code for each in (*sessions, alice)] == [302, 200, 200, 200]
+    assert not signed_in(sessions[0].browser)
+    # All of hers there: not the one with password and code here.
+    assert provider.end(sub="alice").status_code == 200
+    assert [each.get("/").status_code for each in (*sessions, alice)] == [302, 302, 302, 200]
+
+
+def test_after_it_one_signs_in_there_anew(alice: Somebody, provider: Provider) -> None:
+    provider.claims["sid"] = "one"
+    provider.visit(alice.browser)
+    provider.end(sid="one")
+    assert alice.get("/").status_code == 302
+    assert onward(provider.visit(alice.browser)) == "/"
+    assert alice.get("/").status_code == 200
+
+
+def test_it_ends_what_is_halfway_and_what_a_code_here_has_finished(
+    alice: Somebody, provider: Provider, settings: Any
+) -> None:
+    setting(settings, acr=())
+    provider.claims["sid"] = "one"
+    assert onward(provider.visit(alice.browser)) == "/login/code/"
+    late = Client()
+    provider.visit(late)
+    alice.post("/login/code/", {"code": alice.code()})
+    assert signed_in(alice.browser)
+    assert late.get("/login/code/", secure=True).status_code == 200
+    assert provider.end(sid="one").status_code == 200
+    assert alice.get("/").status_code == 302
+    assert late.get("/login/code/", secure=True).headers["Location"] == "/login/"
+    assert late.post("/login/code/", {"code": alice.code()}, secure=True).headers["Location"] == "/login/"
+    assert not signed_in(late)
+    # A password after that is another visit.
+    alice.sign_in()
+    assert alice.get("/").status_code == 200
+
+
+def test_a_logout_token_is_good_once_and_for_a_few_minutes(alice: Somebody, provider: Provider) -> None:
+    assert provider.end(sub="alice", jti="one").status_code == 200
+    provider.visit(alice.browser)
+    for claims in ({"jti": "one"}, {"iat": int(time.time()) - oidc.LOGOUT_FOR - 1}):
+        response = provider.end(sub="alice", **claims)
+        assert (response.status_code, response.json()) == (400, {"error": "invalid_request"})
+        assert alice.get("/").status_code == 200
+    assert provider.end(sub="alice", exp=int(time.time()) + 60).status_code == 200
+    assert alice.get("/").status_code == 302
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        *({"iss": "https://evil.example"}, {"iss": None}, {"aud": "another"}, {"aud": None}, {"iat": None}),
+        *({"iat": 1 << 33}, {"iat": "1"}, {"exp": 1_000_000_000}, {"jti": None}, {"jti": ""}, {"jti": 7}),
+        *({"nonce": "n"}, {"nonce": ""}, {"events": None}, {"events": {}}, {"events": [EVENT]}, {"events": EVENT}),
+        *({"events": {EVENT: None}}, {"events": {EVENT: "yes"}}, {"events": {"other": {}}}),
+        *({"sid": None, "sub": None}, {"sid": "", "sub": ""}, {"sid": 7, "sub": None}),
+    ],
+    ids=str,
+)
+def test_a_token_that_is_no_logout_token_for_this_client_ends_nothing(
+    alice: Somebody, provider: Provider, claims: dict[str, Any]
+) -> None:
+    provider.claims["sid"] = "one"
+    provider.visit(alice.browser)
+    assert provider.end(**{"sid": "one", "sub": "alice", **claims}).status_code == 400
+    assert alice.get("/").status_code == 200
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_logout_token_that_is_not_signed_as_it_has_to_be_ends_nothing(
+    alice: Somebody, provider: Provider, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider.visit(alice.browser)
+    monkeypatch.setattr(oidc, "KEPT_FOR", -1)
+    provider.sign = lambda claims: BAD[kind](provider, claims) or ""
+    assert provider.end(sub="alice").status_code == 400
+    assert alice.get("/").status_code == 200
+
+
+def test_an_id_token_ends_nothing_and_a_logout_token_lets_nobody_in(alice: Somebody, provider: Provider) -> None:
+    made: list[dict[str, Any]] = []
+    sign = provider.sign
+    provider.sign = lambda claims: made.append(claims) or sign(claims)  # type: ignore[func-returns-value]
+    provider.visit(alice.browser)
+    provider.sign = lambda _: sign(made[0])
+    assert provider.end().status_code == 400
+    assert alice.get("/").status_code == 200
+    provider.claims |= {"nonce": None, "events": {EVENT: {}}, "jti": "one"}
+    provider.sign = sign
+    visitor = Client()
+    assert refused(provider.visit(visitor), visitor)
+
+
+def test_who_knows_the_session_s_id_brings_nothing_back(alice: Somebody, provider: Provider) -> None:
+    """Notes of what has ended are in the table of sessions: nobody can send the key of one as a cookie, and end it."""
+    provider.claims["sid"] = "one"
+    provider.visit(alice.browser)
+    assert provider.end(sid="one", jti="jti").status_code == 200
+    known = {"sid": "one", "iss": provider.issuer}
+    for text in ("one", "logout jti", "jti", *oidc.marks(known)):
+        thief = Client()
+        thief.cookies["__Host-session"] = sha256(text.encode()).hexdigest()[:40]
+        thief.post("/logout/", secure=True)
+    assert alice.get("/").status_code == 302
+    assert provider.end(sid="one", jti="jti").status_code == 400
+
+
+def test_logouts_without_end_are_turned_away_for_a_while(
+    alice: Somebody, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider.visit(alice.browser)
+    monkeypatch.setattr(throttle.Throttle, "count", lambda *_: 7)
+    assert provider.end(sub="alice").status_code == 429
 
 
 # A provider that fails, or lies
