@@ -146,6 +146,10 @@ class Agent:
         self._swept: float | None = None
         self._line = line.Line(f"{os.path.dirname(paths.cache)}/fleet/line", paths.owner)
         self._handed: float | None = None
+        # What had to wait, after so many passes, and from when on that is looked at again.
+        self._problems: list[str] = []
+        self._waits = 0
+        self._again = 0.0
         self.queue = queue_of(paths)
         self.queueing = threading.Lock()
         self.wake = threading.Event()
@@ -163,10 +167,7 @@ class Agent:
             # Events first: what was spent here is to be known there before what is published says otherwise.
             handed = self._hand_up(identity, now)
             assert self._source is not None  # made by _use
-            result = sync.run(self._paths, self._source, now, window_of(self._paths))
-            if result.merged or result.revoked:
-                self._swept = None
-            log_result(result)
+            result = self._take(self._source, now)
         except PamTotpError as error:
             self._failed(error)
             note(self._paths, now, error, result)
@@ -182,12 +183,27 @@ class Agent:
         note(self._paths, now, handed, result, self._cloned(identity, now))
         return self._pause(POLL_SECONDS)
 
+    def _take(self, source: sources.Source, now: Moment) -> Result:
+        """Take what is published. What has to wait is looked at ever later: that may fetch a whole bundle each time."""
+        due = not 0 < self._again - now.uptime <= LONGEST_PAUSE
+        result = sync.run(self._paths, source, now, window_of(self._paths), again=due)
+        if result.merged or result.revoked:
+            self._swept = None
+        log_result(result)
+        if due or result.order is not None:
+            self._problems, self._waits = result.problems, self._waits + 1 if result.problems else 0
+            self._again = now.uptime + min(LONGEST_PAUSE, POLL_SECONDS * (2 ** min(self._waits, 8) - 2))
+        else:
+            result.problems = self._problems
+        return result
+
     def _use(self, identity: Identity) -> None:
         if identity != self._identity:
             self._identity = identity
             self._source = source_of(identity)
             self._server = web.Web(identity.url, identity.ca, identity.token)
             self._taken, self._swept, self._handed = set(), None, None
+            self._problems, self._waits, self._again = [], 0, 0.0
 
     def _cloned(self, identity: Identity, now: Moment) -> str | None:
         """The id of this host where another one has it, too; empty where none has; None where that is not known now."""

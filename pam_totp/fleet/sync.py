@@ -51,8 +51,10 @@ class Result:
     problems: list[str] = field(default_factory=list)
 
 
-def run(paths: Paths, source: Source, now: Moment, window: int) -> Result:
+def run(paths: Paths, source: Source, now: Moment, window: int, *, again: bool = True) -> Result:
     """One pass. ``window`` is the host's, in steps.
+
+    ``again``: look once more at a manifest that was taken, where something of it had to wait.
 
     Raises FleetError where what is published cannot be had or used, and CacheError (LockTimeoutError where another pass
     goes on): nothing is changed then, or what was begun goes on with the next pass.
@@ -60,7 +62,7 @@ def run(paths: Paths, source: Source, now: Moment, window: int) -> Result:
     with Accounts(paths) as accounts:
         identity = identities.require(accounts)
         last = identities.last(accounts)
-        if last is None or not last.applied or not _readable(accounts):
+        if last is None or (again and not last.applied) or not _readable(accounts):
             source.etag = ""
         content = source.manifest()
         try:

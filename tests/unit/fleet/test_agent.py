@@ -9,13 +9,13 @@ import os
 import signal
 import socket
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pam_totp.doctor import fleet as doctor
 from pam_totp.errors import FleetError, HostKeyError
-from pam_totp.fleet import agent, membership, standing, tree
+from pam_totp.fleet import agent, membership, sources, standing, tree
 from pam_totp.fleet import identity as identities
 from pam_totp.fleet.agent import Agent
 from pam_totp.login import claim
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from pam_totp.cache.accounts import Accounts
     from pam_totp.fleet.identity import Identity
+    from tests.unit.conftest import Passwd
     from tests.unit.member import Member
     from tests.unit.pretend import Host
 
@@ -133,6 +134,34 @@ def test_it_comes_more_seldom_while_the_directory_is_gone_and_says_so_once(
     member.directory.misbehave()
     assert (one.step() or 0) < 17
     assert "the directory is there again" in journal[-1][1]
+
+
+def test_what_has_to_wait_is_said_all_the_time_and_fetched_again_ever_later(
+    member: Member, host: Host, passwd: Passwd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passwd.add("ALICE", ALICE.uid, "alice")
+    fetched: list[float] = []
+    thing = sources.WebTree.thing
+
+    def counted(source: sources.WebTree, *words: Any) -> bytes:
+        fetched.append(host.uptime)
+        return thing(source, *words)
+
+    monkeypatch.setattr(sources.WebTree, "thing", counted)
+    one, began = Agent(host.paths, host.now), host.uptime
+    both = [person("alice", SECRET), person("ALICE", OTHER)]
+    member.directory.publish(both, host=member.identifier, issued=int(host.wall), bundled=True)
+    for _ in range(120):
+        one.step()
+        assert "are one user here" in str(agent.recall(host.paths)["problems"])
+        host.later(15)
+    assert [time - began for time in fetched[:4]] == [0, 15, 45, 135]
+    assert len(fetched) < 11
+    # What is new is taken at once.
+    member.publish([person("alice", SECRET, locked=True)])
+    one.step()
+    assert host.login("alice").verdict == "refused"
+    assert agent.recall(host.paths)["problems"] == []
 
 
 def test_an_unchanged_manifest_is_not_sent_again(member: Member, host: Host) -> None:
