@@ -33,11 +33,16 @@ _ENV = {"PYTHONPATH": WHERE, "PYTHONDONTWRITEBYTECODE": "1", "DJANGO_SETTINGS_MO
 
 
 def unpack(machine: Machine) -> None:
-    """Put the sources into the machine, as they are in the checkout now."""
+    """Put the sources into a machine that is no directory, as they are in the checkout now."""
+    sources(machine)
+    machine.write("/etc/pam-totp-directory/directory.toml", 'name = "dir.example.org"\n')
+
+
+def sources(machine: Machine) -> None:
+    """Put the sources into a machine."""
     command = ["tar", "-C", str(CHECKOUT), "--exclude=__pycache__", "-c", *SOURCES]
     machine.write("/root/sources.tar", subprocess.check_output(command))
     machine.sh('mkdir -p "$1" && tar -C "$1" -xf /root/sources.tar', WHERE)
-    machine.write("/etc/pam-totp-directory/directory.toml", 'name = "dir.example.org"\n')
 
 
 def popen(machine: Machine, *words: str) -> subprocess.Popen[str]:

@@ -77,6 +77,18 @@ def test_there_too_one_of_many_claims_wins_and_the_trail_is_append_only(moved: S
 
 
 @pytest.mark.full
+def test_there_too_a_database_of_each_earlier_state_comes_up_to_date(moved: Site) -> None:
+    script = """cd / && setpriv --reuid=postgres --regid=postgres --init-groups psql -qtAc "$1" """
+    moved.machine.sh(script, "ALTER ROLE totp CREATEDB")
+    lane.sources(moved.machine)
+    done = lane.pytest(moved.machine, "tests/directory/inside/test_migrations.py")
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
+    # It was here, and not in a file.
+    assert moved.machine.sh(script, "SELECT 1 FROM pg_database WHERE datname = 'old'").stdout == "1\n"
+
+
+@pytest.mark.full
 def test_a_database_that_is_killed_at_any_moment_loses_nothing_that_was_answered(moved: Site) -> None:
     """Also while claims are being made: what was claimed stays so, and what was not is asked for again."""
     host, machine = moved.join("web3"), moved.machine
