@@ -9,6 +9,7 @@ there is not, and logs what was typed as a name.
 
 from __future__ import annotations
 
+import re
 import secrets
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,10 @@ TIMEOUT = 5
 PAGE = 500
 # More would not be somebody's people, but a server that never ends.
 MOST_PAGES = 2_000
+# Of one group.
+MOST_MEMBERS = 1_000_000
+# Active Directory gives no more than 1,500 values of an attribute at once, and says which.
+_RANGE = re.compile(r"[a-z]+;range=([0-9]{1,9})-([0-9]{1,9}|\*)")
 # Active Directory's login name, in which upper and lower case are the same: hosts have it in lower case, as SSSD does.
 _WITHOUT_CASE = "samaccountname"
 # What stays when an entry is renamed: text, and Active Directory's 16 bytes.
@@ -138,16 +143,15 @@ def _groups(server: _Server, settings: Ldap, people: dict[str, Entry], by_dn: di
     people_of: dict[_Dn, set[str]] = {}
     groups_of: dict[_Dn, set[_Dn]] = {}
     wanted = ["cn", "member", "uniqueMember", "memberUid"]
-    for text, attributes in server.all(settings.groups, settings.groups_filter, wanted):
+    # All pages come before anything else is asked.
+    for text, attributes in list(server.all(settings.groups, settings.groups_filter, wanted)):
         dn, name = _normal(text), _first(attributes, "cn")
-        if any(each.startswith(("member;", "uniquemember;")) for each in attributes):
-            # Active Directory gives more than 1,500 members in parts: half of a group is no group.
-            raise LdapError(f"the group {name!r:.80} is given in parts: leave it out with groups_filter")
         if name in names.values():
             raise LdapError(f"two groups have the name {name!r:.80}: one of them is {text!r:.200}; make it one")
         names[dn] = name
-        members = {_normal(_text(each)) for each in attributes.get("member", []) + attributes.get("uniquemember", [])}
-        uids = {_text(each) for each in attributes.get("memberuid", [])}
+        of_kind = {kind: server.values(text, attributes, kind) for kind in ("member", "uniquemember", "memberuid")}
+        members = {_normal(_text(each)) for each in of_kind["member"] + of_kind["uniquemember"]}
+        uids = {_text(each) for each in of_kind["memberuid"]}
         people_of[dn] = {by_dn[each] for each in members if each in by_dn} | (uids & people.keys())
         groups_of[dn] = members
     found = {}
@@ -240,6 +244,42 @@ class _Server:
                 return
             control.cookie = pages[0].cookie
         raise LdapError(f"below {base} are more than {MOST_PAGES * PAGE} entries: choose another base")
+
+    def values(self, dn: str, attributes: Attributes, name: str) -> list[bytes]:
+        """All values of an attribute of an entry, also those that were not sent with it. Raises LdapError.
+
+        Where there are many, Active Directory names the attribute "member;range=0-1499", and is to be asked for
+        "member;range=1500-*", until what it names ends with "*". Half of a group is no group.
+        """
+        values = attributes.get(name, [])
+        parts = [each for each in attributes if each.startswith(f"{name};")]
+        if not parts:
+            return values
+        while True:
+            bounds = _RANGE.fullmatch(parts[0]) if len(parts) == 1 else None
+            part = attributes[parts[0]] if bounds else []
+            last = bounds is not None and bounds[2] == "*"
+            if bounds is None or not part or attributes.get(name) or int(bounds[1]) != len(values):
+                raise LdapError(f"{dn!r:.200} is given in parts that do not fit together: leave it out by a filter")
+            if not last and int(bounds[2]) != len(values) + len(part) - 1:
+                raise LdapError(f"{dn!r:.200} is given in parts, one of which is not whole: leave it out by a filter")
+            values = values + part
+            if len(values) > MOST_MEMBERS:
+                raise LdapError(f"{dn!r:.200} has more than {MOST_MEMBERS} members: leave it out by a filter")
+            if last:
+                return values
+            attributes = self._one(dn, f"{name};range={len(values)}-*")
+            parts = [each for each in attributes if each.startswith(f"{name};")]
+
+    def _one(self, dn: str, wanted: str) -> Attributes:
+        """One attribute of one entry. Raises LdapError."""
+        module = _module()
+        answer = self._connection.search_ext_s(
+            dn, module.SCOPE_BASE, "(objectClass=*)", [wanted], timeout=TIMEOUT, sizelimit=1
+        )
+        if len(answer) != 1 or not answer[0][0]:
+            raise LdapError(f"{dn!r:.200} was there, and is not: try again")
+        return {name.lower(): values for name, values in answer[0][1].items()}
 
 
 @contextmanager

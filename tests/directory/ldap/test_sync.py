@@ -19,6 +19,7 @@ from pam_totp.directory.models import Audit, Group, Letter, Person
 from pam_totp.errors import UsageError
 from tests.directory.inside.conftest import enrolled, joined, publish_all
 from tests.directory.inside.portal import somebody
+from tests.directory.ldap.ranges import Relay
 from tests.directory.ldap.server import (
     DISABLED,
     GROUPS,
@@ -33,9 +34,12 @@ from tests.directory.ldap.server import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.directory.inside.conftest import Keeper
+
+    Spoil = Callable[[int, bytes, list[bytes]], tuple[bytes, list[bytes]]]
 
 ALICE, BOB, CAROL = Someone("alice", 1001), Someone("bob", 1002), Someone("carol")
 LEAVER = Someone("bob", 1002, more="userAccountControl: 514\n")
@@ -125,6 +129,79 @@ def test_groups_of_both_kinds_come_with_those_that_are_in_them_also_in_a_circle(
     synchronise(slapd, groups=GROUPS)
     # One that is gone stays, empty: who may use which hosts hangs on it.
     assert (members("posix"), members("inner"), members("outer")) == (["bob"], [], [])
+
+
+@pytest.fixture
+def relay(slapd: Slapd) -> Iterator[Relay]:
+    """slapd with five values at once."""
+    made = Relay(slapd, 5)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(("count", "asked"), [(5, []), (6, [5]), (10, [5]), (11, [5, 10]), (20, [5, 10, 15])])
+def test_a_group_that_active_directory_gives_in_parts_is_read_whole(
+    slapd: Slapd, relay: Relay, count: int, asked: list[int]
+) -> None:
+    slapd.have(MANY, group("staff", members=[dn(each.uid) for each in MANY[:count]]) + group("few", uids=["person01"]))
+    synchronise(slapd, url=f"ldaps://{NAME}:{relay.port}", groups=GROUPS)
+    assert members("staff") == [each.uid for each in MANY[:count]]
+    assert members("few") == ["person01"]
+    assert relay.asked == [f"member;range={first}-*" for first in asked]
+
+
+def test_a_group_of_thousands_is_read_whole_at_active_directory_s_own_size(slapd: Slapd, relay: Relay) -> None:
+    relay.most = 1500
+    others = [dn(f"other{number}") for number in range(3100)]
+    slapd.have(MANY, group("staff", members=[*others[:1600], *(dn(each.uid) for each in MANY), *others[1600:]]))
+    synchronise(slapd, url=f"ldaps://{NAME}:{relay.port}", groups=GROUPS)
+    assert members("staff") == [each.uid for each in MANY]
+    assert relay.asked == ["member;range=1500-*", "member;range=3000-*"]
+
+
+def later(change: Callable[[bytes, list[bytes]], tuple[bytes, list[bytes]]]) -> Spoil:
+    """Change what is not the first part."""
+    return lambda begin, name, part: change(name, part) if begin else (name, part)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        later(lambda name, part: (name, part[:-1])),  # fewer than it says, also of the last
+        later(lambda name, _: (name, [])),
+        later(lambda name, part: (name.replace(b"=5-", b"=6-"), part)),
+        later(lambda name, part: (name.replace(b"=5-", b"=0-"), part)),
+        later(lambda _, part: (b"member", part)),
+        later(lambda _, part: (b"member;range=all", part)),
+        later(lambda _, part: (b"cn", part)),
+        lambda _, name, part: (name.replace(b"=0-4", b"=1-5"), part),
+        lambda _, name, part: (name.replace(b"range=", b"lang-"), part),
+        lambda begin, name, part: (b"member;range=%d-%d" % (begin, begin + len(part) - 1), part),  # no end
+    ],
+)
+def test_parts_that_do_not_fit_together_change_nothing(slapd: Slapd, relay: Relay, spoil: Spoil) -> None:
+    slapd.have(MANY, group("staff", members=[dn(each.uid) for each in MANY[:17]]))
+    where: dict[str, Any] = {"url": f"ldaps://{NAME}:{relay.port}", "groups": GROUPS}
+    synchronise(slapd, **where)
+    relay.spoil = spoil
+    unchanged(slapd, "in parts", **where)
+
+
+def test_a_group_that_goes_while_its_parts_are_read_or_has_no_end_changes_nothing(
+    slapd: Slapd, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slapd.have(MANY, group("staff", members=[dn(each.uid) for each in MANY]))
+    where: dict[str, Any] = {"url": f"ldaps://{NAME}:{relay.port}", "groups": GROUPS}
+    monkeypatch.setattr(ldap, "MOST_MEMBERS", 12)
+    unchanged(slapd, "more than 12 members", **where)
+    monkeypatch.undo()
+    monkeypatch.setattr(ldap._Server, "_one", gone(ldap._Server._one))
+    unchanged(slapd, "No such object", **where)
+
+
+def gone(one: Any) -> Any:
+    """Ask for an entry that there was."""
+    return lambda server, _, wanted: one(server, f"cn=gone,{GROUPS}", wanted)
 
 
 def test_a_group_of_ldap_gives_its_people_the_hosts_that_it_may_use(slapd: Slapd, keeper: Keeper) -> None:
