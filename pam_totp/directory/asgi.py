@@ -48,7 +48,7 @@ MOST_CLAIM = 1024  # bytes of a claim; more is no claim
 # Few for what the database alone answers: more would wait for the interpreter's lock each time that they come back from
 # it. Somebody waits for a claim, and nobody for a file of the tree: claims are not behind hundreds of those. What may
 # wait for the keeper holds none of them up. PostgreSQL commits for several at once by itself.
-_most_together, _threads_of_claims = (50, 1) if connection.vendor == "sqlite" else (1, 4)
+_most_together, _threads_of_claims = (50, 1) if connection.vendor == "sqlite" else (1, 2)
 _claim_threads = ThreadPoolExecutor(_threads_of_claims, "claims")
 _file_threads = ThreadPoolExecutor(2, "files")
 _threads = ThreadPoolExecutor(8, "hosts")
