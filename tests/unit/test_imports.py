@@ -195,7 +195,10 @@ def test_a_parser_of_a_foreign_format_neither_reads_nor_writes(module: str) -> N
     ("world", "module"),
     [
         ({"nacl"}, {"pam_totp.cache.seal", "pam_totp.fleet.tree"}),
-        ({"sqlite3", "_sqlite3"}, {"pam_totp.cache.store", "pam_totp.directory.keeper.state"}),
+        (
+            {"sqlite3", "_sqlite3"},
+            {"pam_totp.cache.store", "pam_totp.directory.keeper.state", "pam_totp.directory.sqlite.base"},
+        ),
         ({"syslog"}, {"pam_totp.login.log"}),
         ({"pwd"}, {"pam_totp.host.users", "pam_totp.directory.keeper.server", "pam_totp.directory.cli.common"}),
         ({"ctypes"}, {"pam_totp.host.nss", "pam_totp.host.synchronised"}),
@@ -233,6 +236,7 @@ def test_only_the_clock_reads_clocks() -> None:
     assert limits <= {
         *("pam_totp.cache.volatile", "pam_totp.selfservice.wire", "pam_totp.fleet.sources", "pam_totp.fleet.web"),
         *("pam_totp.directory.throttle", "pam_totp.directory.hosts", "pam_totp.directory.oidc"),
+        "pam_totp.directory.sqlite.base",
     }
     assert {module for module in MODULES if "time" in imports(module)} == {"pam_totp.host.clock", *limits}
 
