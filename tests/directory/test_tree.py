@@ -125,7 +125,7 @@ def test_a_host_goes_on_from_nginx_with_the_web_process_down_and_hands_it_no_tok
     lines = asked(machine)
     [ident] = {found[1] for each in lines if (found := re.search(r"/tree/([0-9a-f]{32})/manifest", each))}
     # No token and no cookie; and a manifest that is unchanged is asked for by its ETag, and not sent.
-    paths = rf"/tree/{ident}/(?:manifest|bundle|objects/[0-9a-f]{{64}})"
+    paths = rf"/tree/{ident}/(?:manifest|objects/[0-9a-f]{{64}})"
     shape = rf'(?:(?:200|404) "-" "-" "(?:-|[^" ]+)"|304 "-" "-" "[^" ]{{8,}}") GET {paths} HTTP/1\.1'
     assert [each for each in lines if not re.fullmatch(shape, each)] == []
     # The copy had nothing for the host at first, and then it never lacked anything.
