@@ -191,6 +191,7 @@ class Slapd:
     def hang(self) -> None:
         """Have it take connections and say nothing."""
         os.kill(self.pid, signal.SIGSTOP)
+        os.waitpid(self.pid, os.WUNTRACED)  # until all of its threads have stopped, one of which may be answering
 
     def settings(self, *, tls: bool = True, **more: Any) -> config.Ldap:
         """What directory.toml says of it."""
