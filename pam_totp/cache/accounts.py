@@ -124,24 +124,29 @@ class Accounts:
     key's, for what else is kept in sealed form or as a keyed hash; ``configured`` knows of the configuration file.
     """
 
-    def __init__(self, paths: Paths, patience: float = store.BUSY_SECONDS) -> None:
+    def __init__(self, paths: Paths, patience: float = store.BUSY_SECONDS, gives_way: bool = False) -> None:
         """Load the key and open the cache, waiting for another's write to it for ``patience`` seconds at most.
+
+        Who has much to do to many accounts ``gives_way``: before each of them it lets those finish who have the cache
+        open, a login for one. SQLite knows no queue: they would hardly ever find it unlocked.
 
         Raises HostKeyError or CacheError.
         """
         self._paths = paths
         self.sealer: Sealer = keys.find(paths)
-        self._store = store.Store(paths.cache, paths.owner, patience)
+        self._volatile = Volatile(paths.run, paths.owner)
+        self._gives_way = gives_way
+        self._entered = None if gives_way else self._volatile.enter()  # before anything waits for the cache
+        try:
+            self._store = store.Store(paths.cache, paths.owner, patience)
+        except BaseException:
+            self._leave()
+            raise
         # A rotation may go on meanwhile. Its new key is there before the cache names it, and what is written after
         # that is sealed with it: so it is looked for where something does not open, and before something is written.
         self.sealer.renew = self._store.begun = self._renew
-        try:
-            self._roster = Roster(self._store, self.sealer)
-            self.configured = configured.Configured(self._store, self.sealer)
-            self._volatile = Volatile(paths.run, paths.owner)
-        except BaseException:
-            self._store.close()
-            raise
+        self._roster = Roster(self._store, self.sealer)
+        self.configured = configured.Configured(self._store, self.sealer)
 
     def __enter__(self) -> Self:
         return self
@@ -150,6 +155,11 @@ class Accounts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._store.close()
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._entered is not None:
+            self._entered.__exit__(None, None, None)
 
     def _renew(self) -> bool:
         """Take the key that the cache names, if it is another than the one that seals. Raises HostKeyError."""
@@ -161,6 +171,8 @@ class Accounts:
 
     def lock(self, name: str) -> Lock:
         """The lock of one account, to hold from reading it until its change is committed. Raises LockTimeoutError."""
+        if self._gives_way:
+            self._volatile.give_way()
         return self._volatile.lock(self.sealer.token(name))
 
     def find(self, user: User) -> Account:
@@ -286,6 +298,8 @@ class Accounts:
     def all(self) -> Iterator[Account | CacheError]:
         """Every record in the order of names; in the place of a damaged one, its error."""
         for name in self.names():
+            if self._gives_way:
+                self._volatile.give_way()
             try:
                 account = self.get(name)
             except CacheError as error:

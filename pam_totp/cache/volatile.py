@@ -20,6 +20,8 @@ _MADE = "made"  # no token has this form
 # With a thousand waiting, looking any sooner takes the processors from whoever holds the lock.
 _FASTEST_POLL = 0.002
 _SLOWEST_POLL = 0.080
+# Of one who gives way, in all: logins without pause, or one that hangs, do not keep a revocation from being taken.
+_WAY_SECONDS = 5.0
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ class Volatile:
     def __init__(self, directory: str, owner: int) -> None:
         self._directory = directory
         self._owner = owner
+        self._way = _WAY_SECONDS
         try:
             files.check_parents(directory, owner)
             try:
@@ -70,7 +73,8 @@ class Volatile:
         """Wait for the lock, at most ``seconds``.
 
         Whoever has waited longest looks most often, so a crowd is served roughly in its order without a queue that a
-        killed process could break. A timed flock would need a signal handler inside somebody else's program.
+        killed process could break; only its first looks come sooner, as most hold a lock for some ms alone. A timed
+        flock would need a signal handler inside somebody else's program.
 
         Raises LockTimeoutError, or CacheError.
         """
@@ -82,6 +86,7 @@ class Volatile:
         try:
             files.check_file(path, os.fstat(descriptor), self._owner)
             start = time.monotonic()
+            soon = _FASTEST_POLL
             while True:
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -92,7 +97,8 @@ class Volatile:
                         raise LockTimeoutError(
                             f"another login of this user held its lock for {seconds:.0f} s: try again"
                         ) from None
-                    time.sleep(max(_FASTEST_POLL, _SLOWEST_POLL * (1 - waited / seconds)))
+                    time.sleep(max(_FASTEST_POLL, min(soon, _SLOWEST_POLL * (1 - waited / seconds))))
+                    soon *= 2
         except files.UnsafeFileError as error:
             os.close(descriptor)
             raise CacheError(str(error), "run-unusable") from None
@@ -102,6 +108,41 @@ class Volatile:
         except BaseException:
             os.close(descriptor)
             raise
+
+    def enter(self) -> Lock | None:
+        """Be one of those whom ``give_way`` waits for, until the lock is released. Best effort; None where it failed.
+
+        A shared lock of the directory, which nobody keeps to themselves: it is never waited for.
+        """
+        try:
+            descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            pass  # somebody looks just now whether there is anybody
+        return Lock(descriptor)
+
+    def give_way(self) -> None:
+        """Wait while there is somebody who has entered; for some seconds in all calls together. Best effort."""
+        try:
+            descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return
+        start = time.monotonic()
+        try:
+            while time.monotonic() - start < self._way:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(_FASTEST_POLL)
+        except OSError:
+            pass
+        finally:
+            os.close(descriptor)
+            self._way -= time.monotonic() - start
 
     def age(self, now: Moment) -> float:
         """Seconds for which nothing here can have been lost: since the boot or since the directory was made.

@@ -239,7 +239,7 @@ class Agent:
             return error
 
     def _waiting(self, identity: Identity, now: Moment) -> list[events.Event]:
-        with Accounts(self._paths) as accounts:
+        with Accounts(self._paths, gives_way=True) as accounts:
             found = events.enrolments(accounts, identity, self._taken, int(now.wall))
             if self._swept is None or not 0 <= now.uptime - self._swept < SWEEP_SECONDS:
                 found += events.changes(accounts, identity, self._taken, int(now.wall))

@@ -59,7 +59,7 @@ def run(paths: Paths, source: Source, now: Moment, window: int, *, again: bool =
     Raises FleetError where what is published cannot be had or used, and CacheError (LockTimeoutError where another pass
     goes on): nothing is changed then, or what was begun goes on with the next pass.
     """
-    with Accounts(paths) as accounts:
+    with Accounts(paths, gives_way=True) as accounts:
         identity = identities.require(accounts)
         last = identities.last(accounts)
         if last is None or (again and not last.applied) or not _readable(accounts):

@@ -63,6 +63,18 @@ def refused(host: Host, user: User = ALICE, kind: type[Exception] = DamageError)
 # What is saved is found
 
 
+def test_a_cache_that_does_not_open_leaves_nothing_open_that_others_would_give_way_to(host: Host) -> None:
+    before = os.listdir("/proc/self/fd")
+    os.rename(host.paths.cache, f"{host.paths.cache}.away")
+    with pytest.raises(CacheError):
+        Accounts(host.paths)
+    assert os.listdir("/proc/self/fd") == before
+    os.rename(f"{host.paths.cache}.away", host.paths.cache)
+    with Accounts(host.paths), Accounts(host.paths, gives_way=True):
+        pass
+    assert os.listdir("/proc/self/fd") == before
+
+
 def test_a_record_is_found_as_it_was_saved(host: Host) -> None:
     secret = host.enroll()
     host.enroll(ALICE, "key fob", PENDING)

@@ -6,6 +6,7 @@ import os
 import posix
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -221,6 +222,78 @@ def test_an_interrupt_while_waiting_leaves_nothing_open(volatile: Volatile, monk
         with pytest.raises(KeyboardInterrupt):
             volatile.lock(TOKEN)
         assert os.listdir("/proc/self/fd") == before
+
+
+def test_the_first_looks_come_soon_and_then_whoever_has_waited_longest_looks_most_often(
+    volatile: Volatile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    begun = 1000.0
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    with volatile.lock(TOKEN):
+        monkeypatch.setattr(time, "sleep", sleep)
+        monkeypatch.setattr(time, "monotonic", lambda: begun + sum(slept))
+        with pytest.raises(LockTimeoutError):
+            volatile.lock(TOKEN, 10)
+    assert slept[:5] == [0.002, 0.004, 0.008, 0.016, 0.032]
+    assert slept[6:] == sorted(slept[6:], reverse=True)
+    assert 0.078 < slept[6] < 0.080
+    assert min(slept) == slept[-1] == 0.002
+
+
+# Giving way
+
+
+def test_who_gives_way_waits_until_all_have_left(volatile: Volatile, run: Path) -> None:
+    entered = [Volatile(str(run), ME).enter() for _ in range(2)]  # nobody keeps the next one out
+    waiting = threading.Thread(target=volatile.give_way)
+    waiting.start()
+    for lock in entered:
+        assert lock is not None
+        waiting.join(0.2)
+        assert waiting.is_alive()
+        with lock:
+            pass
+    waiting.join(30)
+    assert not waiting.is_alive()
+    before = os.listdir("/proc/self/fd")
+    volatile.give_way()
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_one_who_does_not_leave_is_not_waited_for_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pam_totp.cache.volatile._WAY_SECONDS", 0.05)
+    volatile = Volatile(str(run), ME)
+    with volatile.lock(TOKEN):  # of one user, which is nothing to others
+        volatile.give_way()
+        assert volatile._way > 0.04
+    entered = Volatile(str(run), ME).enter()
+    assert entered is not None
+    with entered:
+        volatile.give_way()
+        assert volatile._way <= 0
+        monkeypatch.setattr(time, "sleep", None)
+        volatile.give_way()
+
+
+@pytest.mark.parametrize("what", ["open", "flock"])
+def test_where_the_system_does_not_let_anybody_enter_nobody_waits(
+    volatile: Volatile, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr({"open": "posix.open", "flock": "fcntl.flock"}[what], fail)
+    volatile.give_way()
+    lock = volatile.enter()
+    if lock is not None:
+        lock.__exit__(None, None, None)
+    monkeypatch.undo()
+    assert os.listdir("/proc/self/fd") == before
 
 
 # How old the directory is

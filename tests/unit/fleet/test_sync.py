@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import os
 import sqlite3
+import threading
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,27 @@ def refused(member: Member, why: str) -> None:
 
 
 # What is taken
+
+
+def test_a_pass_gives_way_to_whoever_has_the_cache_open(member: Member, host: Host) -> None:
+    member.publish([person("alice", SECRET), person("bob", OTHER)])
+    with host.accounts() as login:
+        going = threading.Thread(target=member.sync)
+        going.start()
+        going.join(0.5)
+        assert going.is_alive()
+        assert login.get("alice") is None
+    going.join(60)
+    assert [each.source for user in (ALICE, BOB) for each in host.account(user).active] == ["directory"] * 2
+
+
+def test_one_who_keeps_the_cache_open_does_not_keep_a_revocation_from_being_taken(
+    member: Member, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member.take([person("alice", SECRET)])
+    monkeypatch.setattr("pam_totp.cache.volatile._WAY_SECONDS", 0.1)
+    with host.accounts():
+        assert member.take([]).revoked == ["alice"]
 
 
 def test_a_record_of_the_directory_is_asked_for_and_accepted(member: Member, host: Host) -> None:
