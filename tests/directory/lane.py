@@ -15,7 +15,7 @@ SUITE = "trixie"
 PACKAGES = (
     *("gunicorn", "python3-aiosmtpd", "python3-argon2", "python3-cryptography", "python3-django", "python3-httptools"),
     *("python3-uvloop",),
-    *("libjs-jquery", "python3-psycopg", "python3-pytest-django", "python3-uvicorn", "python3-whitenoise"),
+    *("libjs-jquery", "python3-psycopg2", "python3-pytest-django", "python3-uvicorn", "python3-whitenoise"),
     # Recommended: for signing in at a provider, and with passwords of LDAP or PAM.
     *("python3-jwt", "python3-ldap", "python3-pampy"),
 )
