@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tests.lab import cache
 from tests.lab.code import code, wrong
-from tests.lab.joined import KINDS, joined
+from tests.lab.joined import CHANGES, KINDS, MANY, Changing, joined
 from tests.lab.machine import Machine, MachineError
 from tests.lab.package import CHECKOUT, DIST, BuildError, debs, installed
 from tests.lab.rivals import COLD, GOOGLE, OATH, OURS, RIVALS, Field, Person, Servers, hidden, login, sudo, transaction
@@ -132,6 +132,7 @@ def measure(root: Root, sizes: Sequence[int], repeat: int) -> dict[str, Any]:
                 cache.say(f"{root.suite}: {CROWD} logins at once, {rival.title}")
                 found.setdefault("at_once", {})[rival.name] = at_once(field, servers, watch, rival)
     found["fleet"] = of_a_fleet(root, repeat)
+    found["changes"] = under_a_change(root, repeat)
     found["enrolled"] = enrolled(root, sizes, repeat)
     return found
 
@@ -215,6 +216,30 @@ def of_a_fleet(root: Root, repeat: int) -> dict[str, list[float]]:
                 run, _ = watch.run(login(OURS, person, {"CODE": code(person.secret)}), servers.group(OURS))
                 if count >= WARM_UP:
                     found[kind].append(run.seconds * 1000)
+    return found
+
+
+def under_a_change(root: Root, repeat: int) -> dict[str, dict[str, Any]]:
+    """Whole ssh logins of a host of a fleet, from the answer on, while the directory changes records.
+
+    By change "wall", in ms of each round, and how many were "alone": their code could not be claimed in time.
+    """
+    found: dict[str, dict[str, Any]] = {kind: {"wall": [], "alone": 0} for kind in CHANGES}
+    people = MANY + len(CHANGES) * (WARM_UP + repeat)
+    with ExitStack() as stack:
+        field = Field(stack.enter_context(machine(root)), people, people)
+        changing = stack.enter_context(Changing(field))
+        watch = stack.enter_context(Stopwatch(field.machine))
+        servers = stack.enter_context(Servers(field.machine))
+        cache.say(f"{root.suite}: {repeat} logins while records change")
+        order = list(CHANGES)
+        for count in range(WARM_UP + repeat):
+            random.shuffle(order)
+            for kind in order:
+                milliseconds, claimed = changing.login(watch, kind, servers.group(OURS))
+                if count >= WARM_UP:
+                    found[kind]["wall"].append(milliseconds)
+                    found[kind]["alone"] += not claimed
     return found
 
 

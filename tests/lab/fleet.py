@@ -57,9 +57,10 @@ class Fleet:
         self.machine.run(["pam-totp", "join", self.directory.url], input=f"{token}\n", check=False)
         return token
 
-    def start(self) -> None:
-        """Start the agent, as its unit does."""
-        self._agent = self.machine.popen(AGENT)
+    def start(self, poll: float | None = None) -> None:
+        """Start the agent, as its unit does; where ``poll`` is given, it looks every so many seconds."""
+        often = f"import sys; from pam_totp.fleet import agent; agent.POLL_SECONDS = {poll}; sys.exit(agent.main())"
+        self._agent = self.machine.popen(AGENT if poll is None else [*AGENT[:2], "-c", often])
         wait(lambda: self.machine.run(["test", "-S", "/run/pam-totp/agent/claim.sock"], check=False).returncode == 0)
 
     @property

@@ -32,6 +32,12 @@ case $1 in
 *"Verification code"* | *"One-time password"*) ;;
 *) exit 1 ;;
 esac
+if [ -n "${HOLD-}" ]; then
+    : >"$HOLD/asked"
+    until [ -e "$HOLD/go" ]; do sleep 0.002; done
+    sleep "$PAUSE"
+    date +%s.%N >&2
+fi
 if [ -n "${SECRET-}" ]; then
     printf '%s\\n' "$SECRET" | oathtool --totp --base32 -
 else
