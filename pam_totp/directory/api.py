@@ -170,7 +170,7 @@ def file(path: str, token: str, etag: str, address: str) -> File | None:
     asked = _PATH.fullmatch(path)
     if asked is None:
         return None
-    host = hosts.known_by(token)
+    host = hosts.readers.find(token)
     if host is None or host[1] != asked[1] or _hosts.count(host[1]):
         return None
     hosts.seen.note(host[0], address)

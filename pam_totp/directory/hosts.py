@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 HOSTS = "hosts"
 SEEN_EVERY = 60.0  # seconds
 _MOST_SEEN = 200
+LOOKED_SECONDS = 1.0
+KNOWN_SECONDS = 60.0
+_MOST_KNOWN = 100_000
 TOKEN_HOURS = 24
 LONGEST_NAME = 253
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -109,6 +112,44 @@ def known_by(token: str) -> tuple[int, str] | None:
         )
         found: tuple[int, str] | None = cursor.fetchone()
     return found
+
+
+class Readers:
+    """Whose bearer tokens are good to read a host's own tree with. Most of what a directory is asked is that.
+
+    They are kept while the trail gains no entry, for a minute at most, and once a second it is looked at. So who is
+    revoked has a second more in which to read what was sealed to it before.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: dict[str, tuple[int, str]] = {}
+        self._latest: int | None = None
+        self._begun = self._looked = -KNOWN_SECONDS
+
+    def find(self, token: str) -> tuple[int, str] | None:
+        """As ``known_by``."""
+        self._look(time.monotonic())
+        known, key = self._known, hash_of(token)
+        found = known.get(key) or known_by(token)
+        if found is not None and len(known) < _MOST_KNOWN:
+            # Where it was found before an entry came, this is what is thrown away for it.
+            known[key] = found
+        return found
+
+    def _look(self, now: float) -> None:
+        with self._lock:
+            if now - self._looked < LOOKED_SECONDS:
+                return
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT max(id) FROM directory_audit")
+                (latest,) = cursor.fetchone()
+            if latest != self._latest or now - self._begun > KNOWN_SECONDS:
+                self._known, self._latest, self._begun = {}, latest, now
+            self._looked = now
+
+
+readers = Readers()
 
 
 class Seen:

@@ -16,6 +16,7 @@ from tests.directory import races, visitor
 from tests.directory.site import NAME
 from tests.directory.visitor import sign_in
 from tests.lab.code import code
+from tests.lab.fleet import wait
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -176,7 +177,8 @@ def test_a_host_that_was_revoked_gets_nothing_and_whom_to_enrol_anew_is_listed(s
     host.wait(lambda records: "alice" in records)
     said = site.command("host", "revoke", "web3", "--yes").stdout
     assert {"alice", "bob"} <= set(said.splitlines())
-    assert site.ask(f"/tree/{host.ident}/manifest", host)[0] == 401
+    # Who reads its own tree is known for a second.
+    wait(lambda: site.ask(f"/tree/{host.ident}/manifest", host)[0] == 401)
 
 
 def test_who_has_taken_over_the_web_process_has_no_key_and_cannot_add_a_host(site: Site) -> None:

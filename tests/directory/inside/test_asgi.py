@@ -8,8 +8,9 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from django.test import RequestFactory
+from django.test.utils import CaptureQueriesContext
 
 from pam_totp.directory import api, asgi, hosts, people
 from pam_totp.directory.models import Claim, Host
@@ -127,7 +128,50 @@ def test_the_shorter_way_has_no_file_for_who_may_not_have_it(keeper: Keeper, mon
         patch.setattr(api._hosts, "count", lambda _: 1)
         assert not there()
     hosts.revoke("root", Host.objects.get(name="web1"))
+    monkeypatch.setattr(hosts, "LOOKED_SECONDS", 0.0)
     assert not there()
+
+
+def test_who_reads_its_tree_is_looked_up_once_while_nothing_happens_and_anew_when_something_does(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts, "LOOKED_SECONDS", 3600.0)
+    host, other = joined("web1"), joined("web2")
+    readers = hosts.Readers()
+    found = readers.find(host.token)
+    assert found is not None
+    assert found[1] == host.ident
+    with CaptureQueriesContext(connection) as queries:
+        assert readers.find(host.token) == found
+    assert not queries.captured_queries
+    for _ in range(2):
+        assert readers.find("guessed") is None  # which is not kept
+    with CaptureQueriesContext(connection) as queries:
+        readers.find("guessed")
+    assert len(queries.captured_queries) == 1
+    hosts.revoke("root", Host.objects.get(name="web2"))
+    assert readers.find(other.token) is None
+    hosts.revoke("root", Host.objects.get(name="web1"))
+    assert readers.find(host.token) == found  # until it is looked
+    monkeypatch.setattr(hosts, "LOOKED_SECONDS", 0.0)
+    assert readers.find(host.token) is None
+
+
+def test_who_is_looked_up_while_another_is_revoked_is_not_kept(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts, "LOOKED_SECONDS", 0.0)
+    host, readers, known_by = joined("web1"), hosts.Readers(), hosts.known_by
+
+    def slow(token: str) -> tuple[int, str] | None:
+        found = known_by(token)
+        hosts.revoke("root", Host.objects.get(name="web1"))
+        readers.find("somebody else's")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hosts, "known_by", lambda token: slow(token) if token == host.token else None)
+        assert readers.find(host.token) is not None
+    monkeypatch.setattr(hosts, "LOOKED_SECONDS", 3600.0)
+    assert readers.find(host.token) is None
 
 
 def test_a_claim_is_answered_as_by_djangos_way_and_won_once_by_both(keeper: Keeper) -> None:
