@@ -23,6 +23,8 @@ from typing import Any
 
 sys.path.insert(0, "/usr/lib/pam-totp-directory")
 
+import uvloop
+
 from pam_totp.errors import FleetError
 from pam_totp.fleet import sources, tree, web
 
@@ -246,4 +248,4 @@ if __name__ == "__main__":
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with open(sys.argv[3], encoding="ascii") as lines:
-        asyncio.run(main(sys.argv[1], sys.argv[2], json.load(lines)))
+        uvloop.run(main(sys.argv[1], sys.argv[2], json.load(lines)))
