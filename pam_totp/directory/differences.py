@@ -71,6 +71,21 @@ def differing(before: Mapping[str, str], now: Mapping[str, str]) -> Differing:
     return Differing(frozenset(map(int, people)), len(people & before.keys()), "" in names)
 
 
+def in_place(host: Host, folder: str, there: set[str] | None = None) -> tree.Manifest | None:
+    """The manifest in a host's folder, if it is the one that the database says, and its files are ``there``.
+
+    No two manifests of a host have one number. The signature is not looked at: who can write here can write the
+    database as well.
+    """
+    try:
+        with open(os.path.join(folder, MANIFEST), "rb") as file:
+            found = tree.read_manifest(file.read())
+    except (OSError, FleetError):
+        return None
+    known = (found.epoch, found.sequence) == (host.epoch, host.sequence)
+    return found if known and (_names(folder) if there is None else there).issuperset(found.files) else None
+
+
 class Lack:
     """What one host lacks. ``weight``: how many records have to be handled for it, at most.
 
@@ -89,27 +104,14 @@ class Lack:
         self.host = host
         self._folder = folder
         self._people = content.records
-        self._there = _names(os.path.join(folder, OBJECTS))
-        self._before = None if differing is None else self._manifest()
+        self._there = _names(folder)
+        self._before = None if differing is None else in_place(host, folder, self._there)
         self.differing = None if self._before is None else differing
         self._most = APART + int(host.ident[:2], 16) % APART
         self.weight = max(1, len(self._people))
         if self._before is not None and differing is not None:
             apart = len(self._before.records) + len(self._before.dropped) + 2 * len(differing.people)
             self.weight = min(self.weight, max(1, apart)) if apart <= self._most else self.weight
-
-    def _manifest(self) -> tree.Manifest | None:
-        """The manifest that is there, if it is the one that the database says, with its files.
-
-        No two manifests of a host have one number. The signature is not looked at: who can write here can write the
-        database as well.
-        """
-        try:
-            found = tree.read_manifest(self._read(MANIFEST))
-        except (OSError, FleetError):
-            return None
-        known = (found.epoch, found.sequence) == (self.host.epoch, self.host.sequence)
-        return found if known and self._there.issuperset(found.files) else None
 
     def take(self, rows: list[tuple[int, str]]) -> None:
         """Decide what is to be done. ``rows`` are those of Published, number and file, of all for whom it differs."""
@@ -145,10 +147,7 @@ class Lack:
         return {name: each for name, each in found.items() if name not in self._dropped}
 
     def _object(self, name: str) -> bytes:
-        return self._read(os.path.join(OBJECTS, name))
-
-    def _read(self, name: str) -> bytes:
-        with open(os.path.join(self._folder, name), "rb") as file:
+        with open(os.path.join(self._folder, OBJECTS, name), "rb") as file:
             return file.read()
 
     def asked(self, numbers: Mapping[int, int]) -> Fields:
@@ -189,6 +188,6 @@ class Lack:
 
 def _names(folder: str) -> set[str]:
     try:
-        return set(os.listdir(folder))
+        return set(os.listdir(os.path.join(folder, OBJECTS)))
     except FileNotFoundError:
         return set()

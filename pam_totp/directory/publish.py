@@ -10,7 +10,6 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import sys
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -62,7 +61,6 @@ _BATCH = 1000  # hosts of one pass
 _RECORDS = 50_000  # that are handled before they are written, all at once
 _MOST_NAMED = 10_000  # rows in one statement, which databases limit
 _PUBLISHER = 0x70616D746F7470  # of PostgreSQL's advisory locks
-_NUMBER = re.compile(rb'"sequence":([0-9]+)}\Z')
 _FEW = 8  # files that are brought to the disk one by one
 # Why a keeper signs nothing for a host that the database has, and what is to be done.
 STRANGE = (
@@ -404,28 +402,21 @@ def _chosen(root: str) -> bool:
 
 
 def _lost(root: str) -> None:
-    """Have the hosts published anew whose latest manifest is not in this tree."""
-    hosts = Host.objects.order_by().filter(revoked=None, sequence__gt=0).values_list("pk", "ident", "sequence")
-    lost = [pk for pk, ident, sequence in hosts if _sequence(os.path.join(root, ident, MANIFEST)) != sequence]
+    """Have the hosts published anew whose latest manifest, with its files, is not in this tree.
+
+    Also where the machine has lost its power before the disk had all names of what was written.
+    """
+    hosts = Host.objects.order_by().filter(revoked=None, sequence__gt=0).only("ident", "epoch", "sequence")
+    lost = [host.pk for host in hosts if differences.in_place(host, os.path.join(root, host.ident)) is None]
     for first in range(0, len(lost), _MOST_NAMED):
         Host.objects.filter(pk__in=lost[first : first + _MOST_NAMED]).update(changes=F("changes") + 1)
 
 
-def _sequence(path: str) -> int | None:
-    """The number of a manifest, which is the last that stands in it."""
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - 64))
-            found = _NUMBER.search(file.read())
-    except FileNotFoundError:
-        return None
-    return None if found is None else int(found[1])
-
-
 def _replace(files: dict[str, bytes]) -> None:
-    """Each whole file is there, or the one before it; when this returns they are on the disk.
+    """Each whole file is there, or the one before it; when this returns a few are on the disk under their names.
 
-    Many are brought there all at once: a thousand would otherwise be waited for a thousand times.
+    Many are brought there all at once: a thousand would otherwise be waited for a thousand times. Their names follow
+    when the system writes them: what a power cut has taken of these is found when publishing begins again.
     """
     few = len(files) <= _FEW
     for path, content in files.items():
@@ -439,10 +430,7 @@ def _replace(files: dict[str, bytes]) -> None:
     for path in files:
         _be_later(f"{path}.new", path)
         os.rename(f"{path}.new", path)
-    if not few:
-        os.sync()
-        return
-    for folder in {os.path.dirname(path) for path in files}:
+    for folder in {os.path.dirname(path) for path in files} if few else ():
         _sync(folder)
 
 

@@ -203,14 +203,13 @@ def sign_manifest(manifest: Manifest, seed: bytes) -> bytes:
     payload = _encoded(fields)
     signature = signing.SigningKey(seed).sign(_SIGNED + payload).signature
     content = f"{_MARK}{_base64url(signature)}\n".encode("ascii") + payload
-    open_manifest(content, bytes(signing.SigningKey(seed).verify_key))
+    read_manifest(content)
     return content
 
 
 def open_manifest(content: bytes, key: bytes) -> Manifest:
     """The manifest in a file, if it is signed by the owner of this public key. Raises FleetError."""
-    if len(content) > MANIFEST_LIMIT:
-        raise _refused("size", f"the manifest is larger than {MANIFEST_LIMIT} bytes")
+    _require_size(content)
     head, _, payload = content.partition(b"\n")
     if not head.startswith(_MARK.encode("ascii")):
         raise _refused("format", "this is not a manifest that this pam-totp reads: upgrade it")
@@ -226,6 +225,7 @@ def open_manifest(content: bytes, key: bytes) -> Manifest:
 
 def read_manifest(content: bytes) -> Manifest:
     """The manifest in a file, whoever has signed it. Raises FleetError."""
+    _require_size(content)
     fields = _decoded(content.partition(b"\n")[2], "manifest")
     _require(fields, "manifest", _MANIFEST, {"previous_epoch_closed": _natural})
     records, dropped = fields["records"], fields["dropped"]
@@ -236,6 +236,11 @@ def read_manifest(content: bytes) -> Manifest:
     if without or len({*files, *dropped}) < len(files) + len(dropped) or fields["issued"] > fields["expires"]:
         raise _refused("content", "the manifest contradicts itself")
     return Manifest(**fields | {"records": tuple(records), "dropped": tuple(dropped)})
+
+
+def _require_size(content: bytes) -> None:
+    if len(content) > MANIFEST_LIMIT:
+        raise _refused("size", f"the manifest is larger than {MANIFEST_LIMIT} bytes")
 
 
 def order(manifest: Manifest, digest: str, directory: str, host: str, last: tuple[int, int, str] | None) -> Order:
