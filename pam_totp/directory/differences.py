@@ -124,6 +124,8 @@ class Lack:
                 self._keep, self._dropped, self._bundle = set(before.records) - files, dropped, before.bundle
                 self._policy = None if differing.policy else before.policy
                 self._rows = [row for row, _ in rows]
+        if self._rows is None:
+            self.weight = max(1, len(self._people))
         self._carried = None  # of what was before, what goes into a new bundle
         if len(self.fresh) + len(self._keep) + len(self._dropped) > self._most:
             try:

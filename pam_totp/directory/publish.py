@@ -112,11 +112,12 @@ def once(now: datetime, *, root: str = config.TREE, days: int = 7) -> int:
         # is found by the next pass.
         for group, members in groupby(sorted(found, key=attrgetter("group_id")), key=attrgetter("group")):
             work = _Work(_content(group), sequence, epoch, now, now + life, root)
-            for part in _parts(_lacking(list(members), work), _RECORDS, _BATCH):
-                _look(part)
-                done += _write(
-                    [one for few in _parts(part, MOST_RECORDS, MOST_HOSTS) for one in _asked(few, work)], work
-                )
+            for some in _parts(_lacking(list(members), work), _RECORDS, _BATCH):
+                _look(some)
+                # Where everything has to be made anew, it is more than it seemed.
+                for part in _parts(some, _RECORDS, _BATCH):
+                    few = _parts(part, MOST_RECORDS, MOST_HOSTS)
+                    done += _write([one for each in few for one in _asked(each, work)], work)
         return done
 
 

@@ -11,7 +11,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from pam_totp.directory import audit, config, differences, hosts, people, publish
-from pam_totp.directory.keeper import client
+from pam_totp.directory.keeper import client, work
 from pam_totp.directory.models import (
     Access,
     Audit,
@@ -436,6 +436,23 @@ def test_what_the_database_and_the_tree_do_not_agree_about_is_made_anew(keeper: 
     assert names(host, keeper) == EIGHT - {"user2"}
     assert {name for name, each in host.records(keeper).items() if each.locked} == {"user0", "user1"}
     assert set(Published.objects.values_list("person__name", flat=True)) == EIGHT - {"user2"}
+
+
+@pytest.mark.usefixtures("apart")
+def test_however_much_is_made_anew_no_request_is_for_more_than_the_keeper_takes(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [many(), *(joined(f"db{number}") for number in range(5))]
+    publish_all()
+    Published.objects.all().delete()
+    people.lock("root", people.find("user0"), locked=True)
+    for module in (work, publish):
+        monkeypatch.setattr(module, "MOST_RECORDS", 20)
+    monkeypatch.setattr(publish, "_RECORDS", 30)
+    assert publish_all() == 6
+    for host in found:
+        assert {name for name, each in host.records(keeper).items() if each.locked} == {"user0"}
+        assert names(host, keeper) == EIGHT
 
 
 @pytest.mark.usefixtures("apart")
