@@ -19,6 +19,21 @@ FOLDER = "/srv/directory"
 AGENT = ["/usr/bin/python3", "-I", "-m", "pam_totp.fleet.agent"]
 
 
+CLAIM = """
+import base64, hashlib, sys
+from pam_totp.fleet import tree, web
+url, identifier, step = sys.argv[1:]
+token = tree.parse_token(sys.stdin.read())
+ca = web.fetch_ca(url, token.ca, 5)
+key = base64.b64encode(tree.new_box_key()[1]).decode()
+digest = hashlib.sha256(b"of another host").hexdigest()
+fields = {"token": token.secret, "name": "other", "key": key, "bearer": digest}
+assert web.Web(url, ca).post("/api/v1/join", fields, 5).status == 200
+claim = {"authenticator": identifier, "step": int(step), "login": "e" * 32}
+assert web.Web(url, ca, "of another host").post("/api/v1/claim", claim, 5).fields() == {"claimed": True}
+"""
+
+
 class Fleet:
     """A context manager: a directory that the machine can join; ``start`` the agent when it has."""
 
@@ -67,6 +82,14 @@ class Fleet:
     def runs(self) -> bool:
         """Whether the agent does still."""
         return self._agent is not None and self._agent.poll() is None
+
+    def claim_elsewhere(self, identifier: str, step: int) -> None:
+        """Have another host of the fleet claim a code."""
+        ours = self.directory.host
+        command = ["/usr/bin/python3", "-I", "-c", CLAIM, self.directory.url, identifier, str(step)]
+        self.machine.run(command, input=self.directory.token())
+        # The one that a test publishes for stays the last that joined.
+        self.directory.state(lambda state: state["hosts"].update({ours: state["hosts"].pop(ours)}))
 
     def kill_agent(self) -> None:
         """SIGKILL for the agent."""

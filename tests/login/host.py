@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 import shlex
 import subprocess
@@ -76,6 +77,12 @@ class Host:
         self._people += 1
         person = Person(self, self.machine.user(f"user{self._people}"), "")
         return self.enroll(person, pending=pending, spent=spent) if enrolled or pending else person
+
+    def person_of_the_fleet(self) -> Person:
+        """A new user with an authenticator that this host knows nothing of yet."""
+        secret = base64.b32encode(os.urandom(20)).decode("ascii")
+        self.confidential |= spelled(secret)
+        return Person(self, self.person(enrolled=False).user, secret)
 
     def enroll(self, person: Person, *, pending: bool = False, spent: int = -1, label: str = "") -> Person:
         """The same user with a (further) authenticator."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import os
 import time
 from typing import TYPE_CHECKING
 
@@ -14,12 +12,12 @@ from tests.lab.code import STEP
 from tests.lab.directory import person as record
 from tests.lab.fleet import FOLDER, Fleet, raw, wait
 from tests.lab.verify import Verify
-from tests.login.host import Person, spelled, steady
+from tests.login.host import steady
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.login.host import Host
+    from tests.login.host import Host, Person
 
 ALONE = "decided by this host alone"
 SILENCE = 5.5  # for which a directory that did not answer is not asked
@@ -35,13 +33,6 @@ def fleet(host: Host) -> Iterator[Fleet]:
         running.directory.publish([])
         running.start()
         yield running
-
-
-def known(host: Host) -> Person:
-    """A user with an authenticator that this host knows nothing of yet."""
-    secret = base64.b32encode(os.urandom(20)).decode("ascii")
-    host.confidential |= spelled(secret)
-    return Person(host, host.person(enrolled=False).user, secret)
 
 
 def sync(host: Host) -> str:
@@ -70,7 +61,7 @@ def test_from_the_first_code_to_leaving(host: Host, fleet: Fleet) -> None:
 
 
 def live(host: Host, fleet: Fleet, door: Door) -> None:
-    alice, bob = known(host), host.person()
+    alice, bob = host.person_of_the_fleet(), host.person()
     assert alice.log_in(None).ok  # nobody has enrolled alice
     assert door.lets_in(alice, "")
     fleet.directory.publish([record(alice.name, raw(alice.secret))])
@@ -118,7 +109,7 @@ def live(host: Host, fleet: Fleet, door: Door) -> None:
 
 def joined_anew(host: Host, fleet: Fleet) -> None:
     """Leave and join under an agent that has asked as the host that this one was: it asks as the one that this is."""
-    carol = known(host)
+    carol = host.person_of_the_fleet()
 
     def join() -> None:
         fleet.join()
@@ -146,7 +137,7 @@ def beaten(host: Host, fleet: Fleet, alice: Person, log_in: Callable[[str], bool
     """Try a code that another host has claimed. On a busy machine the directory may be too slow to say so."""
     for each in steps:
         step, code = int(time.time() // STEP) + each, alice.code(each)
-        claim_elsewhere(fleet, record(alice.name, raw(alice.secret)).authenticators[0].identifier, step)
+        fleet.claim_elsewhere(record(alice.name, raw(alice.secret)).authenticators[0].identifier, step)
         mark = host.machine.mark()
         entered = log_in(code)
         [line] = host.decisions(mark)
@@ -161,27 +152,3 @@ def beaten(host: Host, fleet: Fleet, alice: Person, log_in: Callable[[str], bool
 def told(fleet: Fleet) -> list[tuple[str, str, str]]:
     """What the directory has heard of logins."""
     return [(each["name"], each["service"], each["reason"]) for each in fleet.directory.events("login")]
-
-
-CLAIM = """
-import base64, hashlib, sys
-from pam_totp.fleet import tree, web
-url, identifier, step = sys.argv[1:]
-token = tree.parse_token(sys.stdin.read())
-ca = web.fetch_ca(url, token.ca, 5)
-key = base64.b64encode(tree.new_box_key()[1]).decode()
-digest = hashlib.sha256(b"of another host").hexdigest()
-fields = {"token": token.secret, "name": "other", "key": key, "bearer": digest}
-assert web.Web(url, ca).post("/api/v1/join", fields, 5).status == 200
-claim = {"authenticator": identifier, "step": int(step), "login": "e" * 32}
-assert web.Web(url, ca, "of another host").post("/api/v1/claim", claim, 5).fields() == {"claimed": True}
-"""
-
-
-def claim_elsewhere(fleet: Fleet, identifier: str, step: int) -> None:
-    """Have another host of the fleet claim a code."""
-    ours, url = fleet.directory.host, fleet.directory.url
-    command = ["/usr/bin/python3", "-I", "-c", CLAIM, url, identifier, str(step)]
-    fleet.machine.run(command, input=fleet.directory.token())
-    # The one that the test publishes for stays the last that joined.
-    fleet.directory.state(lambda state: state["hosts"].update({ours: state["hosts"].pop(ours)}))

@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pam_totp.fleet import tree
+from tests.lab.code import STEP
+from tests.lab.directory import person as record
+from tests.lab.fleet import FOLDER, Fleet, raw, wait
 from tests.lab.verify import ADDRESS, Verify
 from tests.login.host import Host, steady
 from tests.services import radius
@@ -515,3 +519,53 @@ def test_the_sites_own_module_checks_the_password(module: str, host: Host, verif
         assert server.one("vpn", alice.name, alice.code(1), state) == "accept"
     machine.run([*SETUP, "--module", "files", "--yes"])
     machine.sh('rm "$1/mods-enabled/$2"', PLACE, module)
+
+
+# -- on a host of a fleet
+
+
+@pytest.mark.usefixtures("arranged", "verify")
+def test_a_code_of_the_directory_is_good_once_in_the_fleet_and_once_here_while_it_is_down(host: Host) -> None:
+    with Fleet(host.machine) as fleet, host.config("window = 10"):
+        token = fleet.join()
+        host.confidential |= {token, tree.parse_token(token).secret}
+        alice = host.person_of_the_fleet()
+        fleet.directory.publish([record(alice.name, raw(alice.secret))])
+        fleet.start()
+        wait(lambda: '"active"' in host.machine.run(["pam-totp", "status", alice.name, "--json"]).stdout)
+        with running(host.machine, alice) as server:
+            steady(20)
+            first = alice.code()
+            assert server.one("vpn", alice.name, first, server.challenge("vpn", alice)) == "accept"
+            assert server.one("vpn", alice.name, first, server.challenge("vpn", alice)) == "reject"
+            assert not alice.log_in(first).ok
+            beaten_elsewhere(host, fleet, alice, server)
+            fleet.kill_directory()
+            mark = host.machine.mark()
+            alone = alice.code(8)
+            assert server.one("vpn", alice.name, alone, server.challenge("vpn", alice)) == "accept"
+            assert server.one("vpn", alice.name, alone, server.challenge("vpn", alice)) == "reject"
+            assert ["decided by this host alone" in line["detail"] for line in host.decisions(mark)] == [True, False]
+            fleet.directory.publish([])
+            assert "1 revoked" in host.machine.run(["pam-totp", "sync", f"{FOLDER}/tree"]).stdout
+            mark = host.machine.mark()
+            assert server.one("vpn", alice.name, alice.code(9), server.challenge("vpn", alice)) == "reject"
+            assert [line["reason"] for line in host.decisions(mark)] == ["fleet-revoked"]
+        fleet.serve()
+        host.machine.run(["pam-totp", "leave", "--yes"])
+
+
+def beaten_elsewhere(host: Host, fleet: Fleet, alice: Person, server: Radius) -> None:
+    """Codes that another host has claimed, until the directory is quick enough to say so: on a busy machine."""
+    for each in range(1, 7):
+        identifier = record(alice.name, raw(alice.secret)).authenticators[0].identifier
+        step, code = int(time.time() // STEP) + each, alice.code(each)
+        fleet.claim_elsewhere(identifier, step)
+        mark = host.machine.mark()
+        answer = server.one("vpn", alice.name, code, server.challenge("vpn", alice))
+        [line] = host.decisions(mark)
+        if line["reason"] == "spent-elsewhere":
+            assert answer == "reject"
+            return
+        time.sleep(5.5)  # for which a directory that did not answer is not asked
+    raise AssertionError(line)
