@@ -233,13 +233,15 @@ class _Pass:
             account = self._accounts.get(name)
             if account is not None and merge.revoke(account):
                 self._accounts.save(account)
+                self._fleets[name] = account.ledger.fleet or {}
                 self._result.revoked.append(name)
 
     def _merge(self, digest: str, record: Record) -> None:
         name, uid = self._place(record)
-        other = self._fleets.get(name, {"name": record.name})["name"]
-        if other != record.name:
-            raise CacheError(f"{record.name} and {other} are one user here: take one of the two out of the directory")
+        known = self._fleets.get(name)
+        if known and not known["revoked"] and known["name"] != record.name:
+            both = f"{record.name} and {known['name']}"
+            raise CacheError(f"{both} are one user here: take one of the two out of the directory")
         for each in record.authenticators:
             self._free(each.identifier, name)
         with self._accounts.lock(name):

@@ -415,6 +415,20 @@ def test_two_records_that_are_one_user_here_are_not_merged_into_one(member: Memb
     assert host.login("alice", host.wrong(SECRET, OTHER)).verdict == "refused"
 
 
+@pytest.mark.parametrize("kept", ["alice", "ALICE"])
+def test_one_of_two_who_are_one_user_here_is_merged_when_the_other_is_taken_out(
+    member: Member, host: Host, passwd: Passwd, kept: str
+) -> None:
+    passwd.add("ALICE", ALICE.uid, "alice")
+    member.take([person("alice", SECRET), person("ALICE", OTHER)])
+    result = member.take([person(kept, SECRET if kept == "alice" else OTHER)])
+    assert result.problems == []
+    assert last(host).applied
+    assert host.login("alice", host.wrong(SECRET, OTHER)).verdict == "refused"
+    host.later(60)
+    assert host.login("alice", host.code(SECRET if kept == "alice" else OTHER)).verdict == "accepted"
+
+
 # What is refused
 
 
