@@ -174,7 +174,8 @@ class Lack:
             files |= self._carried
             bundle, kept = tree.bundle(files), set[str]()
             if len(bundle) > tree.BUNDLE_LIMIT:
-                raise FleetError("the records of its people are more than a host takes", "fleet-size")
+                most = f"{tree.BUNDLE_LIMIT >> 20} MiB"
+                raise FleetError(f"its people's records are more than {most}: let fewer groups use it", "fleet-size")
             files = {tree.bundle_name(files): bundle} if files else {}
         if answer["policy"] is not None:
             policy = client.content(answer["policy"])

@@ -259,7 +259,7 @@ class Policy(models.Model):
 
 
 class Edition(models.Model):
-    """What hosts were published for with: a digest for each person, by number, and under no name of the policy."""
+    """What hosts were published for with: by person's number a digest of the record, and by "" one of the policy."""
 
     digest = models.CharField(max_length=_HASH, unique=True)
     digests = models.JSONField()

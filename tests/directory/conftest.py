@@ -32,14 +32,17 @@ def debian(pytestconfig: pytest.Config) -> Iterator[Machine]:
 
 
 @pytest.fixture(scope="module")
-def site(pytestconfig: pytest.Config) -> Iterator[Site]:
-    """A Debian 13 that systemd has booted, made a directory with the two commands of the documentation."""
+def site(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Iterator[Site]:
+    """A Debian 13 that systemd has booted, made a directory with the two commands of the documentation.
+
+    A module's PACKAGES are there, too: first, so that the root has a name of its own among those that are kept.
+    """
     from tests.directory.site import Site
     from tests.lab.booted import Booted
     from tests.lab.package import directory_deb
 
     with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         package = directory_deb()
-        machine = Booted(lane.SUITE, lane.PACKAGES)
+        machine = Booted(lane.SUITE, (*getattr(request.module, "PACKAGES", ()), *lane.PACKAGES))
     with machine:
         yield Site(machine, package)

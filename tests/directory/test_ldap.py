@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from tests.directory.site import Site
     from tests.lab.machine import Machine
 
-# First, so that the root has a name of its own among those that are kept.
 PACKAGES = ("slapd",)
 FILES = sorted(path.name for path in Path(__file__).parent.joinpath("ldap").glob("test_*.py"))
 
@@ -47,20 +46,6 @@ def test_what_needs_slapd(machine: Machine, file: str) -> None:
 
 
 # Under systemd, from the package
-
-
-@pytest.fixture(scope="module")
-def site(pytestconfig: pytest.Config) -> Iterator[Site]:
-    """A directory in a machine that has slapd, too; with a host."""
-    from tests.directory.site import Site
-    from tests.lab.booted import Booted
-    from tests.lab.package import directory_deb
-
-    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        package = directory_deb()
-        machine = Booted(lane.SUITE, (*PACKAGES, *lane.PACKAGES))
-    with machine:
-        yield Site(machine, package)
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.directory import lane
 from tests.directory.site import NAME, Site
 from tests.lab.package import CHECKOUT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.lab.machine import Machine
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
 # A machine with another root, for what rarely changes.
 pytestmark = pytest.mark.full
 
-# First, so that the root has a name of its own among those that are kept.
 PACKAGES = ("ca-certificates", "curl", "nginx-light", "openssl", "rsync")
 TREE = "tree.example.org"
 CERTIFICATE = f"""
@@ -45,19 +42,6 @@ from pam_totp.host.paths import Paths
 with Accounts(Paths()) as accounts:
     print(identity.require(accounts).token)
 """
-
-
-@pytest.fixture(scope="module")
-def site(pytestconfig: pytest.Config) -> Iterator[Site]:
-    """A directory in a machine that has nginx, too."""
-    from tests.lab.booted import Booted
-    from tests.lab.package import directory_deb
-
-    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        package = directory_deb()
-        machine = Booted(lane.SUITE, (*PACKAGES, *lane.PACKAGES))
-    with machine:
-        yield Site(machine, package)
 
 
 def documented() -> tuple[dict[str, str], str]:

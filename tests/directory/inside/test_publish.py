@@ -28,6 +28,7 @@ from pam_totp.directory.models import (
 )
 from pam_totp.errors import KeeperError
 from pam_totp.factors import otp
+from pam_totp.fleet import tree
 from tests.directory.inside.conftest import SOURCE, JoinedHost, Keeper, enrolled, joined, key_of, publish_all
 
 
@@ -453,6 +454,27 @@ def test_however_much_is_made_anew_no_request_is_for_more_than_the_keeper_takes(
     for host in found:
         assert {name for name, each in host.records(keeper).items() if each.locked} == {"user0"}
         assert names(host, keeper) == EIGHT
+
+
+@pytest.mark.usefixtures("apart")
+def test_a_host_with_more_than_any_host_takes_keeps_what_it_has_and_holds_up_no_other(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = many()
+    HostGroup.objects.create(name="others")
+    publish_all()
+    before = host.manifest(keeper)
+    other = joined("db1", "others")
+    for name in ("user0", "user1"):
+        people.lock("root", people.find(name), locked=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(tree, "BUNDLE_LIMIT", 1000)
+        assert publish_all() == 1
+    assert "not published for web1: its people's records are more" in capsys.readouterr().err
+    assert host.manifest(keeper) == before
+    assert other.records(keeper) == {}
+    assert publish_all() == 1
+    assert host.records(keeper)["user0"].locked
 
 
 @pytest.mark.usefixtures("apart")
