@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest"
 OBJECTS = "objects"
-# So many records in files of their own, and dropped ones, make a new bundle; and up to as many again, so that not all
-# hosts get theirs with the same change.
+# So many records in files of their own after a bundle, and dropped ones, make a new bundle; and up to as many again, so
+# that not all hosts get theirs with the same change.
 APART = 64
 
 
@@ -127,7 +127,9 @@ class Lack:
         if self._rows is None:
             self.weight = max(1, len(self._people))
         self._carried = None  # of what was before, what goes into a new bundle
-        if len(self.fresh) + len(self._keep) + len(self._dropped) > self._most:
+        # Where everything is made anew, one file is made in place of many.
+        most = 1 if self._rows is None else self._most
+        if len(self.fresh) + len(self._keep) + len(self._dropped) > most:
             try:
                 self._carried = self._all()
             except (OSError, FleetError):  # what was there is damaged

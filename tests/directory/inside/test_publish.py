@@ -57,12 +57,26 @@ def test_what_has_not_changed_is_not_sealed_anew(keeper: Keeper) -> None:
     people.lock("root", people.find("bob"), locked=True)
     assert publish_all() == 2
     second = host.manifest(keeper)
-    assert len(set(first.records) & set(second.records)) == 2
+    assert first.bundle is not None
+    assert (second.bundle, len(second.records), len(second.dropped)) == (first.bundle, 1, 1)
     assert first.policy == second.policy
     assert second.sequence > first.sequence
     assert host.records(keeper)["bob"].locked
     assert other.manifest(keeper).sequence > before.sequence
     assert "sequence=2 hosts=2 records=1: done" in [line for line in keeper.log if "publish" in line][-1]
+    people.lock("root", people.find("carol"), locked=True)
+    publish_all()
+    third = host.manifest(keeper)
+    assert (third.bundle, len(third.records)) == (first.bundle, 2)
+    assert set(second.records) < set(third.records)
+
+
+def test_one_record_alone_needs_no_bundle(keeper: Keeper) -> None:
+    enrolled(keeper, "alice")
+    host = joined("web1")
+    publish_all()
+    manifest = host.manifest(keeper)
+    assert (manifest.bundle, len(manifest.records)) == (None, 1)
 
 
 def test_a_change_of_the_portal_alone_publishes_nothing(keeper: Keeper) -> None:
