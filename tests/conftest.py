@@ -74,7 +74,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _half(item: pytest.Item) -> str:
     """Whose process runs a test. Of those that have no suite, each gets what lets both end at about the same time."""
-    of_none = "bookworm" if item.nodeid.startswith("tests/directory/") else "trixie"
+    of_none = "bookworm" if item.nodeid.startswith(("tests/directory/", "tests/unit/")) else "trixie"
     callspec = getattr(item, "callspec", None)
     return str(callspec.params.get("suite", of_none)) if callspec else of_none
 
