@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import sys
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ from pam_totp.directory.models import (
     State,
 )
 from pam_totp.errors import KeeperError, PamTotpError
+from pam_totp.fleet.tree import is_identifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -468,7 +470,12 @@ def tidy(now: datetime, events_days: int) -> None:
     """Forget claims that no host can ask about any more, but those of recovery codes; and logins of long ago.
 
     What a host told that has changed something is kept: it may tell it again, and by its id that changes nothing more.
+    What was published for hosts that are revoked or deleted goes as well.
     """
+    # In this order: who joins meanwhile has no folder in the list.
+    folders = set(filter(is_identifier, os.listdir(config.TREE)))
+    for name in folders.difference(Host.objects.filter(revoked=None).values_list("ident", flat=True)):
+        shutil.rmtree(os.path.join(config.TREE, name))
     Claim.objects.filter(time__lt=now - CLAIMS_FOR, step__gt=0).delete()
     Letter.objects.exclude(sent=None, given_up=None).filter(created__lt=now - LETTERS_FOR).delete()
     # A clock that is wrong for a day must not cost what is known of logins: those of the hosts count as well.

@@ -679,6 +679,19 @@ def test_a_clock_that_is_years_ahead_for_a_while_costs_no_login_that_is_known(ke
     assert [each.ident[-1] for each in Event.objects.order_by("pk")] == ["1", "2", "3"]
 
 
+def test_what_was_published_for_hosts_that_are_gone_goes_and_nothing_else(keeper: Keeper) -> None:
+    enrolled(keeper, "alice")
+    stays, revoked, deleted = joined("web1"), joined("web2"), joined("web3")
+    publish_all()
+    for each in (revoked, deleted):
+        hosts.revoke("root", Host.objects.get(ident=each.ident))
+    hosts.forget("root", Host.objects.get(ident=deleted.ident))
+    before = set(os.listdir(config.TREE))
+    publish.tidy(timezone.now(), 400)
+    assert before - set(os.listdir(config.TREE)) == {revoked.ident, deleted.ident}
+    assert set(stays.records(keeper)) == {"alice"}
+
+
 def test_logins_of_long_ago_go_and_what_has_changed_something_and_the_trail_stay(
     keeper: Keeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
