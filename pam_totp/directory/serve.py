@@ -7,6 +7,7 @@ nobody out, and the agents of a fleet may keep theirs.
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication
@@ -23,6 +24,9 @@ MOST_CONNECTIONS = 8192
 # Bytes of a request's first line and headers, and seconds until they are there.
 LONGEST_HEAD = 64 << 10
 HEAD_SECONDS = 30.0
+# For so long a thread has the interpreter while others wait for it. A claim does so several times, on its way back from
+# the database; at 5 ms, as Python has it, its p99 is a third more.
+SWITCH_SECONDS = 0.001
 
 
 class Connection(HttpToolsProtocol):  # type: ignore[misc]  # it has no types here
@@ -95,6 +99,11 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # it has no types here
         "timeout_keep_alive": 75,
         "limit_concurrency": MOST_CONNECTIONS,
     }
+
+    def run(self) -> None:
+        """Answer until the end."""
+        sys.setswitchinterval(SWITCH_SECONDS)
+        super().run()
 
 
 class Web(BaseApplication):  # type: ignore[misc]  # the same
