@@ -47,9 +47,10 @@ MOST_FILE_US = 100.0  # for one new file, where publishing is not slowed down by
 METHOD = """\
 How it was measured
   The directory's package with {database}, in a machine booted by systemd, on disk, with the settings of init, but for
-  {workers} web processes. The hosts share the machine and its processors; one process holds them all, each with its
-  connection over TLS on the loopback, and asks every 15 s with the agent's jitter. Hosts and people were put into the
-  database and the keeper's list as joining does it. All hosts of a size have the same people.
+  {workers} web processes. The hosts share the machine and its processors, where the directory goes first; one process
+  holds them all, each with its connection over TLS on the loopback, and asks every 15 s with the agent's jitter. Hosts
+  and people were put into the database and the keeper's list as joining does it. All hosts of a size have the same
+  people.
   new file: the mean of 2,000, before anything else. Ext4 looks at each file that was removed in the last five minutes
   before it makes one, so where many were, publishing takes several times as long.
   first: publishing everything for all of these hosts. published: from a committed change of one person, whom every host
