@@ -36,6 +36,9 @@ _MOST_TAKEN = 100_000
 # After a claim that the directory did not answer it is not asked for so long: logins shall not all wait in vain.
 _SILENCE_SECONDS = 5.0
 _EVENT_SECONDS = 20.0
+# For so long it is kept in memory how a login ended: the processors are for the session that begins, and all logins of
+# that time are looked up at once.
+TOLD_SECONDS = 1.0
 _CREDENTIALS = struct.Struct("3i")
 CLONED = (
     "another host has this one's identity, from an image or a backup: revoke it in the directory "
@@ -152,6 +155,7 @@ class Agent:
         self._again = 0.0
         self.queue = queue_of(paths)
         self.queueing = threading.Lock()
+        self._told: list[tuple[str, str, int]] = []
         self.wake = threading.Event()
 
     def step(self) -> float | None:
@@ -320,21 +324,36 @@ class Agent:
         if word == "claim":
             connection.send(claimer.ask(fields, self._now()).encode("ascii"))
         elif word == "event" and len(fields) == 2:
-            event = events.of_login(fields[1], self._known(fields[0]), int(self._now().wall))
-            if event is not None and event["name"]:
-                with self.queueing:
-                    self.queue.add(event)
-                if event["reason"] in ("enrolled", "recovery-code"):
-                    # The rest of the fleet is to know soon.
-                    self._swept = None
-                    self.wake.set()
+            with self.queueing:
+                self._told.append((fields[0], fields[1], int(self._now().wall)))
+                if len(self._told) == 1:
+                    threading.Timer(TOLD_SECONDS, self._keep).start()
 
-    def _known(self, name: str) -> str:
-        """The directory's name of an account; empty where it knows none: others' logins are not for it to see."""
-        with Accounts(self._paths) as accounts:
-            account = accounts.get(name)
-        fleet = None if account is None else account.ledger.fleet
-        return "" if fleet is None else str(fleet["name"])
+    def _keep(self) -> None:
+        """Keep how logins ended until the directory has taken it. What is missed is in the log."""
+        with self.queueing:
+            told, self._told = self._told, []
+        try:
+            with Accounts(self._paths) as accounts:
+                names = {name: _known(accounts, name) for name in {name for name, _, _ in told}}
+        except PamTotpError:
+            return
+        logins = (events.of_login(line, names[name], now) for name, line, now in told if names[name])
+        found = [event for event in logins if event is not None]
+        with self.queueing:
+            for event in found:
+                self.queue.add(event)
+        if any(event["reason"] in ("enrolled", "recovery-code") for event in found):
+            # The rest of the fleet is to know soon.
+            self._swept = None
+            self.wake.set()
+
+
+def _known(accounts: Accounts, name: str) -> str:
+    """The directory's name of an account; empty where it knows none: others' logins are not for it to see."""
+    account = accounts.get(name)
+    fleet = None if account is None else account.ledger.fleet
+    return "" if fleet is None else str(fleet["name"])
 
 
 class Claimer:

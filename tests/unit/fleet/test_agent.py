@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pam_totp.cache.accounts import Accounts
 from pam_totp.doctor import fleet as doctor
 from pam_totp.errors import FleetError, HostKeyError
 from pam_totp.fleet import agent, membership, sources, standing, tree
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from pam_totp.cache.accounts import Accounts
     from pam_totp.fleet.identity import Identity
+    from pam_totp.host.paths import Paths
     from tests.unit.conftest import Passwd
     from tests.unit.member import Member
     from tests.unit.pretend import Host
@@ -48,6 +49,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claim, "_CONNECT_SECONDS", 5)
     monkeypatch.setattr(claim, "_ANSWER_SECONDS", 10)
     monkeypatch.setattr(agent, "CLAIM_SECONDS", 5)
+    monkeypatch.setattr(agent, "TOLD_SECONDS", 0.1)
 
 
 class answering:  # noqa: N801  # reads as what it is
@@ -355,6 +357,27 @@ def test_how_logins_end_is_kept_until_it_is_taken(running: Agent, member: Member
     told = [(each["kind"], each["name"], each["service"], each["reason"]) for each in member.directory.events()]
     assert told == [("refused", "alice", "sshd", "wrong-code"), ("login", "alice", "sshd", "code")]
     assert again.queue.waiting() == []
+
+
+def test_logins_of_a_second_are_looked_up_at_once(
+    running: Agent, member: Member, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Paths] = []
+
+    class Counted(Accounts):
+        def __init__(self, paths: Paths) -> None:
+            opened.append(paths)
+            super().__init__(paths)
+
+    member.publish([person("alice", SECRET)], tree.Policy(claims=False))
+    running.step()
+    monkeypatch.setattr(agent, "TOLD_SECONDS", 1.0)
+    monkeypatch.setattr(agent, "Accounts", Counted)
+    for _ in range(3):
+        end_login(host, "alice", host.wrong(SECRET))
+    assert running.queue.waiting() == []
+    settle(lambda: len(running.queue.waiting()) == 3)
+    assert len(opened) == 1
 
 
 @pytest.mark.parametrize("mode", ["types", "html", "error", "no-http", "huge"])
