@@ -472,10 +472,6 @@ def tidy(now: datetime, events_days: int) -> None:
     What a host told that has changed something is kept: it may tell it again, and by its id that changes nothing more.
     What was published for hosts that are revoked or deleted goes as well.
     """
-    # In this order: who joins meanwhile has no folder in the list.
-    folders = set(filter(is_identifier, os.listdir(config.TREE)))
-    for name in folders.difference(Host.objects.filter(revoked=None).values_list("ident", flat=True)):
-        shutil.rmtree(os.path.join(config.TREE, name))
     Claim.objects.filter(time__lt=now - CLAIMS_FOR, step__gt=0).delete()
     Letter.objects.exclude(sent=None, given_up=None).filter(created__lt=now - LETTERS_FOR).delete()
     # A clock that is wrong for a day must not cost what is known of logins: those of the hosts count as well.
@@ -489,6 +485,10 @@ def tidy(now: datetime, events_days: int) -> None:
         if not found:
             break
         Event.objects.filter(pk__in=found).delete()
+    # In this order: who joins meanwhile has no folder in the list. And last: one that cannot be removed keeps no rows.
+    folders = set(filter(is_identifier, os.listdir(config.TREE)))
+    for name in folders.difference(Host.objects.filter(revoked=None).values_list("ident", flat=True)):
+        shutil.rmtree(os.path.join(config.TREE, name))
 
 
 def checkpoint() -> None:

@@ -36,8 +36,8 @@ _MOST_TAKEN = 100_000
 # After a claim that the directory did not answer it is not asked for so long: logins shall not all wait in vain.
 _SILENCE_SECONDS = 5.0
 _EVENT_SECONDS = 20.0
-# For so long it is kept in memory how a login ended: the processors are for the session that begins, and all logins of
-# that time are looked up at once.
+# How a login ended stays in memory for so long: the processors are for the session that begins, and all logins of that
+# time are looked up at once.
 TOLD_SECONDS = 1.0
 _CREDENTIALS = struct.Struct("3i")
 CLONED = (
@@ -312,7 +312,7 @@ class Agent:
             with connection:
                 try:
                     self._serve(connection, claimer)
-                except (OSError, ValueError, PamTotpError):
+                except (OSError, ValueError, RuntimeError, PamTotpError):  # RuntimeError: no thread can be had
                     continue  # that login decides alone
 
     def _serve(self, connection: socket.socket, claimer: Claimer) -> None:
@@ -325,9 +325,9 @@ class Agent:
             connection.send(claimer.ask(fields, self._now()).encode("ascii"))
         elif word == "event" and len(fields) == 2:
             with self.queueing:
-                self._told.append((fields[0], fields[1], int(self._now().wall)))
-                if len(self._told) == 1:
+                if not self._told:
                     threading.Timer(TOLD_SECONDS, self._keep).start()
+                self._told.append((fields[0], fields[1], int(self._now().wall)))
 
     def _keep(self) -> None:
         """Keep how logins ended until the directory has taken it. What is missed is in the log."""
@@ -336,7 +336,7 @@ class Agent:
         try:
             with Accounts(self._paths) as accounts:
                 names = {name: _known(accounts, name) for name in {name for name, _, _ in told}}
-        except PamTotpError:
+        except (OSError, PamTotpError):
             return
         logins = (events.of_login(line, names[name], now) for name, line, now in told if names[name])
         found = [event for event in logins if event is not None]
@@ -439,7 +439,9 @@ def _claim(fields: list[str]) -> dict[str, object] | None:
 def main(paths: Paths | None = None) -> int:
     """Run until the end; 0 at once where this host has not joined."""
     agent = Agent(paths or Paths())
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # any moment is a good one: nothing is half done
+    signal.signal(
+        signal.SIGTERM, lambda *_: os._exit(0)
+    )  # nothing is half done; the last second's logins are in the log
     try:
         end = agent.listen()
         for _ in range(_CLAIMERS):

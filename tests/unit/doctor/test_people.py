@@ -99,7 +99,7 @@ def test_drifts_of_many_users_that_agree_are_the_hosts(
         passwd.add(user.name, user.uid)
         host.enroll(user)
 
-        def learn(account, drift=drift):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        def learn(account, drift=drift):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - a lambda cannot assign
             account.ledger.marks[account.active[0].identifier] = Mark(1, drift, 0)
 
         host.change(learn, user)

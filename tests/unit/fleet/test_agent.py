@@ -363,21 +363,51 @@ def test_logins_of_a_second_are_looked_up_at_once(
     running: Agent, member: Member, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[Paths] = []
+    later: list[Callable[[], None]] = []
 
     class Counted(Accounts):
         def __init__(self, paths: Paths) -> None:
             opened.append(paths)
             super().__init__(paths)
 
+    class Timer:
+        def __init__(self, _: float, does: Callable[[], None]) -> None:
+            self.start = lambda: later.append(does)
+
     member.publish([person("alice", SECRET)], tree.Policy(claims=False))
     running.step()
-    monkeypatch.setattr(agent, "TOLD_SECONDS", 1.0)
     monkeypatch.setattr(agent, "Accounts", Counted)
-    for _ in range(3):
+    monkeypatch.setattr(threading, "Timer", Timer)
+    for _ in range(2):
         end_login(host, "alice", host.wrong(SECRET))
+    settle(lambda: len(running._told) == 2)
     assert running.queue.waiting() == []
-    settle(lambda: len(running.queue.waiting()) == 3)
+    (keep,) = later
+    keep()
+    assert len(running.queue.waiting()) == 2
     assert len(opened) == 1
+    end_login(host, "alice", host.wrong(SECRET))
+    settle(lambda: len(later) == 2)
+
+
+def test_where_no_thread_can_be_had_that_login_is_missed_and_no_later_one(
+    running: Agent, member: Member, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[float] = []
+
+    def full(seconds: float, _: object) -> None:
+        tried.append(seconds)
+        raise RuntimeError("can't start new thread")
+
+    member.publish([person("alice", SECRET)], tree.Policy(claims=False))
+    running.step()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "Timer", full)
+        end_login(host, "alice", host.wrong(SECRET))
+        settle(lambda: len(tried) == 1)
+    end_login(host, "alice", host.code(SECRET))
+    settle(lambda: len(running.queue.waiting()) == 1)
+    assert running.queue.waiting()[0]["reason"] == "code"
 
 
 @pytest.mark.parametrize("mode", ["types", "html", "error", "no-http", "huge"])
