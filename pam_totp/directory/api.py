@@ -152,9 +152,7 @@ def _read(ident: str, name: str, etag: str) -> File | None:
     try:
         with open(os.path.join(config.TREE, ident, name), "rb") as file:
             if name == MANIFEST:
-                about = os.fstat(file.fileno())
-                # A file is replaced, never changed.
-                now = f'"{about.st_ino:x}-{about.st_mtime_ns:x}-{about.st_size:x}"'
+                now = _etag(os.fstat(file.fileno()))
                 headers.append(("ETag", now))
                 if etag == now:
                     return File(304, tuple(headers), b"")
@@ -163,6 +161,26 @@ def _read(ident: str, name: str, etag: str) -> File | None:
         return None
     headers += [("Content-Type", "application/octet-stream"), ("Content-Length", str(len(content)))]
     return File(200, tuple(headers), content)
+
+
+def _etag(about: os.stat_result) -> str:
+    """What names the content of a manifest: a file is replaced, never changed."""
+    return f'"{about.st_ino:x}-{about.st_mtime_ns:x}-{about.st_size:x}"'
+
+
+def unchanged(path: str, token: str, etag: str) -> File | None:
+    """The answer that a manifest is unchanged, as most are, where that takes no database; None: ask ``file``."""
+    asked = _PATH.fullmatch(path)
+    host = None if asked is None or asked[2] != MANIFEST else hosts.readers.known(token)
+    if asked is None or host is None or host[1] != asked[1] or not hosts.seen.lately(host[0]):
+        return None
+    try:
+        now = _etag(os.stat(os.path.join(config.TREE, host[1], MANIFEST)))
+    except OSError:
+        return None
+    if etag != now or _hosts.count(host[1]):
+        return None
+    return File(304, (("Cache-Control", "no-store"), ("ETag", now)), b"")
 
 
 def file(path: str, token: str, etag: str, address: str) -> File | None:

@@ -118,9 +118,19 @@ def _bearer(scope: Any) -> str:
 # Each of these returns None where it takes another answer: Django's way gives it. Nothing has been done then.
 
 
+def _unchanged(scope: Any) -> api.File | None:
+    """That a manifest is unchanged, for who may have it. Needs no thread: no more than a look at the file."""
+    return api.unchanged(scope["path"], _bearer(scope), _etag(scope))
+
+
+def _etag(scope: Any) -> str:
+    found: bytes = dict(scope["headers"]).get(b"if-none-match", b"")
+    return found.decode("latin-1")
+
+
 def _file(scope: Any) -> api.File | None:
     """A file of the tree, for who may have it."""
-    etag = dict(scope["headers"]).get(b"if-none-match", b"").decode("latin-1")
+    etag = _etag(scope)
     _renew()
     try:
         return api.file(scope["path"], _bearer(scope), etag, http.plain((scope["client"] or ("",))[0]))
@@ -227,6 +237,9 @@ class Application(ASGIHandler):
         if scope["type"] != "http" or not scope["path"].startswith(OF_HOSTS):
             await super().__call__(scope, receive, send)
             return
+        if scope["method"] == "GET" and (found := _unchanged(scope)) is not None:
+            await _send(send, found)
+            return
         try:
             body = await self.read_body(receive)
         except RequestAborted:
@@ -240,10 +253,7 @@ class Application(ASGIHandler):
                     found = await asyncio.wrap_future(_claim(scope, body.read(MOST_CLAIM)))
                     body.seek(0)
                 if found is not None:
-                    about = [(name.encode("ascii"), value.encode("ascii")) for name, value in found.headers]
-                    about += _ALWAYS
-                    await send({"type": "http.response.start", "status": found.status, "headers": about})
-                    await send({"type": "http.response.body", "body": found.content})
+                    await _send(send, found)
                     return
             request, refused = self.create_request(scope, body)
             if request is None:
@@ -253,6 +263,13 @@ class Application(ASGIHandler):
         headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
         await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
         await send({"type": "http.response.body", "body": response.content})
+
+
+async def _send(send: Any, found: api.File) -> None:
+    about = [(name.encode("ascii"), value.encode("ascii")) for name, value in found.headers]
+    about += _ALWAYS
+    await send({"type": "http.response.start", "status": found.status, "headers": about})
+    await send({"type": "http.response.body", "body": found.content})
 
 
 application = Application()

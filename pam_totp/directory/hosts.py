@@ -137,6 +137,11 @@ class Readers:
             known[key] = found
         return found
 
+    def known(self, token: str) -> tuple[int, str] | None:
+        """As ``find``, but None where the database would have to be asked."""
+        known = self._known
+        return known.get(hash_of(token)) if time.monotonic() - self._looked < LOOKED_SECONDS else None
+
     def _look(self, now: float) -> None:
         with self._lock:
             if now - self._looked < LOOKED_SECONDS:
@@ -161,11 +166,15 @@ class Seen:
         self._waiting: dict[int, tuple[datetime, str]] = {}
         self._written = -1.0
 
+    def lately(self, host: int) -> bool:
+        """Whether that a host, by its primary key, is there need not be noted now."""
+        return time.monotonic() - self._noted.get(host, -SEEN_EVERY) < SEEN_EVERY
+
     def note(self, host: int, address: str) -> None:
         """Note that a host, by its primary key, is there."""
-        now = time.monotonic()
-        if now - self._noted.get(host, -SEEN_EVERY) < SEEN_EVERY:
+        if self.lately(host):
             return
+        now = time.monotonic()
         with self._lock:
             self._noted[host] = now
             self._waiting[host] = timezone.now(), address
