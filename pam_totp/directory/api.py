@@ -20,7 +20,7 @@ from pam_totp.directory import audit, config, hosts, http, people
 from pam_totp.directory.differences import MANIFEST, OBJECTS
 from pam_totp.directory.http import Refused, View
 from pam_totp.directory.keeper import client, keys
-from pam_totp.directory.models import Authenticator, Claim, Event, Host, Person, RecoveryCodes, State, ident
+from pam_totp.directory.models import Authenticator, Claim, Event, Host, Person, Published, RecoveryCodes, State, ident
 from pam_totp.directory.publish import CHANGES
 from pam_totp.directory.throttle import Throttle
 from pam_totp.errors import KeeperError
@@ -219,16 +219,16 @@ def _claim_code(host: int, fields: dict[str, Any]) -> bool | None:
     authenticator, step = http.digits(fields, "authenticator", 32), http.number(fields, "step")
     if abs(step - otp.step_at(clock.now().timestamp())) > CLAIM_STEPS:
         raise Refused(400, "this step is not of now", "look at the clocks")
-    # What the host was not given, it has nothing to say about.
-    claimed = people.claim(authenticator, step, host, login, given=True)
-    if not claimed and not Authenticator.objects.filter(ident=authenticator, person__published__host=host).exists():
-        return None
-    return claimed
+    # What the host was not given, it has nothing to say about; nor has one that was revoked just now.
+    if people.claim(authenticator, step, host, login, given=True):
+        return True
+    given = Published.objects.filter(person__authenticators__ident=authenticator, host=host, host__revoked=None)
+    return False if given.exists() else None
 
 
 def claimant(token: str) -> int | None:
-    """The host with this token, by its primary key; None where it is refused."""
-    host = hosts.known_by(token)
+    """The host with this token, by its primary key; None where it is refused. A claim sees who was revoked since."""
+    host = hosts.readers.find(token)
     return None if host is None or _hosts.count(host[1]) else host[0]
 
 

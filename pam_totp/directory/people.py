@@ -189,7 +189,8 @@ def spent_recovery(name: str, digest: str) -> str:
     return hash_of(f"recovery code\0{name}\0{digest}")
 
 
-# One statement for both databases. The host's is only what it was given; the portal's is not asked for.
+# One statement for both databases. The host's is only what it was given, until it is revoked; the portal's is not asked
+# for.
 _CLAIM = """
     INSERT INTO directory_claim (authenticator, step, host_id, login, time) SELECT %s, %s, %s, %s, %s WHERE {}
     ON CONFLICT DO NOTHING
@@ -197,7 +198,7 @@ _CLAIM = """
 _GIVEN = """EXISTS (
     SELECT 1 FROM directory_authenticator AS a JOIN directory_published AS p ON p.person_id = a.person_id
     WHERE a.ident = %s AND p.host_id = %s
-)"""
+) AND EXISTS (SELECT 1 FROM directory_host WHERE id = %s AND revoked IS NULL)"""
 
 
 def claim(authenticator: str, step: int, host: int | None, login: str, *, given: bool = False) -> bool:
@@ -209,7 +210,9 @@ def claim(authenticator: str, step: int, host: int | None, login: str, *, given:
     # Its own commit, and on PostgreSQL no other round trip; SQLite's writers have a queue, which transactions take.
     alone = connection.vendor != "sqlite" or connection.in_atomic_block
     with nullcontext() if alone else transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_CLAIM.format(_GIVEN if given else "1 = 1"), [*values, authenticator, host] if given else values)
+        cursor.execute(
+            _CLAIM.format(_GIVEN if given else "1 = 1"), [*values, authenticator, host, host] if given else values
+        )
         if cursor.rowcount == 1:
             return True
     there = Claim.objects.filter(authenticator=authenticator, step=step, login=login)

@@ -132,6 +132,48 @@ def test_the_shorter_way_has_no_file_for_who_may_not_have_it(keeper: Keeper, mon
     assert not there()
 
 
+def test_that_a_manifest_is_unchanged_is_said_without_the_database_to_who_was_there_lately(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts, "LOOKED_SECONDS", 3600.0)
+    monkeypatch.setattr(hosts, "readers", hosts.Readers())
+    monkeypatch.setattr(hosts, "seen", hosts.Seen())
+    host, other = joined("web1"), joined("web2")
+    people.add("root", "alice")
+    publish_all()
+    path = f"/tree/{host.ident}/manifest"
+
+    def asked(path: str = path, token: str = host.token, etag: str = "") -> api.File | None:
+        return asgi._unchanged(scope_of(path, {"authorization": f"Bearer {token}", "if-none-match": etag}))
+
+    first = asgi._file(scope_of(path, {"authorization": f"Bearer {other.token}"}))
+    assert first is None  # which looks at the trail
+    etag = dict(api._read(host.ident, "manifest", "").headers)["ETag"]  # type: ignore[union-attr]  # it is there
+    assert asked(etag=etag) is None  # nobody has looked up who that is
+    scope = scope_of(path, {"authorization": f"Bearer {host.token}", "if-none-match": etag})
+    by_thread = asgi._file(scope)
+    assert by_thread is not None
+    assert by_thread.status == 304
+    with CaptureQueriesContext(connection) as queries:
+        assert asked(etag=etag) == by_thread
+    assert not queries.captured_queries
+    for wrong in ("", "guessed", other.token):
+        assert asked(token=wrong, etag=etag) is None, wrong
+    assert asked(f"/tree/{other.ident}/manifest", etag=etag) is None
+    assert asked(f"/tree/{host.ident}/objects/{'0' * 64}", etag=etag) is None
+    for wrong in ("", '"0-0-0"'):
+        assert asked(etag=wrong) is None, wrong
+    for module, name, value in ((api._hosts, "count", lambda _: 1), (hosts, "SEEN_EVERY", 0.0)):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, value)
+            assert asked(etag=etag) is None, name
+    people.lock("root", people.find("alice"), locked=True)
+    publish_all()
+    assert asked(etag=etag) is None
+    monkeypatch.setattr(hosts, "LOOKED_SECONDS", 0.0)
+    assert asked(etag=dict(api._read(host.ident, "manifest", "").headers)["ETag"]) is None  # type: ignore[union-attr]  # the same
+
+
 def test_who_reads_its_tree_is_looked_up_once_while_nothing_happens_and_anew_when_something_does(
     keeper: Keeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +266,20 @@ def test_of_claims_that_wait_together_each_has_its_answer(keeper: Keeper) -> Non
     ) == [yes, no, None, None, yes, yes]
     by_hosts = Claim.objects.exclude(host=None).order_by("step")
     assert list(by_hosts.values_list("host__name", flat=True)) == ["web1", "web2"]
+
+
+def test_a_host_that_was_revoked_just_now_claims_nothing(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts, "LOOKED_SECONDS", 3600.0)
+    person, _ = enrolled(keeper, "alice")
+    host, (authenticator,) = joined("web1"), person.authenticators.all()
+    publish_all()
+    code = {"authenticator": authenticator.ident, "step": keeper.time.step, "login": "1" * 32}
+    assert claims((host.token, code)) == [b'{"claimed": true}']
+    hosts.revoke("root", Host.objects.get(name="web1"))
+    assert hosts.readers.find(host.token) is not None  # it is not known yet
+    later = {**code, "step": keeper.time.step + 1}
+    assert claims((host.token, later), (host.token, {**code, "login": "2" * 32})) == [None, None]
+    assert Claim.objects.exclude(host=None).count() == 1
 
 
 def test_nobody_has_a_code_where_the_database_fails(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
