@@ -177,7 +177,8 @@ class Seen:
         now = time.monotonic()
         with self._lock:
             self._noted[host] = now
-            self._waiting[host] = timezone.now(), address
+            # To the second, so that many have the same.
+            self._waiting[host] = timezone.now().replace(microsecond=0), address
             if now - self._written < 1 and len(self._waiting) < _MOST_SEEN:
                 return  # it is written with those that come next
             self._written = now
@@ -190,14 +191,19 @@ class Seen:
             waiting, self._waiting = self._waiting, {}
         # Who is being changed by somebody else is left out: nobody waits, so nobody waits for each other.
         free = Host.objects.order_by("pk").filter(pk__in=waiting).select_for_update(skip_locked=True)
-        mark = connection.ops
-        rows = [
-            (mark.adapt_datetimefield_value(waiting[pk][0]), mark.adapt_ipaddressfield_value(waiting[pk][1]), pk)
-            for pk in free.values_list("pk", flat=True)
-        ]
-        # All at once: while SQLite's one writer writes this, claims wait.
-        with connection.cursor() as cursor:
-            cursor.executemany("UPDATE directory_host SET last_seen = %s, address = %s WHERE id = %s", rows)
+        seen: dict[datetime, list[int]] = {}
+        moved: dict[str, list[int]] = {}
+        for pk, before in free.values_list("pk", "address"):
+            time, address = waiting[pk]
+            seen.setdefault(time, []).append(pk)
+            if address != before:
+                moved.setdefault(address, []).append(pk)
+        # Few statements, for many: while SQLite's one writer writes this, claims wait; and on PostgreSQL each of them
+        # would take the interpreter's lock, and a processor, from them.
+        for time, those in seen.items():
+            Host.objects.filter(pk__in=those).update(last_seen=time)
+        for address, those in moved.items():
+            Host.objects.filter(pk__in=those).update(address=address)
 
 
 seen = Seen()

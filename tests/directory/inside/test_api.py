@@ -193,16 +193,24 @@ def test_when_a_host_was_seen_is_known(keeper: Keeper, monkeypatch: pytest.Monke
     assert Host.objects.get(name="web2").last_seen is not None
 
 
-def test_many_hosts_that_were_seen_are_written_at_once(keeper: Keeper) -> None:
-    found = hosts.Seen()
-    those = [joined(f"web{number}").ident for number in range(5)]
+def test_many_hosts_that_were_seen_are_written_at_once(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = timezone.now().replace(microsecond=0)
+    monkeypatch.setattr(timezone, "now", lambda: now)
+    those = [Host.objects.get(ident=joined(f"web{number}").ident) for number in range(5)]
+    Host.objects.update(last_seen=None)
+    found, moved = hosts.Seen(), {"web3": "2001:db8::3", "web4": "2001:db8::4"}
     # The first one is written at once, and the others together.
-    for number, ident in enumerate(those):
-        found.note(Host.objects.get(ident=ident).pk, f"2001:db8::{number}")
+    for host in those:
+        found.note(host.pk, moved.get(host.name) or host.address or "")
     with CaptureQueriesContext(connection) as queries:
         found.write()
-    assert len([each for each in queries if "UPDATE" in each["sql"]]) == 1
-    assert [Host.objects.get(ident=ident).address for ident in those] == [f"2001:db8::{n}" for n in range(5)]
+    updates = [each["sql"] for each in queries if "UPDATE" in each["sql"]]
+    assert len([each for each in updates if "last_seen" in each]) == 1
+    assert len(updates) == 1 + len(moved)
+    for host in those:
+        before, address = host.address, moved.get(host.name, host.address)
+        host.refresh_from_db()
+        assert (host.last_seen, host.address) == (now, address), before
 
 
 def requests(host: JoinedHost, name: str, authenticator: str, digest: str) -> dict[str, tuple[str, str, object]]:
