@@ -54,12 +54,20 @@ if TYPE_CHECKING:
     from pam_totp.host.clock import Moment
 
 
-def source_of(identity: Identity) -> sources.Source:
-    """Where this host's folder of the tree is. Raises FleetError."""
+def server_of(identity: Identity) -> web.Web:
+    """The directory, asked as this host. Raises FleetError."""
+    return web.Web(identity.url, identity.ca, identity.token)
+
+
+def source_of(identity: Identity, server: web.Web | None = None) -> sources.Source:
+    """Where this host's folder of the tree is: over the connections to the directory where it is there.
+
+    Raises FleetError.
+    """
     # The token is the directory's to see, and nobody else's who carries the tree.
-    own = web.split(identity.tree)[:2] == web.split(identity.url)[:2]
-    server = web.Web(identity.tree, identity.ca if own else "", identity.token if own else "")
-    return sources.WebTree(server, "" if identity.tree.endswith(f"/{identity.host}") else f"/{identity.host}")
+    own = (server or server_of(identity)).at(identity.tree)
+    path = "" if identity.tree.endswith(f"/{identity.host}") else f"/{identity.host}"
+    return sources.WebTree(own or web.Web(identity.tree, ""), path)
 
 
 def window_of(paths: Paths) -> int:
@@ -142,6 +150,7 @@ class Agent:
         self._now = now
         self._identity: Identity | None = None
         self._source: sources.Source | None = None
+        self.reach = Reach()
         self._server: web.Web | None = None
         self._failures = 0
         self._said = ""
@@ -202,10 +211,10 @@ class Agent:
         return result
 
     def _use(self, identity: Identity) -> None:
+        self._server = self.reach.become(identity)
         if identity != self._identity:
             self._identity = identity
-            self._source = source_of(identity)
-            self._server = web.Web(identity.url, identity.ca, identity.token)
+            self._source = source_of(identity, self._server)
             self._taken, self._swept, self._handed = set(), None, None
             self._problems, self._waits, self._again = [], 0, 0.0
 
@@ -305,8 +314,8 @@ class Agent:
         return end
 
     def answer(self, end: socket.socket) -> None:
-        """Take logins from a listening socket, for ever. Several threads may; each has a connection of its own."""
-        claimer = Claimer(self._paths)
+        """Take logins from a listening socket, for ever. Several threads may."""
+        claimer = Claimer(self._paths, self.reach)
         while True:
             connection, _ = end.accept()
             with connection:
@@ -356,13 +365,34 @@ def _known(accounts: Accounts, name: str) -> str:
     return "" if fleet is None else str(fleet["name"])
 
 
-class Claimer:
-    """Claims codes at the directory, over a connection that is kept. For one thread."""
+class Reach:
+    """Who this host is to its directory, as it was read last, and the connections to it: for all threads of the agent.
 
-    def __init__(self, paths: Paths) -> None:
+    What is polled for keeps one of them open. So a claim takes one round trip, however long nobody has logged in.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.now: tuple[Identity, web.Web] | None = None
+
+    def become(self, identity: Identity | None) -> web.Web | None:
+        """The directory of this host, which is forgotten where it was another's. Raises FleetError."""
+        with self._lock:
+            if self.now is None or self.now[0] != identity:
+                before, self.now = self.now, None
+                if before is not None:
+                    before[1].close()
+                if identity is not None:
+                    self.now = identity, server_of(identity)
+            return None if self.now is None else self.now[1]
+
+
+class Claimer:
+    """Claims codes at the directory. For one thread."""
+
+    def __init__(self, paths: Paths, reach: Reach) -> None:
         self._paths = paths
-        self._identity: Identity | None = None
-        self._server: web.Web | None = None
+        self._reach = reach
         self._silent_since: float | None = None
 
     def ask(self, fields: list[str], now: Moment) -> str:
@@ -372,52 +402,50 @@ class Claimer:
         if request is None or (silent is not None and 0 <= now.uptime - silent < _SILENCE_SECONDS):
             return "unknown"
         self._silent_since = None
-        # Who this host is takes as long to read as the directory takes to answer. Where it was read for a claim before
-        # this one, and the connection is still there, it is read again meanwhile.
-        known = self._server is not None and self._server.connected
+        # Who this host is takes as long to read as the directory takes to answer. Where it was read before, and there
+        # is a connection, it is read again meanwhile.
+        reached = self._reach.now
+        server = None if reached is None else reached[1]
+        known = server is not None and server.connected
         if not known:
-            self._look()
+            server = self._look()
         try:
-            claimed = self._claimed(request, self._look_again if known else None)
+            claimed = self._claimed(server, request, known)
         except _AnotherError:
             # What it was asked as another host is not waited for. Where that host has won the code, this one loses it.
-            claimed = self._claimed(request)
-        if self._server is None:
+            server = self._look()
+            claimed = self._claimed(server, request)
+        if server is None:
             return "unknown"
         if claimed is None:
             self._silent_since = now.uptime
             return "unknown"
         return "yes" if claimed else "no"
 
-    def _claimed(self, request: dict[str, object], meanwhile: Callable[[], object] | None = None) -> bool | None:
-        """Whether this login has won the code; None where the directory does not say."""
-        if self._server is None:
+    def _claimed(self, server: web.Web | None, request: dict[str, object], look: bool = False) -> bool | None:
+        """Whether this login has won the code; None where the directory does not say.
+
+        Raises _AnotherError where this host has left, or has joined anew, and it is to ``look``.
+        """
+        if server is None:
             return None
+
+        def same() -> None:
+            if self._look() is not server:
+                raise _AnotherError
+
         try:
-            answer = self._server.post("/api/v1/claim", request, CLAIM_SECONDS, meanwhile)
+            answer = server.post("/api/v1/claim", request, CLAIM_SECONDS, same if look else None)
             claimed = answer.fields().get("claimed") if answer.status == 200 else None
         except FleetError:
             return None
         return claimed if isinstance(claimed, bool) else None
 
-    def _look(self) -> None:
-        """Read who this host is to its directory, and forget who it was. Raises CacheError or FleetError."""
+    def _look(self) -> web.Web | None:
+        """Read who this host is, and to which directory. Raises CacheError or FleetError."""
         with Accounts(self._paths, patience=0.05) as accounts:
             identity = identities.load(accounts)
-        if identity == self._identity and self._server is not None:
-            return
-        if self._server is not None:
-            self._server.close()
-        self._identity, self._server = identity, None
-        if identity is not None:
-            self._server = web.Web(identity.url, identity.ca, identity.token)
-
-    def _look_again(self) -> None:
-        """Raises _AnotherError where this host has left, or has joined anew, since its identity was read."""
-        before = self._identity
-        self._look()
-        if self._identity != before:
-            raise _AnotherError
+        return self._reach.become(identity)
 
 
 class _AnotherError(Exception):

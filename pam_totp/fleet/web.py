@@ -1,10 +1,11 @@
-"""HTTPS to the directory, over one connection that is kept open.
+"""HTTPS to the directory, over connections that are kept open.
 
 What comes back may be anybody's: sizes, times and types are bounded. The one module that opens network connections.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import http.client
 import json
@@ -50,31 +51,42 @@ class Answer:
 
 
 class Web:
-    """Requests to one server. ``ca`` is the only CA that counts, as PEM; empty: the system's. Not for several threads.
+    """Requests to one server. ``ca`` is the only CA that counts, as PEM; empty: the system's.
 
-    Redirections are not followed.
+    Several threads may ask. Each takes the connection that was used last, which the server has hardly closed yet: so
+    one that asks often keeps it open for all. Redirections are not followed.
     """
 
     def __init__(self, url: str, ca: str, token: str = "") -> None:
         """Take the address of a server, with a path that all requests begin with. Raises FleetError."""
-        host, port, self._path = split(url)
+        self._host, self._port, self._path = split(url)
         try:
-            context = ssl.create_default_context(cadata=ca or None)
+            self._context = ssl.create_default_context(cadata=ca or None)
         except (ssl.SSLError, ValueError):
             raise FleetError("the CA's certificate is not readable: leave, and join anew", "fleet-tls") from None
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._shown = f"{host}:{port}"
+        self._context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._shown = f"{self._host}:{self._port}"
         self._headers = {"User-Agent": _AGENT} | ({"Authorization": f"Bearer {token}"} if token else {})
-        self._connection = _Connection(host, port, context)
+        self._kept: list[_Connection] = []
+
+    def at(self, url: str) -> Web | None:
+        """The same connections, for a path of this server; None where that is another one's. Raises FleetError."""
+        host, port, path = split(url)
+        if (host, port) != (self._host, self._port):
+            return None
+        other = copy.copy(self)
+        other._path = path  # noqa: SLF001  # this class's
+        return other
 
     @property
     def connected(self) -> bool:
         """Whether there is a connection that the next request uses, as far as this end knows."""
-        return self._connection.sock is not None
+        return bool(self._kept)
 
     def close(self) -> None:
-        """Close the connection; the next request opens another one."""
-        self._connection.close()
+        """Close the connections that nobody uses now; the next request opens another one."""
+        while (connection := self._last()) is not None:
+            connection.close()
 
     def get(self, path: str, limit: int, seconds: float, etag: str = "") -> Answer:
         """GET, with If-None-Match where an ETag is given. Raises FleetError as ``request``."""
@@ -104,21 +116,29 @@ class Web:
 
         Raises FleetError: not reached in time, no TLS as it is pinned, no HTTP, too large.
         """
-        kept = self.connected
-        self._connection.ends = time.monotonic() + seconds
+        kept = self._last()
+        connection = _Connection(self._host, self._port, self._context) if kept is None else kept
+        connection.ends = time.monotonic() + seconds
         try:
-            return self._exchange(method, path, body, headers, limit, meanwhile)
+            return self._exchange(connection, method, path, body, headers, limit, meanwhile)
         except _UNUSABLE as error:
-            if not (kept and isinstance(error, _CLOSED)):
+            if kept is None or not isinstance(error, _CLOSED):
                 raise self._failed(error) from None
         # The server has closed the connection since the last request: every request may be made twice.
         try:
-            return self._exchange(method, path, body, headers, limit, meanwhile)
+            return self._exchange(connection, method, path, body, headers, limit, meanwhile)
         except _UNUSABLE as error:
             raise self._failed(error) from None
 
+    def _last(self) -> _Connection | None:
+        try:
+            return self._kept.pop()
+        except IndexError:
+            return None
+
     def _exchange(
         self,
+        connection: _Connection,
         method: str,
         path: str,
         body: bytes | None,
@@ -126,9 +146,10 @@ class Web:
         limit: int,
         meanwhile: Callable[[], object] | None,
     ) -> Answer:
-        connection = self._connection
         try:
-            connection.request(method, self._path + path, body, self._headers | headers)
+            length = {} if body is None else {"Content-Length": str(len(body))}
+            connection.body = body or b""
+            connection.request(method, self._path + path, None, self._headers | headers | length)
             if meanwhile is not None:
                 meanwhile()
             response = connection.getresponse()
@@ -139,10 +160,12 @@ class Web:
                 raise http.client.IncompleteRead(b"", response.length)
         except BaseException:
             # Nobody shall take what still comes for the answer to another request.
-            self.close()
+            connection.close()
             raise
         if not response.isclosed():
-            self.close()
+            connection.close()
+        elif connection.sock is not None:
+            self._kept.append(connection)
         return Answer(response.status, response.getheader("ETag", "")[:256], content)
 
     def _failed(self, error: BaseException) -> FleetError:
@@ -183,7 +206,7 @@ def fetch_ca(url: str, digest: str, seconds: float) -> str:
     unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     unverified.check_hostname = False
     unverified.verify_mode = ssl.CERT_NONE
-    web._connection = _Connection(*split(url)[:2], unverified)  # noqa: SLF001  # this module's
+    web._context = unverified  # noqa: SLF001  # this module's
     try:
         content = web.get("/api/v1/ca", ANSWER_LIMIT, seconds).content
     finally:
@@ -207,6 +230,7 @@ class _Connection(http.client.HTTPSConnection):
     def __init__(self, host: str, port: int, context: ssl.SSLContext) -> None:
         super().__init__(host, port, context=context)
         self.ends = 0.0
+        self.body = b""
         self._tls = context
         context.sslsocket_class = _Socket
 
@@ -223,6 +247,11 @@ class _Connection(http.client.HTTPSConnection):
         assert isinstance(secured, _Socket)
         secured.of = self
         self.sock = secured
+
+    def send(self, data: Any) -> None:
+        """Send the head of a request, and the body with it: one packet, for which the other end wakes up once."""
+        data, self.body = data + self.body, b""
+        super().send(data)
 
 
 class _Socket(ssl.SSLSocket):

@@ -16,7 +16,7 @@ import pytest
 from pam_totp.cache.accounts import Accounts
 from pam_totp.doctor import fleet as doctor
 from pam_totp.errors import FleetError, HostKeyError
-from pam_totp.fleet import agent, membership, sources, standing, tree
+from pam_totp.fleet import agent, membership, sources, standing, tree, web
 from pam_totp.fleet import identity as identities
 from pam_totp.fleet.agent import Agent
 from pam_totp.login import claim
@@ -557,7 +557,7 @@ def test_a_wrong_code_is_never_claimed(running: Agent, member: Member, host: Hos
 
 def test_after_a_silence_no_login_waits_for_some_seconds(member: Member, host: Host) -> None:
     member.take([person("alice", SECRET)])
-    claimer = agent.Claimer(host.paths)
+    claimer = agent.Claimer(host.paths, agent.Reach())
     fields = ["a" * 32, "code", "b" * 32, "7"]
     member.directory.misbehave("error")
     assert claimer.ask(fields, host.now()) == "unknown"
@@ -572,7 +572,7 @@ def test_after_a_silence_no_login_waits_for_some_seconds(member: Member, host: H
 def test_the_directory_is_asked_first_where_it_was_before_and_who_is_asked_as_is_read_meanwhile(
     member: Member, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claimer = agent.Claimer(host.paths)
+    claimer = agent.Claimer(host.paths, agent.Reach())
     done: list[str] = []
     load, request = identities.load, http.client.HTTPSConnection.request
 
@@ -591,6 +591,27 @@ def test_the_directory_is_asked_first_where_it_was_before_and_who_is_asked_as_is
     assert done == ["read", "asked", "asked", "read"]
 
 
+def test_a_claim_finds_the_connection_that_the_polls_keep(
+    running: Agent, member: Member, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[object] = []
+    connect = web._Connection.connect
+
+    def noted(self: web._Connection) -> None:
+        opened.append(self)
+        connect(self)
+
+    monkeypatch.setattr(web._Connection, "connect", noted)
+    member.publish([person("alice", SECRET)])
+    running.step()
+    assert len(opened) == 1
+    for _ in range(5):  # more than threads that answer
+        assert host.login("alice", host.code(SECRET)).detail == ""
+        host.later(30)
+    running.step()
+    assert len(opened) == 1
+
+
 def leave_untold(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave a directory that goes on to take this host for one of its own."""
     monkeypatch.setattr(membership, "_tell", lambda _: "")
@@ -601,7 +622,7 @@ def leave_untold(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_host_that_has_left_takes_no_answer_that_it_gets_as_the_one_that_it_was(
     member: Member, host: Host, monkeypatch: pytest.MonkeyPatch, winner: str
 ) -> None:
-    claimer = agent.Claimer(host.paths)
+    claimer = agent.Claimer(host.paths, agent.Reach())
     assert claimer.ask(["a" * 32, "code", "b" * 32, "7"], host.now()) == "yes"
     if winner == "another host":
         elsewhere(member, {"authenticator": "b" * 32, "step": 8, "login": "e" * 32})
@@ -619,7 +640,7 @@ def join(directory: Directory, host: Host) -> None:
 def test_a_host_that_has_joined_another_directory_asks_that_one_and_takes_its_answer_alone(
     member: Member, host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    claimer = agent.Claimer(host.paths)
+    claimer = agent.Claimer(host.paths, agent.Reach())
     fields = ["a" * 32, "code", "b" * 32]
     assert claimer.ask([*fields, "7"], host.now()) == "yes"
     elsewhere(member, {"authenticator": "b" * 32, "step": 8, "login": "e" * 32})
@@ -635,7 +656,7 @@ def test_a_host_that_has_joined_another_directory_asks_that_one_and_takes_its_an
 
 
 def test_where_it_cannot_be_read_who_this_host_is_no_answer_is_taken(member: Member, host: Host) -> None:
-    claimer = agent.Claimer(host.paths)
+    claimer = agent.Claimer(host.paths, agent.Reach())
     fields = ["a" * 32, "code", "b" * 32]
     assert claimer.ask([*fields, "7"], host.now()) == "yes"
     os.rename(host.paths.key, f"{host.paths.key}.away")

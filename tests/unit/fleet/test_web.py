@@ -61,9 +61,9 @@ def test_a_name_that_is_not_the_certificate_s_is_refused(directory: Running) -> 
 def test_a_connection_is_kept_and_opened_anew_where_the_server_has_closed_it(directory: Running) -> None:
     server = web.Web(directory.url, ca_of(directory))
     assert server.get("/api/v1/ca", 10_000, 5).status == 200
-    kept = server._connection.sock
+    (kept,) = server._kept
     assert server.get("/api/v1/ca", 10_000, 5).status == 200
-    assert server._connection.sock is kept
+    assert server._kept == [kept]
     directory.misbehave("error")
     assert server.post("/api/v1/claim", {}, 5).status == 500
     directory.misbehave()
@@ -111,6 +111,58 @@ def test_what_is_done_while_the_server_thinks_may_end_the_request_and_its_answer
         assert not server.connected
         assert server.get("/api/v1/ca", 10_000, 5).status == 200
         assert server.connected
+
+
+def test_who_asks_while_another_waits_has_a_connection_of_its_own_and_the_next_takes_the_last(
+    directory: Running,
+) -> None:
+    server = web.Web(directory.url, ca_of(directory))
+    during: list[int] = []
+
+    def ask() -> None:
+        during.append(len(server._kept))
+        server.get("/api/v1/ca", 10_000, 5)
+
+    server.get("/api/v1/ca", 10_000, 5)
+    (first,) = server._kept
+    server.post("/api/v1/claim", {}, 5, ask)
+    assert during == [0]
+    other, last = server._kept
+    assert last is first
+    assert other is not first
+    server.get("/api/v1/ca", 10_000, 5)
+    assert server._kept == [other, first]
+    server.close()
+    assert not server.connected
+    assert first.sock is other.sock is None
+
+
+def test_another_path_of_a_server_is_asked_for_over_the_same_connections_and_another_server_is_not(
+    directory: Running,
+) -> None:
+    server = web.Web(directory.url, ca_of(directory), "token")
+    api = server.at(f"{directory.url}/api")
+    assert api is not None
+    assert api.get("/v1/ca", 10_000, 5).status == 200
+    assert server.connected
+    for other in ("https://127.0.0.1:1/api", "https://localhost" + directory.url.removeprefix("https://127.0.0.1")):
+        assert server.at(other) is None
+
+
+def test_a_request_goes_out_in_one_piece(directory: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[bytes] = []
+    send = web._Socket.send
+
+    def noted(self: web._Socket, data: bytes, flags: int = 0) -> int:
+        sent.append(bytes(data))
+        return send(self, data, flags)
+
+    monkeypatch.setattr(web._Socket, "send", noted)
+    assert web.Web(directory.url, ca_of(directory)).post("/api/v1/claim", {"step": 7}, 5).status == 403
+    (whole,) = sent
+    head, _, body = whole.partition(b"\r\n\r\n")
+    assert body == b'{"step": 7}'
+    assert b"\r\nContent-Length: 11\r\n" in head + b"\r\n"
 
 
 def test_what_is_no_json_object_is_not_understood(directory: Running) -> None:
