@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import secrets
 import threading
@@ -115,43 +116,58 @@ def known_by(token: str) -> tuple[int, str] | None:
 
 
 class Readers:
-    """Whose bearer tokens are good to read a host's own tree with. Most of what a directory is asked is that.
+    """Whose bearer tokens are good. Most of what a directory is asked is whether a host's manifest is unchanged.
 
-    They are kept while the trail gains no entry, for a minute at most, and once a second it is looked at. So who is
-    revoked has a second more in which to read what was sealed to it before.
+    Each is kept for a minute, and none when the trail has an entry about a host, which is looked for once a second. So
+    who is revoked has a second more in which to read what was sealed to it before.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: dict[str, tuple[int, str]] = {}
+        self._known: dict[str, tuple[tuple[int, str], float]] = {}
         self._latest: int | None = None
-        self._begun = self._looked = -KNOWN_SECONDS
+        self._looked = -LOOKED_SECONDS
 
     def find(self, token: str) -> tuple[int, str] | None:
         """As ``known_by``."""
-        self._look(time.monotonic())
-        known, key = self._known, hash_of(token)
-        found = known.get(key) or known_by(token)
-        if found is not None and len(known) < _MOST_KNOWN:
-            # Where it was found before an entry came, this is what is thrown away for it.
-            known[key] = found
+        now = time.monotonic()
+        self._look(now)
+        known, found = self._known, self.known(token)
+        if found is None:
+            found = known_by(token)
+            if found is not None and len(known) < _MOST_KNOWN:
+                # Where it was found before an entry came, this is what is thrown away for it.
+                known[hash_of(token)] = found, now + KNOWN_SECONDS * _about_one()
         return found
 
     def known(self, token: str) -> tuple[int, str] | None:
         """As ``find``, but None where the database would have to be asked."""
-        known = self._known
-        return known.get(hash_of(token)) if time.monotonic() - self._looked < LOOKED_SECONDS else None
+        now = time.monotonic()
+        found, until = self._known.get(hash_of(token), (None, 0.0))
+        return found if now < until and now - self._looked < LOOKED_SECONDS else None
 
     def _look(self, now: float) -> None:
         with self._lock:
             if now - self._looked < LOOKED_SECONDS:
                 return
             with connection.cursor() as cursor:
-                cursor.execute("SELECT max(id) FROM directory_audit")
-                (latest,) = cursor.fetchone()
-            if latest != self._latest or now - self._begun > KNOWN_SECONDS:
-                self._known, self._latest, self._begun = {}, latest, now
-            self._looked = now
+                cursor.execute(_SINCE, [self._latest, self._latest])
+                first, last, about_a_host = cursor.fetchone()
+            # Without the entry that was the latest one, this is another trail.
+            if first != self._latest or about_a_host:
+                self._known = {}
+            self._latest, self._looked = last, now
+
+
+_SINCE = """
+    SELECT min(id), max(id), max(CASE WHEN id > %s AND action LIKE 'host-%%' THEN 1 ELSE 0 END)
+    FROM directory_audit WHERE id >= COALESCE(%s, (SELECT max(id) FROM directory_audit))
+"""
+
+
+def _about_one() -> float:
+    # Hosts that came at one time, after a start for one, do not all come to be looked up at one time ever after.
+    return random.uniform(0.75, 1.25)  # noqa: S311  # no secret
 
 
 readers = Readers()
@@ -176,7 +192,7 @@ class Seen:
             return
         now = time.monotonic()
         with self._lock:
-            self._noted[host] = now
+            self._noted[host] = now - SEEN_EVERY * (1 - _about_one())
             # To the second, so that many have the same.
             self._waiting[host] = timezone.now().replace(microsecond=0), address
             if now - self._written < 1 and len(self._waiting) < _MOST_SEEN:

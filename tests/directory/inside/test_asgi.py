@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -163,7 +164,7 @@ def test_that_a_manifest_is_unchanged_is_said_without_the_database_to_who_was_th
     assert asked(f"/tree/{host.ident}/objects/{'0' * 64}", etag=etag) is None
     for wrong in ("", '"0-0-0"'):
         assert asked(etag=wrong) is None, wrong
-    for module, name, value in ((api._hosts, "count", lambda _: 1), (hosts, "SEEN_EVERY", 0.0)):
+    for module, name, value in ((api._hosts, "count", lambda _: 1), (hosts.seen, "lately", lambda _: False)):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, value)
             assert asked(etag=etag) is None, name
@@ -174,7 +175,7 @@ def test_that_a_manifest_is_unchanged_is_said_without_the_database_to_who_was_th
     assert asked(etag=dict(api._read(host.ident, "manifest", "").headers)["ETag"]) is None  # type: ignore[union-attr]  # the same
 
 
-def test_who_reads_its_tree_is_looked_up_once_while_nothing_happens_and_anew_when_something_does(
+def test_who_reads_its_tree_is_looked_up_once_a_minute_and_anew_when_something_happens_to_a_host(
     keeper: Keeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hosts, "LOOKED_SECONDS", 3600.0)
@@ -191,11 +192,32 @@ def test_who_reads_its_tree_is_looked_up_once_while_nothing_happens_and_anew_whe
     with CaptureQueriesContext(connection) as queries:
         readers.find("guessed")
     assert len(queries.captured_queries) == 1
+
+    def looked(token: str) -> int:
+        """How often a second later the host is looked up, beside the trail."""
+        readers._looked = time.monotonic() - 7200
+        with CaptureQueriesContext(connection) as queries:
+            readers.find(token)
+        return len(queries.captured_queries) - 1
+
+    assert looked(host.token) == 0
+    people.add("root", "alice")
+    assert looked(host.token) == 0  # it is in the trail, and about no host
     hosts.revoke("root", Host.objects.get(name="web2"))
     assert readers.find(other.token) is None
+    assert looked(host.token) == 1
+    assert looked(host.token) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(readers, "_latest", (readers._latest or 0) + 1)  # the database is another one by now
+        assert looked(host.token) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(hosts, "KNOWN_SECONDS", 0.0)
+        readers._known.clear()
+        assert [looked(host.token) for _ in range(2)] == [1, 1]  # that long it is known
+    readers.find(host.token)
     hosts.revoke("root", Host.objects.get(name="web1"))
     assert readers.find(host.token) == found  # until it is looked
-    monkeypatch.setattr(hosts, "LOOKED_SECONDS", 0.0)
+    assert looked(host.token) == 1
     assert readers.find(host.token) is None
 
 
