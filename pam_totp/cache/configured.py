@@ -6,6 +6,7 @@ in force, which ask nobody who is not enrolled.
 
 from __future__ import annotations
 
+from pam_totp.cache import seal
 from pam_totp.errors import CacheError, ConfigError, DamageError
 
 TYPE_CHECKING = False
@@ -87,6 +88,10 @@ class Configured:
             self._write(self._read()[0], False)
             for name in (POLICY, IDENTITY, MANIFEST, BUNDLE):
                 self._store.forget_fact(name)
+
+    def stamp(self, name: str) -> str:
+        """What the content of a fact has in common with no earlier or later one; empty where there is none."""
+        return seal.stamp(self._store.fact(name))
 
     def fact(self, name: str) -> bytes:
         """What is kept under one of these names, of a host that has joined. Raises DamageError."""

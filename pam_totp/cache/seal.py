@@ -39,6 +39,11 @@ if TYPE_CHECKING:
     Use = Literal["account", "0.1.0", "source", "client", "invitation"]
 
 
+def stamp(sealed: object) -> str:
+    """What a sealed value has in common with no other one, of whatever content: its nonce, in hexadecimal."""
+    return sealed[1 : 1 + _NONCE_BYTES].hex() if isinstance(sealed, bytes) else ""
+
+
 class Sealer:
     """Seals with one host key, and opens with that one and its predecessor. Neither ``repr`` nor errors show a key.
 

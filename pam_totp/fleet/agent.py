@@ -14,7 +14,9 @@ import struct
 import sys
 import threading
 
+from pam_totp.cache import store
 from pam_totp.cache.accounts import Accounts
+from pam_totp.cache.configured import IDENTITY
 from pam_totp.errors import ConfigError, FleetError, PamTotpError
 from pam_totp.fleet import events, line, sources, sync, tree, web
 from pam_totp.fleet import identity as identities
@@ -150,7 +152,7 @@ class Agent:
         self._now = now
         self._identity: Identity | None = None
         self._source: sources.Source | None = None
-        self.reach = Reach()
+        self.reach = Reach(paths)
         self._server: web.Web | None = None
         self._failures = 0
         self._said = ""
@@ -172,10 +174,10 @@ class Agent:
         now = self._now()
         result = None
         try:
-            with Accounts(self._paths) as accounts:
-                identity = identities.load(accounts)
-            if identity is None:
+            found = self.reach.read()
+            if found is None:
                 return None
+            identity, self._server = found
             self._use(identity)
             # Events first: what was spent here is to be known there before what is published says otherwise.
             handed = self._hand_up(identity, now)
@@ -211,7 +213,6 @@ class Agent:
         return result
 
     def _use(self, identity: Identity) -> None:
-        self._server = self.reach.become(identity)
         if identity != self._identity:
             self._identity = identity
             self._source = source_of(identity, self._server)
@@ -315,7 +316,7 @@ class Agent:
 
     def answer(self, end: socket.socket) -> None:
         """Take logins from a listening socket, for ever. Several threads may."""
-        claimer = Claimer(self._paths, self.reach)
+        claimer = Claimer(self.reach)
         while True:
             connection, _ = end.accept()
             with connection:
@@ -371,27 +372,47 @@ class Reach:
     What is polled for keeps one of them open. So a claim takes one round trip, however long nobody has logged in.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
         self._lock = threading.Lock()
-        self.now: tuple[Identity, web.Web] | None = None
+        self._now: tuple[str, Identity, web.Web] | None = None
 
-    def become(self, identity: Identity | None) -> web.Web | None:
-        """The directory of this host, which is forgotten where it was another's. Raises FleetError."""
+    def read(self, patience: float = store.BUSY_SECONDS) -> tuple[Identity, web.Web] | None:
+        """Read who this host is, and to which directory, waiting for the cache for ``patience`` seconds at most.
+
+        None where it has not joined. Raises CacheError or FleetError.
+        """
+        with Accounts(self._paths, patience) as accounts:
+            # In this order: what comes in between has another stamp than the one that is kept.
+            stamp = accounts.configured.stamp(IDENTITY)
+            identity = identities.load(accounts)
         with self._lock:
-            if self.now is None or self.now[0] != identity:
-                before, self.now = self.now, None
-                if before is not None:
-                    before[1].close()
-                if identity is not None:
-                    self.now = identity, server_of(identity)
-            return None if self.now is None else self.now[1]
+            before, self._now = self._now, None
+            server = before[2] if before is not None and before[1] == identity else None
+            if before is not None and server is None:
+                before[2].close()
+            if identity is None:
+                return None
+            server = server or server_of(identity)
+            self._now = stamp, identity, server
+            return identity, server
+
+    def server(self, stamp: str) -> web.Web | None:
+        """The directory of the host with this identity; read anew where that is not the one that was read last.
+
+        None where it has not joined. Raises CacheError or FleetError.
+        """
+        now = self._now
+        if now is not None and now[0] == stamp:
+            return now[2]
+        found = self.read(patience=0.05)
+        return None if found is None else found[1]
 
 
 class Claimer:
     """Claims codes at the directory. For one thread."""
 
-    def __init__(self, paths: Paths, reach: Reach) -> None:
-        self._paths = paths
+    def __init__(self, reach: Reach) -> None:
         self._reach = reach
         self._silent_since: float | None = None
 
@@ -402,61 +423,25 @@ class Claimer:
         if request is None or (silent is not None and 0 <= now.uptime - silent < _SILENCE_SECONDS):
             return "unknown"
         self._silent_since = None
-        # Who this host is takes as long to read as the directory takes to answer. Where it was read before, and there
-        # is a connection, it is read again meanwhile.
-        reached = self._reach.now
-        server = None if reached is None else reached[1]
-        known = server is not None and server.connected
-        if not known:
-            server = self._look()
-        try:
-            claimed = self._claimed(server, request, known)
-        except _AnotherError:
-            # What it was asked as another host is not waited for. Where that host has won the code, this one loses it.
-            server = self._look()
-            claimed = self._claimed(server, request)
+        server = self._reach.server(fields[0])
         if server is None:
             return "unknown"
-        if claimed is None:
+        try:
+            answer = server.post("/api/v1/claim", request, CLAIM_SECONDS)
+            claimed = answer.fields().get("claimed") if answer.status == 200 else None
+        except FleetError:
+            claimed = None
+        if not isinstance(claimed, bool):
             self._silent_since = now.uptime
             return "unknown"
         return "yes" if claimed else "no"
 
-    def _claimed(self, server: web.Web | None, request: dict[str, object], look: bool = False) -> bool | None:
-        """Whether this login has won the code; None where the directory does not say.
-
-        Raises _AnotherError where this host has left, or has joined anew, and it is to ``look``.
-        """
-        if server is None:
-            return None
-
-        def same() -> None:
-            if self._look() is not server:
-                raise _AnotherError
-
-        try:
-            answer = server.post("/api/v1/claim", request, CLAIM_SECONDS, same if look else None)
-            claimed = answer.fields().get("claimed") if answer.status == 200 else None
-        except FleetError:
-            return None
-        return claimed if isinstance(claimed, bool) else None
-
-    def _look(self) -> web.Web | None:
-        """Read who this host is, and to which directory. Raises CacheError or FleetError."""
-        with Accounts(self._paths, patience=0.05) as accounts:
-            identity = identities.load(accounts)
-        return self._reach.become(identity)
-
-
-class _AnotherError(Exception):
-    """A claim was made as another host than this one is now."""
-
 
 def _claim(fields: list[str]) -> dict[str, object] | None:
     """What to ask the directory; None where a login has not said what it has to."""
-    if len(fields) != 4 or not tree.is_identifier(fields[0]):
+    if len(fields) != 5 or not tree.is_identifier(fields[1]):
         return None
-    login, kind, who, what = fields
+    _, login, kind, who, what = fields
     if kind == "code" and tree.is_identifier(who) and what.isascii() and what.isdigit() and len(what) < 12:
         return {"authenticator": who, "step": int(what), "login": login}
     if kind == "recovery" and tree.is_identifier(what):

@@ -25,7 +25,6 @@ _CLOSED = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
 
@@ -92,13 +91,11 @@ class Web:
         """GET, with If-None-Match where an ETag is given. Raises FleetError as ``request``."""
         return self.request("GET", path, None, {"If-None-Match": etag} if etag else {}, limit, seconds)
 
-    def post(
-        self, path: str, fields: dict[str, Any], seconds: float, meanwhile: Callable[[], object] | None = None
-    ) -> Answer:
+    def post(self, path: str, fields: dict[str, Any], seconds: float) -> Answer:
         """POST JSON. Raises FleetError as ``request``."""
         body = json.dumps(fields).encode("ascii")
         kind = {"Content-Type": "application/json"}
-        return self.request("POST", path, body, kind, ANSWER_LIMIT, seconds, meanwhile)
+        return self.request("POST", path, body, kind, ANSWER_LIMIT, seconds)
 
     def request(
         self,
@@ -108,11 +105,8 @@ class Web:
         headers: dict[str, str],
         limit: int,
         seconds: float,
-        meanwhile: Callable[[], object] | None = None,
     ) -> Answer:
         """One request that ends, one way or the other, within ``seconds``, with at most ``limit`` bytes of content.
-
-        ``meanwhile`` is called while the server thinks. What it raises ends the request, and the connection.
 
         Raises FleetError: not reached in time, no TLS as it is pinned, no HTTP, too large.
         """
@@ -120,13 +114,13 @@ class Web:
         connection = _Connection(self._host, self._port, self._context) if kept is None else kept
         connection.ends = time.monotonic() + seconds
         try:
-            return self._exchange(connection, method, path, body, headers, limit, meanwhile)
+            return self._exchange(connection, method, path, body, headers, limit)
         except _UNUSABLE as error:
             if kept is None or not isinstance(error, _CLOSED):
                 raise self._failed(error) from None
         # The server has closed the connection since the last request: every request may be made twice.
         try:
-            return self._exchange(connection, method, path, body, headers, limit, meanwhile)
+            return self._exchange(connection, method, path, body, headers, limit)
         except _UNUSABLE as error:
             raise self._failed(error) from None
 
@@ -144,14 +138,11 @@ class Web:
         body: bytes | None,
         headers: dict[str, str],
         limit: int,
-        meanwhile: Callable[[], object] | None,
     ) -> Answer:
         try:
             length = {} if body is None else {"Content-Length": str(len(body))}
             connection.body = body or b""
             connection.request(method, self._path + path, None, self._headers | headers | length)
-            if meanwhile is not None:
-                meanwhile()
             response = connection.getresponse()
             content = response.read(limit + 1)
             if len(content) > limit:

@@ -28,9 +28,12 @@ if TYPE_CHECKING:
     Answer = Literal["yes", "no", "off", "unknown"]
 
 
-def claim(paths: Paths, *fields: str) -> Answer:
-    """Claim a code for this login alone: ``code``, authenticator, step; or ``recovery``, name, hash. Never raises."""
-    answer = _exchange(paths, ("claim", os.urandom(16).hex(), *fields))
+def claim(paths: Paths, host: str, *fields: str) -> Answer:
+    """Claim a code for this login alone: ``code``, authenticator, step; or ``recovery``, name, hash. Never raises.
+
+    ``host`` is the stamp of the identity that the cache has: the agent need not read the cache to know who asks.
+    """
+    answer = _exchange(paths, ("claim", host, os.urandom(16).hex(), *fields))
     if answer == b"yes":
         return "yes"
     if answer == b"no":

@@ -68,7 +68,7 @@ def _evaluate(
         if code is None and (wait := account.ledger.recovery_wait(facts.source, now)):
             return refusal(policy.Decision("refuse", "throttled", wait), account)
         if code is not None:
-            outcome = _verify(attempt, account, facts, code, now)
+            outcome = _verify(attempt, account, facts, accounts, code, now)
         else:
             outcome = _verify_recovery(attempt, account, facts, accounts, recovery_code or "", now)
         accepted = outcome.verdict == "accepted"
@@ -80,7 +80,7 @@ def _evaluate(
     return outcome
 
 
-def _verify(attempt: Attempt, account: Account, facts: Facts, code: str, now: Moment) -> Outcome:
+def _verify(attempt: Attempt, account: Account, facts: Facts, accounts: Accounts, code: str, now: Moment) -> Outcome:
     """Evaluate a code and enter the result in the account's ledger, which the caller must charge."""
     ledger = account.ledger
     now_step = otp.step_at(now.wall)
@@ -89,10 +89,8 @@ def _verify(attempt: Attempt, account: Account, facts: Facts, code: str, now: Mo
         authenticator, mark, step = found
         mark.spend(step, now_step, attempt.config.max_drift)
         claimed = "off"
-        if authenticator.source == DIRECTORY and facts.central is not None and facts.central.claims:
-            from pam_totp.login import claim
-
-            claimed = claim.claim(attempt.paths, "code", authenticator.identifier, str(step))
+        if authenticator.source == DIRECTORY:
+            claimed = _claim(attempt, facts, accounts, "code", authenticator.identifier, str(step))
         if claimed == "no":
             # It stays spent here, too.
             ledger.fail(facts.source, attempt.request.rhost, now, attempt.config.lock_after)
@@ -135,11 +133,8 @@ def _verify_recovery(
         return Outcome("refused", "wrong-recovery-code", account.note, account.name, NOT_ACCEPTED)
     claimed, fleet = "off", ledger.fleet
     if fleet is not None and ledger.recovery is not None and ledger.recovery["salt"] == fleet["salt"]:
-        if facts.central is not None and facts.central.claims:
-            from pam_totp.login import claim
-
-            (spent,) = (before or set()) - set(ledger.recovery["hashes"])
-            claimed = claim.claim(attempt.paths, "recovery", fleet["name"], spent)
+        (spent,) = (before or set()) - set(ledger.recovery["hashes"])
+        claimed = _claim(attempt, facts, accounts, "recovery", fleet["name"], spent)
         if claimed == "no":
             ledger.fail_recovery(facts.source, attempt.request.rhost, now)
             detail = joined("a recovery code used on another host", account.note)
@@ -151,6 +146,16 @@ def _verify_recovery(
     message = f"{failures}\n{_codes_left(attempt, left)}".lstrip()
     detail = joined(f"{left} left", account.note, _alone(claimed))
     return Outcome("accepted", "recovery-code", detail, account.name, message)
+
+
+def _claim(attempt: Attempt, facts: Facts, accounts: Accounts, *fields: str) -> str:
+    """Whether a code is this login's alone in the whole fleet; "off" where that is not asked."""
+    if facts.central is None or not facts.central.claims:
+        return "off"
+    from pam_totp.cache.configured import IDENTITY
+    from pam_totp.login import claim
+
+    return claim.claim(attempt.paths, accounts.configured.stamp(IDENTITY), *fields)
 
 
 def _alone(claimed: str) -> str:

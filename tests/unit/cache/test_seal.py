@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nacl import bindings, pwhash
 
-from pam_totp.cache.seal import KEY_BYTES, Sealer
+from pam_totp.cache.seal import KEY_BYTES, Sealer, stamp
 from pam_totp.errors import DamageError
 
 if TYPE_CHECKING:
@@ -70,6 +70,13 @@ def test_it_does_not_open_where_its_place_is_no_text(part: object) -> None:
 
 def test_the_same_content_is_never_sealed_alike() -> None:
     assert len({SEALER.seal(b"content", "place")[:25] for _ in range(1000)}) == 1000
+
+
+def test_each_sealing_has_a_stamp_of_its_own() -> None:
+    sealed = SEALER.seal(b"content", "place")
+    assert stamp(sealed) == sealed[1:25].hex() != stamp(SEALER.seal(b"content", "place"))
+    for other in (None, "text", 7):
+        assert stamp(other) == ""
 
 
 def test_the_cipher_is_xchacha20_poly1305_with_each_part_of_its_place_authenticated() -> None:

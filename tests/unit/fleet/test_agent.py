@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pam_totp.cache.accounts import Accounts
+from pam_totp.cache.configured import IDENTITY
 from pam_totp.doctor import fleet as doctor
 from pam_totp.errors import FleetError, HostKeyError
 from pam_totp.fleet import agent, membership, sources, standing, tree, web
@@ -555,24 +556,42 @@ def test_a_wrong_code_is_never_claimed(running: Agent, member: Member, host: Hos
         assert len(asked) == 1
 
 
-def test_after_a_silence_no_login_waits_for_some_seconds(member: Member, host: Host) -> None:
+class Logins:
+    """Claims as logins make them: each says who the host is, as it has read it."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.claimer = agent.Claimer(agent.Reach(host.paths))
+
+    def stamp(self) -> str:
+        with self.host.accounts() as accounts:
+            return accounts.configured.stamp(IDENTITY)
+
+    def claim(self, step: int, login: str = "a", stamp: str | None = None) -> str:
+        fields = [self.stamp() if stamp is None else stamp, login * 32, "code", "b" * 32, str(step)]
+        return self.claimer.ask(fields, self.host.now())
+
+
+@pytest.fixture
+def logins(member: Member, host: Host) -> Logins:
+    return Logins(host)
+
+
+def test_after_a_silence_no_login_waits_for_some_seconds(logins: Logins, member: Member, host: Host) -> None:
     member.take([person("alice", SECRET)])
-    claimer = agent.Claimer(host.paths, agent.Reach())
-    fields = ["a" * 32, "code", "b" * 32, "7"]
     member.directory.misbehave("error")
-    assert claimer.ask(fields, host.now()) == "unknown"
+    assert logins.claim(7) == "unknown"
     member.directory.misbehave()
-    assert claimer.ask(fields, host.now()) == "unknown"
+    assert logins.claim(7) == "unknown"
     host.later(6)
-    assert claimer.ask(fields, host.now()) == "yes"
-    assert claimer.ask(["c" * 32, *fields[1:]], host.now()) == "no"
-    assert claimer.ask(fields, host.now()) == "yes"
+    assert logins.claim(7) == "yes"
+    assert logins.claim(7, "c") == "no"
+    assert logins.claim(7) == "yes"
 
 
-def test_the_directory_is_asked_first_where_it_was_before_and_who_is_asked_as_is_read_meanwhile(
-    member: Member, host: Host, monkeypatch: pytest.MonkeyPatch
+def test_who_this_host_is_is_read_where_a_login_has_found_another_than_the_last_one(
+    logins: Logins, member: Member, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claimer = agent.Claimer(host.paths, agent.Reach())
     done: list[str] = []
     load, request = identities.load, http.client.HTTPSConnection.request
 
@@ -586,9 +605,14 @@ def test_the_directory_is_asked_first_where_it_was_before_and_who_is_asked_as_is
 
     monkeypatch.setattr(identities, "load", reading)
     monkeypatch.setattr(http.client.HTTPSConnection, "request", asking)
-    assert claimer.ask(["a" * 32, "code", "b" * 32, "7"], host.now()) == "yes"
-    assert claimer.ask(["a" * 32, "code", "b" * 32, "8"], host.now()) == "yes"
-    assert done == ["read", "asked", "asked", "read"]
+    for step in (7, 8):
+        assert logins.claim(step) == "yes"
+    assert done == ["read", "asked", "asked"]
+    with host.accounts() as accounts:
+        accounts.configured.put(identity=accounts.configured.fact(IDENTITY))
+    for step in (9, 10):
+        assert logins.claim(step) == "yes"
+    assert done[3:] == ["read", "asked", "asked"]
 
 
 def test_a_claim_finds_the_connection_that_the_polls_keep(
@@ -618,61 +642,59 @@ def leave_untold(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     membership.leave(host.paths)
 
 
-@pytest.mark.parametrize("winner", ["this host", "another host"])
-def test_a_host_that_has_left_takes_no_answer_that_it_gets_as_the_one_that_it_was(
-    member: Member, host: Host, monkeypatch: pytest.MonkeyPatch, winner: str
-) -> None:
-    claimer = agent.Claimer(host.paths, agent.Reach())
-    assert claimer.ask(["a" * 32, "code", "b" * 32, "7"], host.now()) == "yes"
-    if winner == "another host":
-        elsewhere(member, {"authenticator": "b" * 32, "step": 8, "login": "e" * 32})
-    leave_untold(host, monkeypatch)
-    for _ in range(2):
-        assert claimer.ask(["a" * 32, "code", "b" * 32, "8"], host.now()) == "unknown"
-    join(member.directory, host)
-    assert claimer.ask(["a" * 32, "code", "b" * 32, "9"], host.now()) == "yes"
-
-
 def join(directory: Directory, host: Host) -> None:
     membership.join(host.paths, directory.url, tree.parse_token(directory.token()), "host", host.now())
 
 
-def test_a_host_that_has_joined_another_directory_asks_that_one_and_takes_its_answer_alone(
-    member: Member, host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_login_of_a_host_that_has_left_meanwhile_is_answered_as_it_began_and_the_next_one_is_not(
+    logins: Logins, member: Member, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claimer = agent.Claimer(host.paths, agent.Reach())
-    fields = ["a" * 32, "code", "b" * 32]
-    assert claimer.ask([*fields, "7"], host.now()) == "yes"
+    before = logins.stamp()
+    assert logins.claim(7) == "yes"
+    elsewhere(member, {"authenticator": "b" * 32, "step": 8, "login": "e" * 32})
+    leave_untold(host, monkeypatch)
+    assert logins.claim(8, stamp=before) == "no"
+    assert [logins.claim(8) for _ in range(2)] == ["unknown", "unknown"]
+    # Nor does anybody ask as what it was, from then on.
+    assert logins.claim(8, stamp=before) == "unknown"
+    join(member.directory, host)
+    assert logins.claim(9) == "yes"
+
+
+def test_a_host_that_has_joined_another_directory_asks_that_one(
+    logins: Logins, member: Member, host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = logins.stamp()
+    assert logins.claim(7) == "yes"
     elsewhere(member, {"authenticator": "b" * 32, "step": 8, "login": "e" * 32})
     leave_untold(host, monkeypatch)
     for other in served(Directory(tmp_path / "other")):
         join(other, host)
-        assert claimer.ask([*fields, "8"], host.now()) == "yes"
-        assert claimer.ask(["c" * 32, *fields[1:], "8"], host.now()) == "no"
+        assert logins.claim(8) == "yes"
+        assert logins.claim(8, "c") == "no"
+        assert logins.claim(8, "c", before) == "no"  # which it is not any more
         # And back: the first one's answer is no longer one of another host.
         leave_untold(host, monkeypatch)
         join(member.directory, host)
-        assert claimer.ask([*fields, "8"], host.now()) == "no"
+        assert logins.claim(8) == "no"
 
 
-def test_where_it_cannot_be_read_who_this_host_is_no_answer_is_taken(member: Member, host: Host) -> None:
-    claimer = agent.Claimer(host.paths, agent.Reach())
-    fields = ["a" * 32, "code", "b" * 32]
-    assert claimer.ask([*fields, "7"], host.now()) == "yes"
+def test_where_it_cannot_be_read_who_this_host_is_nobody_is_asked(logins: Logins, member: Member, host: Host) -> None:
+    assert logins.claim(7) == "yes"
     os.rename(host.paths.key, f"{host.paths.key}.away")
     for _ in range(2):
         with pytest.raises(HostKeyError):
-            claimer.ask([*fields, "8"], host.now())
+            logins.claim(8, stamp="another one")
     os.rename(f"{host.paths.key}.away", host.paths.key)
-    assert claimer.ask([*fields, "8"], host.now()) == "yes"
-    assert claimer.ask(["c" * 32, *fields[1:], "8"], host.now()) == "no"
+    assert logins.claim(8, "c") == "yes"
 
 
 @pytest.mark.parametrize(
-    "fields", [[], ["x"], ["a" * 32, "code", "b" * 32], ["a" * 32, "code", "b" * 32, "x"], ["a" * 32, "code", "x", "7"]]
+    "fields",
+    [[], ["x"], ["a" * 32, "code", "b" * 32], ["a" * 32, "code", "b" * 32, "x"], ["a" * 32, "code", "x", "7"]],
 )
 def test_a_claim_that_is_none_is_not_passed_on(fields: list[str]) -> None:
-    assert agent._claim(fields) is None
+    assert agent._claim(["stamp", *fields]) is None
 
 
 def test_two_agents_do_not_take_each_other_s_place(running: Agent, host: Host) -> None:
@@ -697,8 +719,8 @@ def test_a_socket_of_somebody_else_is_not_believed(member: Member, host: Host, m
         end.bind(f"{host.paths.run}/{claim.SOCKET}")
         end.listen()
         host.paths.owner += 1
-        assert claim.claim(host.paths, "code", "a" * 32, "7") == "unknown"
+        assert claim.claim(host.paths, "", "code", "a" * 32, "7") == "unknown"
         host.paths.owner -= 1
         # And one that does not answer is not waited for long.
         monkeypatch.setattr(claim, "_ANSWER_SECONDS", 0.1)
-        assert claim.claim(host.paths, "code", "a" * 32, "7") == "unknown"
+        assert claim.claim(host.paths, "", "code", "a" * 32, "7") == "unknown"

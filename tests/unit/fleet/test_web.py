@@ -98,34 +98,23 @@ def test_a_server_that_does_not_speak_tls_at_all_is_not_waited_for() -> None:
     assert caught.value.reason == "fleet-unreachable"
 
 
-def test_what_is_done_while_the_server_thinks_may_end_the_request_and_its_answer_is_nobody_else_s(
-    directory: Running,
-) -> None:
-    def end() -> None:
-        raise LookupError
-
-    server = web.Web(directory.url, ca_of(directory))
-    for _ in range(2):  # over a new connection, and over one that is kept
-        with pytest.raises(LookupError):
-            server.post("/api/v1/claim", {}, 5, end)
-        assert not server.connected
-        assert server.get("/api/v1/ca", 10_000, 5).status == 200
-        assert server.connected
-
-
 def test_who_asks_while_another_waits_has_a_connection_of_its_own_and_the_next_takes_the_last(
-    directory: Running,
+    directory: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = web.Web(directory.url, ca_of(directory))
     during: list[int] = []
+    answered = web._Connection.getresponse
 
-    def ask() -> None:
-        during.append(len(server._kept))
-        server.get("/api/v1/ca", 10_000, 5)
+    def meanwhile(self: web._Connection) -> object:
+        if self is first and not during:
+            during.append(len(server._kept))
+            server.get("/api/v1/ca", 10_000, 5)
+        return answered(self)
 
     server.get("/api/v1/ca", 10_000, 5)
     (first,) = server._kept
-    server.post("/api/v1/claim", {}, 5, ask)
+    monkeypatch.setattr(web._Connection, "getresponse", meanwhile)
+    server.get("/api/v1/ca", 10_000, 5)
     assert during == [0]
     other, last = server._kept
     assert last is first

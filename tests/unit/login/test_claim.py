@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pam_totp.cache.accounts import Authenticator
+from pam_totp.cache.configured import IDENTITY
 from pam_totp.login import central, claim, log, login
 from tests.unit.pretend import ALICE, HERE
 
@@ -114,8 +115,10 @@ def test_a_right_code_is_claimed_and_accepted(joined: Host) -> None:
     with agent(joined, b"yes") as told:
         outcome = joined.login("alice", joined.code(SECRET))
     assert (outcome.verdict, outcome.detail) == ("accepted", "")
-    [[word, login_id, *claimed]] = told
+    [[word, host, login_id, *claimed]] = told
     assert (word, len(login_id), claimed) == ("claim", 32, ["code", IDENTIFIER, str(int(joined.wall // 30))])
+    with joined.accounts() as accounts:
+        assert host == accounts.configured.stamp(IDENTITY)
 
 
 def test_a_code_that_was_used_elsewhere_is_refused_charged_and_spent(joined: Host) -> None:
@@ -140,7 +143,7 @@ def test_without_an_agent_the_host_decides(joined: Host) -> None:
 
 def test_an_agent_that_hangs_up_leaves_it_to_the_host(joined: Host) -> None:
     with agent(joined, b""):
-        assert claim.claim(joined.paths, "code", IDENTIFIER, "7") == "unknown"
+        assert claim.claim(joined.paths, "", "code", IDENTIFIER, "7") == "unknown"
 
 
 def test_an_agent_may_say_that_no_claims_are_wanted(joined: Host) -> None:
@@ -160,7 +163,7 @@ def test_a_recovery_code_is_claimed_and_accepted(joined: Host) -> None:
     assert digest is not None
     with agent(joined, b"yes") as told:
         assert joined.login("alice", RECOVERY_CODE).reason == "recovery-code"
-    assert told[0][2:] == ["recovery", "alice", digest["codes"][0]]
+    assert told[0][3:] == ["recovery", "alice", digest["codes"][0]]
 
 
 def test_a_recovery_code_that_was_used_elsewhere_is_refused_and_spent(joined: Host) -> None:
