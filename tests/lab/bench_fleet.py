@@ -40,7 +40,7 @@ FULL = ((100, 1000), (1000, 100), (1000, 1000), (10_000, 10), (10_000, 1000))
 UNITS = ("pam-totp-directory", "pam-totp-publisher", "pam-totp-keeper", "postgresql@*")
 DATABASE = "postgresql://totp:secret@127.0.0.1/totp"
 RATE = 100
-ROUNDS, SECONDS = 4, 5  # of claims; before each round, seconds of bare durable writes
+ROUNDS, SECONDS = 12, 5  # of claims: a minute, as a disk stalls now and then; before each round, bare durable writes
 # What issue-sized fleets are to keep: seconds, share of a processor, seconds, ms.
 MOST_CHANGE, MOST_IDLE, MOST_NEW, MOST_CLAIM_MS = 30.0, 0.5, 2.0, 10.0
 MOST_FILE_US = 100.0  # for one new file, where publishing is not slowed down by what was removed before
