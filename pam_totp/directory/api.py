@@ -171,7 +171,7 @@ def _etag(about: os.stat_result) -> str:
 def unchanged(path: str, token: str, etag: str) -> File | None:
     """The answer that a manifest is unchanged, as most are, where that takes no database; None: ask ``file``."""
     asked = _PATH.fullmatch(path)
-    host = None if asked is None or asked[2] != MANIFEST else hosts.readers.known(token)
+    host = None if asked is None or asked[2] != MANIFEST else hosts.bearers.known(token)
     if asked is None or host is None or host[1] != asked[1] or not hosts.seen.lately(host[0]):
         return None
     try:
@@ -188,7 +188,7 @@ def file(path: str, token: str, etag: str, address: str) -> File | None:
     asked = _PATH.fullmatch(path)
     if asked is None:
         return None
-    host = hosts.readers.find(token)
+    host = hosts.bearers.find(token)
     if host is None or host[1] != asked[1] or _hosts.count(host[1]):
         return None
     hosts.seen.note(host[0], address)
@@ -228,7 +228,7 @@ def _claim_code(host: int, fields: dict[str, Any]) -> bool | None:
 
 def claimant(token: str) -> int | None:
     """The host with this token, by its primary key; None where it is refused. A claim sees who was revoked since."""
-    host = hosts.readers.find(token)
+    host = hosts.bearers.find(token)
     return None if host is None or _hosts.count(host[1]) else host[0]
 
 

@@ -115,7 +115,7 @@ def known_by(token: str) -> tuple[int, str] | None:
     return found
 
 
-class Readers:
+class Bearers:
     """Whose bearer tokens are good. Most of what a directory is asked is whether a host's manifest is unchanged.
 
     Each is kept for a minute, and none when the trail has an entry about a host, which is looked for once a second. So
@@ -135,7 +135,9 @@ class Readers:
         known, found = self._known, self.known(token)
         if found is None:
             found = known_by(token)
-            if found is not None and len(known) < _MOST_KNOWN:
+            if found is not None:
+                if len(known) >= _MOST_KNOWN:
+                    known.clear()
                 # Where it was found before an entry came, this is what is thrown away for it.
                 known[hash_of(token)] = found, now + KNOWN_SECONDS * _about_one()
         return found
@@ -170,7 +172,7 @@ def _about_one() -> float:
     return random.uniform(0.75, 1.25)  # noqa: S311  # no secret
 
 
-readers = Readers()
+bearers = Bearers()
 
 
 class Seen:

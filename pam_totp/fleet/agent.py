@@ -387,13 +387,12 @@ class Reach:
             stamp = accounts.configured.stamp(IDENTITY)
             identity = identities.load(accounts)
         with self._lock:
-            before, self._now = self._now, None
-            server = before[2] if before is not None and before[1] == identity else None
-            if before is not None and server is None:
-                before[2].close()
+            if self._now is not None and self._now[1] != identity:
+                self._now[2].close()
+                self._now = None
             if identity is None:
                 return None
-            server = server or server_of(identity)
+            server = server_of(identity) if self._now is None else self._now[2]
             self._now = stamp, identity, server
             return identity, server
 

@@ -137,7 +137,7 @@ def test_that_a_manifest_is_unchanged_is_said_without_the_database_to_who_was_th
     keeper: Keeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hosts, "LOOKED_SECONDS", 3600.0)
-    monkeypatch.setattr(hosts, "readers", hosts.Readers())
+    monkeypatch.setattr(hosts, "bearers", hosts.Bearers())
     monkeypatch.setattr(hosts, "seen", hosts.Seen())
     host, other = joined("web1"), joined("web2")
     people.add("root", "alice")
@@ -180,62 +180,67 @@ def test_who_reads_its_tree_is_looked_up_once_a_minute_and_anew_when_something_h
 ) -> None:
     monkeypatch.setattr(hosts, "LOOKED_SECONDS", 3600.0)
     host, other = joined("web1"), joined("web2")
-    readers = hosts.Readers()
-    found = readers.find(host.token)
+    bearers = hosts.Bearers()
+    found = bearers.find(host.token)
     assert found is not None
     assert found[1] == host.ident
     with CaptureQueriesContext(connection) as queries:
-        assert readers.find(host.token) == found
+        assert bearers.find(host.token) == found
     assert not queries.captured_queries
     for _ in range(2):
-        assert readers.find("guessed") is None  # which is not kept
+        assert bearers.find("guessed") is None  # which is not kept
     with CaptureQueriesContext(connection) as queries:
-        readers.find("guessed")
+        bearers.find("guessed")
     assert len(queries.captured_queries) == 1
 
     def looked(token: str) -> int:
         """How often a second later the host is looked up, beside the trail."""
-        readers._looked = time.monotonic() - 7200
+        bearers._looked = time.monotonic() - 7200
         with CaptureQueriesContext(connection) as queries:
-            readers.find(token)
+            bearers.find(token)
         return len(queries.captured_queries) - 1
 
     assert looked(host.token) == 0
     people.add("root", "alice")
     assert looked(host.token) == 0  # it is in the trail, and about no host
     hosts.revoke("root", Host.objects.get(name="web2"))
-    assert readers.find(other.token) is None
+    assert bearers.find(other.token) is None
     assert looked(host.token) == 1
     assert looked(host.token) == 0
     with monkeypatch.context() as patch:
-        patch.setattr(readers, "_latest", (readers._latest or 0) + 1)  # the database is another one by now
+        patch.setattr(bearers, "_latest", (bearers._latest or 0) + 1)  # the database is another one by now
         assert looked(host.token) == 1
     with monkeypatch.context() as patch:
         patch.setattr(hosts, "KNOWN_SECONDS", 0.0)
-        readers._known.clear()
+        bearers._known.clear()
         assert [looked(host.token) for _ in range(2)] == [1, 1]  # that long it is known
-    readers.find(host.token)
+    with monkeypatch.context() as patch:
+        patch.setattr(hosts, "_MOST_KNOWN", 1)
+        last = joined("web3")
+        for token in (last.token, host.token):
+            bearers.find(token)
+        assert [bearers.known(token) is None for token in (last.token, host.token)] == [True, False]
     hosts.revoke("root", Host.objects.get(name="web1"))
-    assert readers.find(host.token) == found  # until it is looked
+    assert bearers.find(host.token) == found  # until it is looked
     assert looked(host.token) == 1
-    assert readers.find(host.token) is None
+    assert bearers.find(host.token) is None
 
 
 def test_who_is_looked_up_while_another_is_revoked_is_not_kept(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hosts, "LOOKED_SECONDS", 0.0)
-    host, readers, known_by = joined("web1"), hosts.Readers(), hosts.known_by
+    host, bearers, known_by = joined("web1"), hosts.Bearers(), hosts.known_by
 
     def slow(token: str) -> tuple[int, str] | None:
         found = known_by(token)
         hosts.revoke("root", Host.objects.get(name="web1"))
-        readers.find("somebody else's")
+        bearers.find("somebody else's")
         return found
 
     with monkeypatch.context() as patch:
         patch.setattr(hosts, "known_by", lambda token: slow(token) if token == host.token else None)
-        assert readers.find(host.token) is not None
+        assert bearers.find(host.token) is not None
     monkeypatch.setattr(hosts, "LOOKED_SECONDS", 3600.0)
-    assert readers.find(host.token) is None
+    assert bearers.find(host.token) is None
 
 
 def test_a_claim_is_answered_as_by_djangos_way_and_won_once_by_both(keeper: Keeper) -> None:
@@ -298,7 +303,7 @@ def test_a_host_that_was_revoked_just_now_claims_nothing(keeper: Keeper, monkeyp
     code = {"authenticator": authenticator.ident, "step": keeper.time.step, "login": "1" * 32}
     assert claims((host.token, code)) == [b'{"claimed": true}']
     hosts.revoke("root", Host.objects.get(name="web1"))
-    assert hosts.readers.find(host.token) is not None  # it is not known yet
+    assert hosts.bearers.find(host.token) is not None  # it is not known yet
     later = {**code, "step": keeper.time.step + 1}
     assert claims((host.token, later), (host.token, {**code, "login": "2" * 32})) == [None, None]
     assert Claim.objects.exclude(host=None).count() == 1
