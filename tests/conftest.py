@@ -59,8 +59,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("engine", list(dict.fromkeys(engines)), scope="session")
 
 
+@pytest.hookimpl(trylast=True)  # type: ignore[untyped-decorator]  # it has no types
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is marked `full`, unless it is asked for, and what another process runs."""
+    """Leave out what is marked `full`, unless it is asked for, and what another process runs; and put them in order."""
     half = config.getoption("half")
     left_out = [
         item
@@ -70,6 +71,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=left_out)
     gone = set(left_out)
     items[:] = [item for item in items if item not in gone]
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> tuple[str, str, str, int]:
+    """Where a test is in the order. What a module sets up is set up once for each suite and engine.
+
+    Pytest 7 puts the second case of each function of all modules behind all first ones, where fixtures know the suite.
+    """
+    path, line, _ = item.location
+    callspec = getattr(item, "callspec", None)
+    params = callspec.params if callspec else {}
+    return path, str(params.get("suite", "")), str(params.get("engine", "")), line or 0
 
 
 def _half(item: pytest.Item) -> str:
