@@ -64,3 +64,7 @@ def test_every_test_that_the_tables_of_the_doors_name_is_there() -> None:
     named = [set(re.findall(r"`(test_\w+)`", part)) for part in parts]
     assert all(len(names) > 8 for names in named)
     assert {name.removeprefix("test_") for names in named for name in names} - existing() == set()
+
+
+def test_no_line_is_too_long_to_be_read() -> None:
+    assert [number for number, line in enumerate(PAGE.splitlines(), 1) if len(line) > 512] == []  # lintian's limit
