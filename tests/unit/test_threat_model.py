@@ -67,4 +67,4 @@ def test_every_test_that_the_tables_of_the_doors_name_is_there() -> None:
 
 
 def test_no_line_is_too_long_to_be_read() -> None:
-    assert [number for number, line in enumerate(PAGE.splitlines(), 1) if len(line) > 512] == []  # lintian's limit
+    assert [number for number, line in enumerate(PAGE.splitlines(), 1) if len(line) > 511] == []  # lintian's limit
