@@ -75,9 +75,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _place(item: pytest.Item) -> tuple[str, str, str, int]:
-    """Where a test is in the order. What a module sets up is set up once for each suite and engine.
+    """Where a test is in the order: a module sets up its machine once for each suite and engine.
 
-    Pytest 7 puts the second case of each function of all modules behind all first ones, where fixtures know the suite.
+    Pytest 7 runs the first case of every function that takes a suite, of all modules; then the second case of each.
     """
     path, line, _ = item.location
     callspec = getattr(item, "callspec", None)

@@ -451,9 +451,8 @@ def _claim(fields: list[str]) -> dict[str, object] | None:
 def main(paths: Paths | None = None) -> int:
     """Run until the end; 0 at once where this host has not joined."""
     agent = Agent(paths or Paths())
-    signal.signal(
-        signal.SIGTERM, lambda *_: os._exit(0)
-    )  # nothing is half done; the last second's logins are in the log
+    # At any moment: nothing is half done, and the logins of the last second are in the log.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     try:
         end = agent.listen()
         for _ in range(_CLAIMERS):

@@ -77,11 +77,6 @@ class Web:
         other._path = path  # noqa: SLF001  # this class's
         return other
 
-    @property
-    def connected(self) -> bool:
-        """Whether there is a connection that the next request uses, as far as this end knows."""
-        return bool(self._kept)
-
     def close(self) -> None:
         """Close the connections that nobody uses now; the next request opens another one."""
         while (connection := self._last()) is not None:

@@ -82,12 +82,12 @@ def test_every_request_ends_in_time(directory: Running, mode: str) -> None:
 def test_a_connection_that_is_kept_ends_in_time_as_well_and_is_not_asked_twice(directory: Running) -> None:
     server = web.Web(directory.url, ca_of(directory))
     server.get("/api/v1/ca", 10_000, 5)
-    assert server.connected
+    assert server._kept
     directory.misbehave("slow")
     with pytest.raises(FleetError) as caught:
         server.get("/tree", 10_000_000, 0.7)
     assert caught.value.reason == "fleet-unreachable"
-    assert not server.connected
+    assert not server._kept
 
 
 def test_a_server_that_does_not_speak_tls_at_all_is_not_waited_for() -> None:
@@ -122,7 +122,7 @@ def test_who_asks_while_another_waits_has_a_connection_of_its_own_and_the_next_t
     server.get("/api/v1/ca", 10_000, 5)
     assert server._kept == [other, first]
     server.close()
-    assert not server.connected
+    assert not server._kept
     assert first.sock is other.sock is None
 
 
@@ -133,7 +133,7 @@ def test_another_path_of_a_server_is_asked_for_over_the_same_connections_and_ano
     api = server.at(f"{directory.url}/api")
     assert api is not None
     assert api.get("/v1/ca", 10_000, 5).status == 200
-    assert server.connected
+    assert server._kept
     for other in ("https://127.0.0.1:1/api", "https://localhost" + directory.url.removeprefix("https://127.0.0.1")):
         assert server.at(other) is None
 
